@@ -1,0 +1,90 @@
+# learnd -- targets:
+#   make run      install what is missing, fetch the model, build, start the daemon
+#   make test     the same set-up, then every test
+#   make all      build/learnd and build/learnctl           make check    tidy + test + asan + tsan
+#   make tidy     house rules (tests/tidy.sh)               make asan     tests under ASan and UBSan
+#   make bench    benchmarks, as a table and CSV            make tsan     tests under TSan
+#   make fuzz     fuzz for FUZZ_SECONDS a target            make format   clang-format in place
+#   make install  to DESTDIR and PREFIX                     make clean    remove build/
+# Variables: BUILD (build), SAN (address, thread), CC, PREFIX, DESTDIR, ARGS (for run).
+
+CC      ?= cc
+BUILD   ?= build
+PREFIX  ?= /usr/local
+SAN     ?=
+FUZZ_SECONDS ?= 60
+
+LLHTTP_INC := $(firstword $(wildcard /usr/include/llhttp.h /usr/share/include/llhttp/llhttp.h))
+LLHTTP_SRC := $(if $(wildcard /usr/include/llhttp.h),,$(wildcard /usr/share/llhttp/*.c))
+
+CPPFLAGS = -I. -D_GNU_SOURCE -I$(dir $(LLHTTP_INC)) -MMD -MP
+CFLAGS   ?= -O3 -g
+CFLAGS   += -std=c11 -Wall -Wextra -Wshadow -Wvla -Werror -fno-strict-aliasing -pthread
+LDFLAGS  += -pthread
+LDLIBS   = -luv -ljansson -lsqlite3 -ldnnl -lopenblas -lutf8proc -lnettle -lm
+ifneq ($(LLHTTP_SRC),)
+else
+LDLIBS  += -lllhttp
+endif
+ifeq ($(SAN),address)
+BUILD    := build-asan
+CFLAGS   := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined $(filter-out -O3 -g,$(CFLAGS))
+LDFLAGS  += -fsanitize=address,undefined
+endif
+ifeq ($(SAN),thread)
+BUILD    := build-tsan
+CFLAGS   := -O1 -g -fno-omit-frame-pointer -fsanitize=thread $(filter-out -O3 -g,$(CFLAGS))
+LDFLAGS  += -fsanitize=thread
+endif
+
+obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
+PROTO_OBJ   = $(call obj,$(wildcard proto/*.c)) $(patsubst /usr/share/llhttp/%.c,$(BUILD)/llhttp/%.o,$(LLHTTP_SRC))
+# kernels/cpu/simd.c is one text compiled for three machines; simd_pick.c chooses when first used.
+SIMD_OBJ    = $(foreach v,2 3 4,$(BUILD)/kernels/cpu/simd.v$(v).o)
+KERNELS_OBJ = $(call obj,$(filter-out kernels/cpu/simd.c,$(wildcard kernels/*.c kernels/*/*.c))) $(if $(wildcard kernels/cpu/simd.c),$(SIMD_OBJ))
+STORE_OBJ   = $(call obj,$(wildcard store/*.c))
+DAEMON_OBJ  = $(call obj,$(filter-out daemon/main.c,$(wildcard daemon/*.c daemon/front/*.c daemon/serve/*.c daemon/learn/*.c)))
+CTL_OBJ     = $(call obj,$(wildcard daemon/ctl/*.c))
+LIBS        = $(BUILD)/libdaemon.a $(BUILD)/libproto.a $(BUILD)/libkernels.a $(BUILD)/libstore.a
+UNIT_BIN    = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
+OPS_BIN     = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/ops/ops.c))
+FUZZ_BIN    = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
+BENCH_BIN   = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/bench_*.c))
+
+all: $(BUILD)/learnd $(BUILD)/learnctl
+tests: all $(UNIT_BIN) $(OPS_BIN) $(FUZZ_BIN) $(BENCH_BIN)
+
+$(BUILD)/learnd: $(call obj,daemon/main.c) $(LIBS)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+$(BUILD)/learnctl: $(CTL_OBJ) $(BUILD)/libproto.a
+	$(CC) $(LDFLAGS) -o $@ $^ -lcurl $(LDLIBS)
+$(BUILD)/libproto.a: $(PROTO_OBJ)
+$(BUILD)/libkernels.a: $(KERNELS_OBJ)
+$(BUILD)/libstore.a: $(STORE_OBJ)
+$(BUILD)/libdaemon.a: $(DAEMON_OBJ)
+$(BUILD)/lib%.a:
+	@rm -f $@
+	ar rcs $@ $^
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+$(BUILD)/llhttp/%.o: /usr/share/llhttp/%.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -O2 -g -std=c11 -w -c -o $@ $<
+$(BUILD)/kernels/cpu/simd.v%.o: kernels/cpu/simd.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -march=x86-64-v$* -DSIMD_LEVEL=$* -c -o $@ $<
+$(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(LIBS)
+	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
+$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/replay_main.o $(LIBS)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(LIBS)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+clean:
+	rm -rf build build-asan build-tsan build-fuzz
+
+.PHONY: all tests clean
+.SECONDARY:
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,30 @@
+/* algebra.h -- fp64 matrix algebra for the head's learning state. The home of OpenBLAS is cpu/algebra.c.
+ *
+ * Row-major, strides in elements. Every call is single-threaded, so that equal inputs give equal bits.
+ */
+#ifndef LEARND_ALGEBRA_H
+#define LEARND_ALGEBRA_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* c(N,M) = alpha op(a)(N,K) op(b)(K,M) + beta c. */
+void algebra_gemm(bool a_transposed, bool b_transposed, uint32_t N, uint32_t M, uint32_t K,
+                  double alpha, const double *a, uint32_t a_stride, const double *b,
+                  uint32_t b_stride, double beta, double *c, uint32_t c_stride);
+
+/* Symmetric rank-K update of the lower triangle: c(N,N) = alpha op(a) op(a)^T + beta c; op(a) is (N,K). */
+void algebra_syrk(bool a_transposed, uint32_t N, uint32_t K, double alpha, const double *a,
+                  uint32_t a_stride, double beta, double *c, uint32_t c_stride);
+
+/* Cholesky factor of a symmetric matrix (lower triangle read and written). 0, -EDOM if not positive definite. */
+int algebra_cholesky(uint32_t N, double *a, uint32_t stride);
+
+/* Solves a x = b for x(N,M) in place of b; a holds the factor of algebra_cholesky. */
+void algebra_cholesky_solve(uint32_t N, uint32_t M, const double *a, uint32_t a_stride, double *b,
+                            uint32_t b_stride);
+
+/* Inverse from the factor, in place, both triangles. 0, -EDOM. */
+int algebra_cholesky_inverse(uint32_t N, double *a, uint32_t stride);
+
+#endif

@@ -1,0 +1,134 @@
+/* head.h -- everything between an embedding and probabilities: exact, recursive, forgettable.
+ *
+ * f = relu(xR) sqrt(2/M) random features; recursive ridge regression over them; five scores a label (ridge,
+ * prior-free LDA, count, prototype, nearest example); one log-linear pool whose five coefficients are fitted on
+ * closed-form leave-one-out scores; novelty from the ridge maximum and the mean cosine of the five nearest.
+ * The formulas stand where they are computed: ridge.c, scores.c, pool.c, novelty.c.
+ *
+ * Two objects, two lives:
+ *   struct head       the learning state (fp64). One owner, one thread at a time. A function of the SET of examples it
+ *                     holds: any order of changes gives the same state to rounding (relative 1e-9), and removing an
+ *                     example equals never having seen it.
+ *   struct head_view  a frozen serving snapshot (fp32 arrays, fp16 embeddings). Any number of threads. Views
+ *                     share unchanged blocks of embeddings with the head and with one another.
+ *
+ * Never: a clock, a thread, randomness that is not an argument, a log, a file.
+ */
+#ifndef LEARND_HEAD_H
+#define LEARND_HEAD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    HEAD_SCORES = 5,        /* ridge, LDA, count, prototype, nearest */
+    HEAD_NEIGHBOURS = 5,    /* nearest examples kept for novelty and explanation */
+    HEAD_FIT_EXAMPLES = 500,/* examples with the smallest ids that fit the pool */
+    HEAD_FIT_MIN = 20,      /* under this many the prior medians serve */
+    HEAD_BLOCK = 64,        /* signed terms in one recursive step */
+};
+
+struct head;
+struct head_view;
+
+/* Identity of an example: a uniform 128-bit hash of its content, chosen by the caller. Ordered by (hi, lo). */
+struct head_id {
+    uint64_t hi, lo;
+};
+
+struct head_settings {
+    uint32_t dim;      /* d, length of an embedding */
+    uint32_t features; /* M, 64 .. 8192 */
+    uint64_t seed;     /* of R; R is never stored */
+    double lambda;     /* ridge, > 0; 0.15 is flat over two decades */
+};
+
+/* One class of a target. Values of one example sum to 1. */
+struct head_target {
+    uint32_t label; /* column, < head_labels_len */
+    float value;
+};
+
+/* The wanted state of one example, not a step: applying it twice changes nothing. */
+struct head_change {
+    struct head_id id;
+    const uint16_t *embedding;         /* (d) IEEE fp16, unit length to rounding; NULL when targets_len is 0 */
+    const struct head_target *targets; /* targets_len of them; 0: remove the example (absent: nothing) */
+    uint32_t targets_len;
+    double weight; /* omega > 0; below 0.5 an example stays out of the neighbour table, below 1 out of the fit */
+};
+
+/* 0, -EINVAL, -ENOMEM. */
+int head_open(const struct head_settings *settings, struct head **ret_head);
+void head_close(struct head *head);
+
+const struct head_settings *head_settings(const struct head *head);
+uint32_t head_labels_len(const struct head *head);
+uint64_t head_examples_len(const struct head *head);
+
+/* Adds zero columns until there are labels_len labels. 0, -ENOMEM; never shrinks. */
+int head_labels_grow(struct head *head, uint32_t labels_len);
+
+/* Applies changes in recursive blocks of up to HEAD_BLOCK signed terms. All or nothing for bad input:
+ * -EINVAL (label out of range, weight or embedding not finite, targets not summing to 1 within 1e-6) leaves the head
+ * untouched. -ENOMEM may leave a prefix of the changes applied; applying all of them again is then right. */
+int head_apply(struct head *head, const struct head_change *changes, uint32_t changes_len);
+
+/* Applies like head_apply, but by building G and Q with one symmetric update and factoring once: for imports
+ * that are large against M. head_apply chooses it by itself; exposed for tests. */
+int head_apply_batch(struct head *head, const struct head_change *changes, uint32_t changes_len);
+
+/* Largest relative distance of P, W and A from a batch rebuild out of the stored examples. For tests and doctor. */
+int head_check(const struct head *head, double *ret_distance);
+
+/* ---- serving ------------------------------------------------------------------------------------ */
+
+/* Freezes the present state: one Cholesky over the labels in use, one fit of the pool. budget: share of
+ * in-scope texts that the novelty threshold may reject (0.05). The caller frees *ret_view when nobody uses it. */
+int head_publish(struct head *head, double budget, struct head_view **ret_view);
+void head_view_free(struct head_view *view);
+
+uint32_t head_view_labels_len(const struct head_view *view); /* columns, L */
+uint64_t head_view_examples_len(const struct head_view *view);
+const double *head_view_coefficients(const struct head_view *view); /* (HEAD_SCORES) */
+double head_view_novelty_max(const struct head_view *view); /* above it: novel. INFINITY: not enough examples */
+
+struct head_neighbour {
+    struct head_id id;
+    uint32_t label; /* its strongest target */
+    float similarity;
+};
+
+struct head_answer {
+    uint32_t label;   /* the most probable one; UINT32_MAX: no label has an example */
+    float novelty;    /* standardised; larger is stranger. 0 without a fit */
+    bool novel;       /* novelty above the view's threshold */
+    uint32_t neighbours_len;
+    struct head_neighbour neighbours[HEAD_NEIGHBOURS]; /* most similar first, ties by id */
+};
+
+/* Bytes of scratch that head_view_score needs for batches of N rows against this view. */
+size_t head_view_scratch_bytes(const struct head_view *view, uint32_t rows);
+
+/* embeddings (N,d) fp32 -> answers (N), probabilities (N,L), zero for a label without examples; a row sums to 1
+ * if any label has examples. allowed: NULL or (L) flags, others get probability 0 and the rest are renormalised. shares: NULL or
+ * (N,L,HEAD_SCORES) fp32, each score already multiplied by its coefficient (what `explain` shows).
+ * scratch is aligned to 64. 0, -EDOM (an embedding that is not finite). Row results do not depend on N. */
+int head_view_score(const struct head_view *view, const float *embeddings, uint32_t rows,
+                    const uint8_t *allowed, void *scratch, struct head_answer *answers,
+                    float *probabilities, float *shares);
+
+/* ---- keeping ------------------------------------------------------------------------------------ */
+
+/* Bytes of the portable image (little endian, versioned, with the settings and the examples). */
+size_t head_image_bytes(const struct head *head);
+void head_image_write(const struct head *head, void *image);
+/* 0, -EINVAL (not an image, another version, other settings, damaged sizes), -ENOMEM. */
+int head_image_read(const struct head_settings *settings, const void *image, size_t image_bytes,
+                    struct head **ret_head);
+
+/* fp32 -> IEEE fp16, round to nearest even: the form in which embeddings are learned and kept. */
+void head_embedding_pack(const float *embedding, uint32_t dim, uint16_t *ret_packed);
+
+#endif
