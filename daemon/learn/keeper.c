@@ -1,0 +1,150 @@
+/* keeper.c -- see keeper.h. */
+#include "daemon/learn/keeper.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "daemon/clock.h"
+#include "daemon/learn/learner.h"
+#include "daemon/log.h"
+
+struct keeper {
+    pthread_t thread;
+    struct mailbox box;
+    struct store *store;
+    struct learner *learner;
+    atomic_ullong commits, changes, failures;
+    atomic_llong commit_us_last;
+};
+
+static struct change *next_of(struct change *c)
+{
+    return (struct change *)c->msg.next;
+}
+
+/* One change inside the open transaction. Returns what sinks the whole transaction, or 0. */
+static int write_one(struct keeper *k, struct change *c)
+{
+    int rc;
+
+    if (c->own_marks) {
+        c->rc = c->write(c, k->store);
+        return c->rc;
+    }
+    rc = store_mark(k->store);
+    if (rc != 0)
+        return rc;
+    c->rc = c->write(c, k->store);
+    return store_unmark(k->store, c->rc == 0);
+}
+
+/* Durable or failed: towards the learner, or answered. */
+static void pass_on(struct keeper *k, struct change *c, int error)
+{
+    if (error != 0)
+        c->rc = error;
+    if (c->rc != 0)
+        atomic_fetch_add(&k->failures, 1);
+    if (c->rc == 0 && (c->apply != NULL || (c->wait_applied && c->seq != 0)) &&
+        k->learner != NULL &&
+        learner_post(k->learner, c) == 0)
+        return;
+    if (c->rc == 0 && c->apply != NULL)
+        c->rc = -ESHUTDOWN;
+    c->done(c, c->rc);
+}
+
+static void commit_group(struct keeper *k, struct change *list)
+{
+    int64_t started = clock_us();
+    uint64_t len = 0;
+    int rc = store_begin(k->store);
+
+    for (struct change *c = list; c != NULL && rc == 0; c = next_of(c)) {
+        c->model = c->seq = 0;
+        if (!c->after_commit)
+            rc = write_one(k, c);
+        len++;
+    }
+    if (rc == 0)
+        rc = store_commit(k->store);
+    if (rc != 0) {
+        log_error("journal", "event", "write_failed", "why", store_why(k->store), NULL);
+        store_rollback(k->store);
+    } else {
+        atomic_fetch_add(&k->commits, 1);
+        atomic_fetch_add(&k->changes, len);
+        atomic_store(&k->commit_us_last, clock_us() - started);
+    }
+    while (list != NULL) {
+        struct change *c = list;
+        int64_t seq;
+
+        list = next_of(c);
+        if (c->after_commit && rc == 0)
+            c->rc = c->write(c, k->store);
+        seq = rc == 0 && c->rc == 0 ? c->seq : 0;
+        pass_on(k, c, rc);
+        if (seq != 0 && k->learner != NULL)
+            learner_hint(k->learner);
+    }
+}
+
+static void *run(void *arg)
+{
+    struct keeper *k = arg;
+    struct msg *list;
+
+    while ((list = mailbox_wait(&k->box, -1)) != NULL)
+        commit_group(k, (struct change *)list);
+    return NULL;
+}
+
+int keeper_open(struct store *store, uint32_t box_max, struct keeper **ret_keeper)
+{
+    struct keeper *k = calloc(1, sizeof *k);
+    int rc;
+
+    if (k == NULL)
+        return -ENOMEM;
+    k->store = store;
+    rc = mailbox_init(&k->box, box_max);
+    if (rc == 0) {
+        rc = -pthread_create(&k->thread, NULL, run, k);
+        if (rc != 0)
+            mailbox_done(&k->box);
+    }
+    if (rc != 0) {
+        free(k);
+        return rc;
+    }
+    *ret_keeper = k;
+    return 0;
+}
+
+void keeper_tell(struct keeper *k, struct learner *learner)
+{
+    k->learner = learner;
+}
+
+int keeper_post(struct keeper *k, struct change *change)
+{
+    return mailbox_post(&k->box, &change->msg);
+}
+
+void keeper_close(struct keeper *k)
+{
+    if (k == NULL)
+        return;
+    mailbox_close(&k->box);
+    pthread_join(k->thread, NULL);
+    mailbox_done(&k->box);
+    free(k);
+}
+
+struct keeper_counts keeper_counts(const struct keeper *k)
+{
+    return (struct keeper_counts){atomic_load(&k->commits), atomic_load(&k->changes),
+                                  atomic_load(&k->failures), atomic_load(&k->commit_us_last)};
+}

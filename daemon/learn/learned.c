@@ -1,0 +1,366 @@
+/* learned.c -- see learned.h. One round of one model, in the order of the walk: journal -> touched examples ->
+ * embeddings -> head -> snapshot.
+ */
+#include "daemon/learn/learned.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/clock.h"
+#include "daemon/learn/touched.h"
+#include "daemon/log.h"
+
+/* ---- opening ------------------------------------------------------------------------------------ */
+
+static struct head_settings head_settings_of(const struct learned *l,
+                                             const struct learner_parts *parts)
+{
+    return (struct head_settings){.dim = encoder_info(parts->encoder)->dim,
+                                  .features = l->settings.features,
+                                  .seed = l->settings.seed,
+                                  .lambda = l->settings.lambda};
+}
+
+/* The newest image if it can be read; else an empty head, which the whole journal then fills. */
+static int open_head(struct learned *l, const struct learner_parts *parts)
+{
+    struct head_settings settings = head_settings_of(l, parts);
+    void *image = NULL;
+    size_t bytes = 0;
+    int64_t seq = 0;
+    int rc = store_snapshot_read(parts->store, l->model, parts->encoder_number, &seq, &image,
+                                 &bytes);
+
+    if (rc == 0) {
+        rc = head_image_read(&settings, image, bytes, &l->head);
+        free(image);
+        if (rc == 0) {
+            l->applied = seq;
+            return 0;
+        }
+        log_warn("learner", "event", "image_refused", "model", l->name, NULL);
+    } else if (rc != -ENOENT) {
+        log_warn("learner", "event", "image_unreadable", "model", l->name, NULL);
+    }
+    return head_open(&settings, &l->head);
+}
+
+int learned_open(const struct learner_parts *parts, const struct store_model *row,
+                 struct learned **ret_learned)
+{
+    struct learned *l = calloc(1, sizeof *l);
+    int rc;
+
+    if (l == NULL)
+        return -ENOMEM;
+    l->model = row->id;
+    strncpy(l->name, row->name, sizeof l->name - 1);
+    l->labels = live_labels_new(0);
+    rc = l->labels != NULL ? parts->settings_read(row->settings, &l->settings) : -ENOMEM;
+    if (rc == 0)
+        rc = open_head(l, parts);
+    if (rc != 0) {
+        learned_close(l);
+        return rc;
+    }
+    *ret_learned = l;
+    return 0;
+}
+
+void learned_close(struct learned *l)
+{
+    if (l == NULL)
+        return;
+    head_close(l->head);
+    live_labels_put(l->labels);
+    free(l->label_ids);
+    free(l);
+}
+
+/* ---- reading ------------------------------------------------------------------------------------ */
+
+struct label_reading {
+    int64_t *ids;
+    char (*names)[LIVE_NAME_BYTES];
+    uint32_t len, max;
+};
+
+static int read_label(void *ud, const struct store_label *row)
+{
+    struct label_reading *r = ud;
+
+    if (r->len == r->max) {
+        uint32_t max = r->max * 2 + 16;
+        int64_t *ids = realloc(r->ids, max * sizeof *ids);
+        void *names;
+
+        if (ids == NULL)
+            return -ENOMEM;
+        r->ids = ids;
+        names = realloc(r->names, max * sizeof *r->names);
+        if (names == NULL)
+            return -ENOMEM;
+        r->names = names;
+        r->max = max;
+    }
+    r->ids[r->len] = row->id;
+    memset(r->names[r->len], 0, LIVE_NAME_BYTES);
+    strncpy(r->names[r->len++], row->name, LIVE_NAME_BYTES - 1);
+    return 0;
+}
+
+/* New labels become new columns behind the old ones. */
+static int read_labels(struct learned *l, struct store *store)
+{
+    struct label_reading r = {0};
+    struct live_labels *all;
+    uint32_t old = l->labels->len;
+    int64_t *ids;
+    int rc = store_label_scan(store, l->model, old > 0 ? l->label_ids[old - 1] : 0, 0, read_label,
+                              &r);
+
+    if (rc != 0 || r.len == 0)
+        goto out;
+    ids = realloc(l->label_ids, (old + r.len) * sizeof *ids);
+    all = live_labels_new(old + r.len);
+    if (ids != NULL)
+        l->label_ids = ids;
+    if (ids == NULL || all == NULL) {
+        live_labels_put(all);
+        rc = -ENOMEM;
+        goto out;
+    }
+    memcpy(l->label_ids + old, r.ids, r.len * sizeof *r.ids);
+    memcpy(all->names, l->labels->names, old * sizeof *all->names);
+    memcpy(all->names + old, r.names, r.len * sizeof *all->names);
+    live_labels_put(l->labels);
+    l->labels = all;
+out:
+    free(r.ids);
+    free(r.names);
+    return rc;
+}
+
+struct event_reading {
+    int64_t last;
+    uint32_t len;
+};
+
+static int read_event(void *ud, const struct store_event *row)
+{
+    struct event_reading *r = ud;
+
+    r->last = row->seq;
+    r->len++;
+    return 0;
+}
+
+struct row_reading {
+    struct touched *touched;
+    const struct learned *learned;
+    const struct learner_parts *parts;
+};
+
+static int read_row(void *ud, const struct store_example *row)
+{
+    struct row_reading *r = ud;
+
+    return touched_add(r->touched, row, r->learned, r->parts);
+}
+
+/* Reads the examples touched by (applied, *upto]. If a later event touched one of them again, the stretch grows to include
+ * that event: the journal shows only the latest state of an example, and a version must not be ahead of its seq. */
+static int read_touched(struct learned *l, const struct learner_parts *parts, struct touched *t,
+                        int64_t *upto)
+{
+    struct row_reading r = {t, l, parts};
+    int rc;
+
+    for (;;) {
+        touched_reset(t);
+        rc = store_example_changed(parts->store, l->model, l->applied, *upto, parts->encoder_number,
+                                   read_row, &r);
+        if (rc != 0 || t->last_seq <= *upto)
+            return rc;
+        *upto = t->last_seq;
+    }
+}
+
+static int read_stretch(struct learned *l, const struct learner_parts *parts, struct touched *t,
+                        int64_t *ret_upto, struct learned_round *round)
+{
+    struct event_reading events = {l->applied, 0};
+    int rc = store_begin(parts->store);
+
+    if (rc != 0)
+        return rc;
+    rc = store_event_scan(parts->store, l->model, l->applied, LEARNED_ROUND_EVENTS, read_event,
+                          &events);
+    if (rc == 0 && events.len > 0)
+        rc = read_labels(l, parts->store);
+    if (rc == 0 && events.len > 0)
+        rc = read_touched(l, parts, t, &events.last);
+    store_rollback(parts->store);
+    *ret_upto = events.last;
+    round->events = events.len;
+    round->more = events.len == LEARNED_ROUND_EVENTS;
+    return rc;
+}
+
+/* ---- a round ------------------------------------------------------------------------------------ */
+
+int learned_publish(struct learned *l, const struct learner_parts *parts)
+{
+    struct snapshot *s = calloc(1, sizeof *s);
+    int rc;
+
+    if (s == NULL)
+        return -ENOMEM;
+    rc = head_publish(l->head, l->settings.budget, &s->view);
+    if (rc != 0) {
+        free(s);
+        return rc;
+    }
+    atomic_init(&s->refs, 1);
+    s->model = l->model;
+    memcpy(s->model_name, l->name, sizeof s->model_name);
+    s->encoder = parts->encoder;
+    s->labels = live_labels_get(l->labels);
+    s->score_min = l->settings.score_min;
+    s->encoder_number = parts->encoder_number;
+    s->seq = l->applied;
+    s->settled = head_fit_stale(l->head) == 0;
+    s->published_us = clock_unix_us();
+    rc = live_publish(parts->live, s);
+    if (rc != 0)
+        live_put(s);
+    else
+        l->settled = s->settled;
+    return rc;
+}
+
+static int fit(struct learned *l, struct learned_round *round)
+{
+    int64_t started = clock_us();
+    int rc = head_fit(l->head);
+
+    round->fitted = rc == 0;
+    round->fit_us = clock_us() - started;
+    return rc;
+}
+
+/* A fit inside the round: while the set is small, or after it has grown by a quarter. */
+static bool fit_is_cheap(const struct head *head)
+{
+    uint64_t len = head_examples_len(head);
+
+    return len <= LEARNED_FIT_INLINE || head_fit_stale(head) * 4 >= len;
+}
+
+int learned_catch_up(struct learned *l, const struct learner_parts *parts,
+                     struct learned_round *ret_round)
+{
+    struct learned_round round = {0};
+    struct touched t;
+    int64_t upto, started;
+    int rc;
+
+    touched_init(&t, encoder_info(parts->encoder)->dim);
+    rc = read_stretch(l, parts, &t, &upto, &round);
+    if (rc != 0 || round.events == 0)
+        goto out;
+    rc = touched_embed(&t, parts, &round.embedded);
+    started = clock_us();
+    if (rc == 0)
+        rc = head_labels_grow(l->head, l->labels->len);
+    if (rc == 0)
+        rc = touched_apply(&t, l->head);
+    if (rc != 0)
+        goto out;
+    round.apply_us = clock_us() - started;
+    round.examples = t.len;
+    l->applied = upto;
+    l->unsaved += round.events;
+    l->changed_us = clock_us();
+    if (fit_is_cheap(l->head))
+        rc = fit(l, &round);
+    started = clock_us();
+    if (rc == 0)
+        rc = learned_publish(l, parts);
+    round.publish_us = clock_us() - started;
+out:
+    touched_done(&t);
+    if (rc == 0)
+        *ret_round = round;
+    return rc;
+}
+
+int learned_settle(struct learned *l, const struct learner_parts *parts,
+                   struct learned_round *ret_round)
+{
+    struct learned_round round = {0};
+    int rc = 0;
+
+    if (head_fit_stale(l->head) > 0)
+        rc = fit(l, &round);
+    if (rc == 0)
+        rc = learned_publish(l, parts);
+    if (rc == 0)
+        *ret_round = round;
+    return rc;
+}
+
+/* ---- keeping ------------------------------------------------------------------------------------ */
+
+struct image_change {
+    struct change change; /* first */
+    int64_t model, encoder, seq;
+    uint8_t sha256[STORE_HASH_BYTES];
+};
+
+static int image_write(struct change *change, struct store *store)
+{
+    struct image_change *c = (struct image_change *)change;
+
+    return store_snapshot_add(store, c->model, c->encoder, c->seq, c->sha256);
+}
+
+static void image_done(struct change *change, int rc)
+{
+    if (rc != 0)
+        log_warn("learner", "event", "image_not_named", NULL);
+    free(change);
+}
+
+int learned_save(struct learned *l, const struct learner_parts *parts)
+{
+    struct image_change *c = calloc(1, sizeof *c);
+    size_t bytes = head_image_bytes(l->head);
+    void *image = malloc(bytes);
+    char why[256] = "out of memory";
+    int rc = c != NULL && image != NULL ? 0 : -ENOMEM;
+
+    if (rc == 0) {
+        head_image_write(l->head, image);
+        rc = store_snapshot_write(parts->folder, l->model, parts->encoder_number, l->applied, image,
+                                  bytes, why, sizeof why, c->sha256);
+    }
+    free(image);
+    if (rc == 0) {
+        c->change.write = image_write;
+        c->change.done = image_done;
+        c->change.after_commit = true;
+        c->model = l->model;
+        c->seq = l->applied;
+        c->encoder = parts->encoder_number;
+        rc = keeper_post(parts->keeper, &c->change);
+    }
+    if (rc != 0) {
+        log_warn("learner", "event", "image_not_written", "model", l->name, "why", why, NULL);
+        free(c);
+        return rc;
+    }
+    l->unsaved = 0;
+    return 0;
+}

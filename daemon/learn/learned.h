@@ -1,0 +1,52 @@
+/* learned.h -- one model as the learner holds it: the head's state, its labels, how far into the journal it is.
+ *
+ * Private to daemon/learn. Only the learner's thread (or the thread that opens it, before) touches one.
+ */
+#ifndef LEARND_LEARNED_H
+#define LEARND_LEARNED_H
+
+#include "daemon/learn/learner.h"
+
+enum {
+    LEARNED_ROUND_EVENTS = 512, /* events read in one round */
+    LEARNED_FIT_INLINE = 300,   /* up to so many examples a fit costs a few ms and is done before publishing */
+};
+
+struct learned {
+    int64_t model;
+    char name[LIVE_NAME_BYTES];
+    struct learner_settings settings;
+    struct head *head;
+    struct live_labels *labels; /* names by column */
+    int64_t *label_ids;         /* (labels->len) ascending: label id of each column */
+    int64_t applied;            /* seq that the head has reached */
+    uint64_t unsaved;           /* changes since the last image */
+    int64_t changed_us;         /* monotonic, of the last change */
+    bool settled;               /* as published */
+};
+
+/* What one round did. */
+struct learned_round {
+    uint64_t events, examples, embedded;
+    bool more;
+    bool fitted;
+    int64_t apply_us, publish_us, fit_us;
+};
+
+/* Loads the newest image that fits, or starts empty. 0 or -errno. */
+int learned_open(const struct learner_parts *parts, const struct store_model *row,
+                 struct learned **ret_learned);
+void learned_close(struct learned *learned);
+
+/* Reads the next events, applies them, publishes. Nothing to read: 0 and *ret_round all zero. On failure the last
+ * published snapshot keeps serving and the same events are read again next time. */
+int learned_catch_up(struct learned *learned, const struct learner_parts *parts,
+                     struct learned_round *ret_round);
+/* Fits the pool on the present set if it is stale, and publishes. */
+int learned_settle(struct learned *learned, const struct learner_parts *parts,
+                   struct learned_round *ret_round);
+int learned_publish(struct learned *learned, const struct learner_parts *parts);
+/* Writes the head's image and has the keeper name it. */
+int learned_save(struct learned *learned, const struct learner_parts *parts);
+
+#endif

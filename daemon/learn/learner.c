@@ -1,0 +1,397 @@
+/* learner.c -- see learner.h. The thread: its box, its rounds, what it does when nothing comes.
+ *
+ * Idle work has an order of urgency: events first (a correction counts at once), then settling a model that has been
+ * quiet for SETTLE_US, then saving one that has been quiet for SAVE_US or has SAVE_EVENTS unsaved. Under a steady
+ * stream of corrections nothing but the corrections runs, until fit_is_cheap() or SAVE_EVENTS says otherwise.
+ */
+#include "daemon/learn/learner.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/clock.h"
+#include "daemon/learn/learned.h"
+#include "daemon/log.h"
+
+enum {
+    SETTLE_US = 150000,
+    SAVE_US = 3000000,
+    SAVE_EVENTS = 8192,
+    RETRY_US = 1000000, /* after a failed round */
+};
+
+struct learner {
+    pthread_t thread;
+    struct learner_parts parts;
+    char *folder;
+    struct mailbox box;
+    struct msg hint;
+    atomic_bool hinted;
+    struct change *waiting; /* for their seq to be live, in order of arrival */
+    struct learned **models;
+    uint32_t models_len;
+    int64_t retry_us; /* monotonic; no round before, after a failure. 0: none failed */
+    atomic_ullong events, examples, publishes, fits, failures, embedded, behind;
+    atomic_llong apply_us_last, publish_us_last, fit_us_last;
+};
+
+static struct learned *find(struct learner *l, int64_t model)
+{
+    for (uint32_t i = 0; i < l->models_len; i++)
+        if (l->models[i]->model == model)
+            return l->models[i];
+    return NULL;
+}
+
+static void count(struct learner *l, const struct learned_round *r)
+{
+    atomic_fetch_add(&l->events, r->events);
+    atomic_fetch_add(&l->examples, r->examples);
+    atomic_fetch_add(&l->embedded, r->embedded);
+    if (r->events > 0 || r->fitted)
+        atomic_fetch_add(&l->publishes, 1);
+    if (r->events > 0) {
+        atomic_store(&l->apply_us_last, r->apply_us);
+        atomic_store(&l->publish_us_last, r->publish_us);
+    }
+    if (r->fitted) {
+        atomic_fetch_add(&l->fits, 1);
+        atomic_store(&l->fit_us_last, r->fit_us);
+    }
+}
+
+/* ---- waiting changes ---------------------------------------------------------------------------- */
+
+static void wait_for(struct learner *l, struct change *c)
+{
+    struct change **at = &l->waiting;
+
+    while (*at != NULL)
+        at = (struct change **)&(*at)->msg.next;
+    c->msg.next = NULL;
+    *at = c;
+}
+
+/* Answers the waiting changes of a model (0: of all) that are applied, or every one of them with an error. */
+static void wake(struct learner *l, int64_t model, int error)
+{
+    struct change **at = &l->waiting;
+
+    while (*at != NULL) {
+        struct change *c = *at;
+        struct learned *m = find(l, c->model);
+
+        if ((model != 0 && c->model != model) ||
+            (error == 0 && m != NULL && m->applied < c->seq)) {
+            at = (struct change **)&c->msg.next;
+            continue;
+        }
+        *at = (struct change *)c->msg.next;
+        c->done(c, error != 0 ? error : m != NULL ? 0 : -ENOENT);
+    }
+}
+
+/* ---- rounds ------------------------------------------------------------------------------------- */
+
+/* One round of one model. True: there may be more. */
+static bool catch_up(struct learner *l, struct learned *m)
+{
+    struct learned_round r = {0};
+    int rc = learned_catch_up(m, &l->parts, &r);
+
+    if (rc != 0) {
+        atomic_fetch_add(&l->failures, 1);
+        log_error("learner", "event", "round_failed", "model", m->name, "error", strerror(-rc),
+                  NULL);
+        l->retry_us = clock_us() + RETRY_US;
+        wake(l, m->model, rc);
+        return false;
+    }
+    count(l, &r);
+    if (r.events > 0)
+        wake(l, m->model, 0);
+    return r.more;
+}
+
+static bool catch_up_all(struct learner *l)
+{
+    bool more = false;
+
+    l->retry_us = 0;
+    for (uint32_t i = 0; i < l->models_len; i++)
+        more |= catch_up(l, l->models[i]);
+    atomic_store(&l->behind, more);
+    return more;
+}
+
+static void save(struct learner *l, struct learned *m)
+{
+    if (learned_save(m, &l->parts) != 0)
+        atomic_fetch_add(&l->failures, 1);
+    m->changed_us = clock_us(); /* a failed save is not tried again before SAVE_US */
+}
+
+/* Settles and saves what is due. Returns how long the box may be waited for: -1, for ever. */
+static int64_t idle_work(struct learner *l)
+{
+    int64_t now = clock_us(), wait = -1;
+
+    if (l->retry_us != 0)
+        wait = l->retry_us > now ? l->retry_us - now : 0;
+
+    for (uint32_t i = 0; i < l->models_len; i++) {
+        struct learned *m = l->models[i];
+        int64_t quiet = now - m->changed_us, due = -1;
+        struct learned_round r = {0};
+
+        if (!m->settled && quiet >= SETTLE_US) {
+            if (learned_settle(m, &l->parts, &r) == 0)
+                count(l, &r);
+            else
+                atomic_fetch_add(&l->failures, 1);
+            return 0; /* look at the box before the next one */
+        }
+        if (m->unsaved >= SAVE_EVENTS || (m->unsaved > 0 && quiet >= SAVE_US)) {
+            save(l, m);
+            return 0;
+        }
+        if (!m->settled)
+            due = SETTLE_US - quiet;
+        else if (m->unsaved > 0)
+            due = SAVE_US - quiet;
+        if (due >= 0 && (wait < 0 || due < wait))
+            wait = due;
+    }
+    return wait;
+}
+
+static void receive(struct learner *l, struct msg *list)
+{
+    while (list != NULL) {
+        struct msg *m = list;
+        struct change *c = (struct change *)m;
+
+        list = m->next;
+        if (m == &l->hint) {
+            atomic_store(&l->hinted, false);
+            continue;
+        }
+        c->rc = c->apply != NULL ? c->apply(c, l) : 0;
+        if (c->rc != 0 || !c->wait_applied || c->seq == 0)
+            c->done(c, c->rc);
+        else
+            wait_for(l, c);
+    }
+}
+
+static void *run(void *arg)
+{
+    struct learner *l = arg;
+    bool more = false;
+
+    for (;;) {
+        int64_t wait = more ? 0 : idle_work(l);
+        struct msg *list = mailbox_wait(&l->box, wait);
+
+        if (list == NULL && mailbox_closed(&l->box))
+            break;
+        receive(l, list);
+        if (list != NULL || more || (l->retry_us != 0 && clock_us() >= l->retry_us)) {
+            wake(l, 0, 0);
+            more = catch_up_all(l);
+        }
+    }
+    wake(l, 0, -ESHUTDOWN);
+    for (uint32_t i = 0; i < l->models_len; i++)
+        if (l->models[i]->unsaved > 0)
+            save(l, l->models[i]);
+    return NULL;
+}
+
+/* ---- models ------------------------------------------------------------------------------------- */
+
+static int add(struct learner *l, const struct store_model *row)
+{
+    struct learned **bigger = realloc(l->models, (l->models_len + 1) * sizeof *bigger);
+    struct learned *m;
+    int rc;
+
+    if (bigger == NULL)
+        return -ENOMEM;
+    l->models = bigger;
+    rc = learned_open(&l->parts, row, &m);
+    if (rc != 0)
+        return rc;
+    l->models[l->models_len++] = m;
+    return 0;
+}
+
+struct picking {
+    struct learner *learner;
+    int64_t model; /* 0: all */
+    bool settings_only, found;
+};
+
+static int pick(void *ud, const struct store_model *row)
+{
+    struct picking *p = ud;
+
+    if (p->model != 0 && row->id != p->model)
+        return 0;
+    p->found = true;
+    if (p->settings_only)
+        return p->learner->parts.settings_read(row->settings,
+                                               &find(p->learner, row->id)->settings);
+    return add(p->learner, row);
+}
+
+static int pick_models(struct learner *l, int64_t model, bool settings_only)
+{
+    struct picking p = {l, model, settings_only, false};
+    int rc = store_begin(l->parts.store);
+
+    if (rc != 0)
+        return rc;
+    rc = store_model_scan(l->parts.store, pick, &p);
+    store_rollback(l->parts.store);
+    return rc != 0 ? rc : model != 0 && !p.found ? -ENOENT : 0;
+}
+
+int learner_model_add(struct learner *l, int64_t model)
+{
+    int rc = pick_models(l, model, false);
+
+    return rc != 0 ? rc : learned_publish(find(l, model), &l->parts);
+}
+
+int learner_model_settings(struct learner *l, int64_t model)
+{
+    if (find(l, model) == NULL)
+        return -ENOENT;
+    if (pick_models(l, model, true) != 0)
+        return -EIO;
+    return learned_publish(find(l, model), &l->parts);
+}
+
+int learner_model_remove(struct learner *l, int64_t model)
+{
+    for (uint32_t i = 0; i < l->models_len; i++) {
+        if (l->models[i]->model != model)
+            continue;
+        learned_close(l->models[i]);
+        l->models[i] = l->models[--l->models_len];
+        break;
+    }
+    live_remove(l->parts.live, model);
+    wake(l, model, -ENOENT);
+    return 0;
+}
+
+/* ---- life --------------------------------------------------------------------------------------- */
+
+static int load_all(struct learner *l, char *why, size_t why_bytes)
+{
+    int rc = pick_models(l, 0, false);
+
+    if (rc != 0) {
+        snprintf(why, why_bytes, "the models cannot be loaded: %s (%s)", strerror(-rc),
+                 store_why(l->parts.store));
+        return rc;
+    }
+    for (uint32_t i = 0; i < l->models_len; i++) {
+        struct learned_round r = {.more = true};
+
+        while (rc == 0 && r.more) {
+            rc = learned_catch_up(l->models[i], &l->parts, &r);
+            count(l, &r);
+        }
+        if (rc == 0)
+            rc = learned_settle(l->models[i], &l->parts, &r);
+        if (rc != 0) {
+            snprintf(why, why_bytes, "model %s cannot be rebuilt from the journal: %s (%s)",
+                     l->models[i]->name, strerror(-rc), store_why(l->parts.store));
+            return rc;
+        }
+    }
+    return 0;
+}
+
+static void learner_free(struct learner *l)
+{
+    for (uint32_t i = 0; i < l->models_len; i++)
+        learned_close(l->models[i]);
+    free(l->models);
+    mailbox_done(&l->box);
+    free(l->folder);
+    free(l);
+}
+
+int learner_open(const struct learner_parts *parts, char *why, size_t why_bytes,
+                 struct learner **ret_learner)
+{
+    struct learner *l = calloc(1, sizeof *l);
+    int rc;
+
+    snprintf(why, why_bytes, "out of memory");
+    if (l == NULL)
+        return -ENOMEM;
+    rc = mailbox_init(&l->box, UINT32_MAX); /* bounded by the changes that exist: never refused */
+    if (rc != 0) {
+        free(l);
+        return rc;
+    }
+    l->parts = *parts;
+    l->folder = strdup(parts->folder);
+    l->parts.folder = l->folder;
+    rc = l->folder != NULL ? load_all(l, why, why_bytes) : -ENOMEM;
+    if (rc == 0) {
+        rc = -pthread_create(&l->thread, NULL, run, l);
+        if (rc != 0)
+            snprintf(why, why_bytes, "no thread: %s", strerror(-rc));
+    }
+    if (rc != 0) {
+        learner_free(l);
+        return rc;
+    }
+    *ret_learner = l;
+    return 0;
+}
+
+int learner_post(struct learner *l, struct change *change)
+{
+    return mailbox_post(&l->box, &change->msg);
+}
+
+void learner_hint(struct learner *l)
+{
+    if (!atomic_exchange(&l->hinted, true) && mailbox_post(&l->box, &l->hint) != 0)
+        atomic_store(&l->hinted, false);
+}
+
+void learner_close(struct learner *l)
+{
+    if (l == NULL)
+        return;
+    mailbox_close(&l->box);
+    pthread_join(l->thread, NULL);
+    learner_free(l);
+}
+
+struct learner_counts learner_counts(const struct learner *l)
+{
+    return (struct learner_counts){
+        .events = atomic_load(&l->events),
+        .examples = atomic_load(&l->examples),
+        .publishes = atomic_load(&l->publishes),
+        .fits = atomic_load(&l->fits),
+        .failures = atomic_load(&l->failures),
+        .embedded = atomic_load(&l->embedded),
+        .apply_us_last = atomic_load(&l->apply_us_last),
+        .publish_us_last = atomic_load(&l->publish_us_last),
+        .fit_us_last = atomic_load(&l->fit_us_last),
+        .behind = atomic_load(&l->behind),
+    };
+}

@@ -1,0 +1,220 @@
+/* batcher.c -- see batcher.h. Two FIFO lists under one mutex; a lane sleeps on the condition.
+ *
+ * How much a lane takes: everything that waits, divided by the lanes that are idle (itself included), but no less than
+ * share_tokens_min, so that small queues are not torn into batches too thin for the matrix units, and no more than
+ * batch_tokens_max. Lanes that are busy do not count: they come back when they come back.
+ */
+#include "daemon/serve/batcher.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "daemon/clock.h"
+
+struct queue {
+    struct work_item *first, **last;
+    uint32_t items;
+    uint64_t tokens;
+};
+
+struct batcher {
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    struct batcher_limits limits;
+    struct queue queues[WORK_CLASSES];
+    uint32_t lanes, idle;
+    bool shut;
+};
+
+int batcher_open(const struct batcher_limits *limits, uint32_t lanes, struct batcher **ret_batcher)
+{
+    struct batcher *b = calloc(1, sizeof *b);
+
+    if (b == NULL)
+        return -ENOMEM;
+    b->limits = *limits;
+    b->lanes = lanes;
+    for (int c = 0; c < WORK_CLASSES; c++)
+        b->queues[c].last = &b->queues[c].first;
+    pthread_mutex_init(&b->lock, NULL);
+    pthread_cond_init(&b->wake, NULL);
+    *ret_batcher = b;
+    return 0;
+}
+
+void batcher_close(struct batcher *b)
+{
+    if (b == NULL)
+        return;
+    pthread_cond_destroy(&b->wake);
+    pthread_mutex_destroy(&b->lock);
+    free(b);
+}
+
+int batcher_submit(struct batcher *b, struct work *work)
+{
+    struct queue *q = &b->queues[work->class];
+    int rc = 0;
+
+    atomic_store(&work->left, work->items_len);
+    atomic_store(&work->error, 0);
+    atomic_store(&work->taken_us, 0);
+    atomic_store(&work->encode_us, 0);
+    atomic_store(&work->head_us, 0);
+    work->submitted_us = clock_us();
+    pthread_mutex_lock(&b->lock);
+    if (b->shut) {
+        rc = -ESHUTDOWN;
+    } else if (work->class == WORK_TRAFFIC && q->items + work->items_len > b->limits.items_max) {
+        rc = -EAGAIN;
+    } else {
+        for (uint32_t i = 0; i < work->items_len; i++) {
+            struct work_item *item = &work->items[i];
+
+            item->work = work;
+            item->next = NULL;
+            *q->last = item;
+            q->last = &item->next;
+            q->items++;
+            q->tokens += item->len;
+        }
+        if (work->items_len > 1 && b->idle > 1)
+            pthread_cond_broadcast(&b->wake);
+        else
+            pthread_cond_signal(&b->wake);
+    }
+    pthread_mutex_unlock(&b->lock);
+    return rc;
+}
+
+bool batcher_cancel(struct batcher *b, struct work *work)
+{
+    struct queue *q = &b->queues[work->class];
+    uint32_t removed = 0;
+
+    pthread_mutex_lock(&b->lock);
+    for (struct work_item **at = &q->first; *at != NULL;) {
+        struct work_item *item = *at;
+
+        if (item->work != work) {
+            at = &item->next;
+            continue;
+        }
+        *at = item->next;
+        q->items--;
+        q->tokens -= item->len;
+        removed++;
+    }
+    q->last = &q->first;
+    while (*q->last != NULL)
+        q->last = &(*q->last)->next;
+    pthread_mutex_unlock(&b->lock);
+    return removed > 0 && atomic_fetch_sub(&work->left, removed) == removed;
+}
+
+static struct work_item *pop(struct queue *q)
+{
+    struct work_item *item = q->first;
+
+    q->first = item->next;
+    if (q->first == NULL)
+        q->last = &q->first;
+    q->items--;
+    q->tokens -= item->len;
+    return item;
+}
+
+/* Fills items[] from one queue up to its share; expired ones go to *ret_expired. Under the lock. */
+static uint32_t fill(struct batcher *b, enum work_class class, struct work_item **items,
+                     struct work_item **ret_expired)
+{
+    struct queue *q = &b->queues[class];
+    uint64_t share = (q->tokens + b->idle) / (b->idle + 1), tokens = 0;
+    int64_t now = clock_us();
+    uint32_t len = 0;
+
+    if (share < b->limits.share_tokens_min)
+        share = b->limits.share_tokens_min;
+    if (class == WORK_LEARNING && share > b->limits.learning_tokens)
+        share = b->limits.learning_tokens;
+    while (q->first != NULL && len < b->limits.batch_items_max && tokens < share &&
+           tokens + q->first->len <= b->limits.batch_tokens_max) {
+        struct work_item *item = pop(q);
+
+        if (item->work->deadline_us != 0 && item->work->deadline_us < now) {
+            item->next = *ret_expired;
+            *ret_expired = item;
+            continue;
+        }
+        atomic_store(&item->work->taken_us, now);
+        tokens += item->len;
+        items[len++] = item;
+    }
+    return len;
+}
+
+uint32_t batcher_take(struct batcher *b, struct work_item **items, uint32_t *ret_threads)
+{
+    struct work_item *expired = NULL;
+    uint32_t len = 0, threads = 1;
+
+    pthread_mutex_lock(&b->lock);
+    while (len == 0) {
+        b->idle++;
+        while (b->queues[WORK_TRAFFIC].first == NULL && b->queues[WORK_LEARNING].first == NULL &&
+               !b->shut)
+            pthread_cond_wait(&b->wake, &b->lock);
+        b->idle--;
+        len = fill(b, WORK_TRAFFIC, items, &expired);
+        if (len == 0 && b->queues[WORK_TRAFFIC].first == NULL)
+            len = fill(b, WORK_LEARNING, items, &expired);
+        if (expired != NULL || (b->shut && len == 0))
+            break;
+    }
+    if (b->queues[WORK_TRAFFIC].first != NULL || b->queues[WORK_LEARNING].first != NULL)
+        pthread_cond_signal(&b->wake);
+    else if (len > 0)
+        threads = 1 + b->idle;
+    pthread_mutex_unlock(&b->lock);
+
+    while (expired != NULL) {
+        struct work_item *item = expired;
+
+        expired = item->next;
+        batcher_finish(item, -ETIME);
+        if (expired == NULL && len == 0)
+            return batcher_take(b, items, ret_threads);
+    }
+    *ret_threads = threads;
+    return len;
+}
+
+void batcher_finish(struct work_item *item, int error)
+{
+    struct work *work = item->work;
+    int none = 0;
+
+    if (error != 0)
+        atomic_compare_exchange_strong(&work->error, &none, error);
+    if (atomic_fetch_sub(&work->left, 1) == 1)
+        work->done(work);
+}
+
+void batcher_shutdown(struct batcher *b)
+{
+    pthread_mutex_lock(&b->lock);
+    b->shut = true;
+    pthread_cond_broadcast(&b->wake);
+    pthread_mutex_unlock(&b->lock);
+}
+
+uint32_t batcher_waiting(struct batcher *b)
+{
+    uint32_t items;
+
+    pthread_mutex_lock(&b->lock);
+    items = b->queues[WORK_TRAFFIC].items;
+    pthread_mutex_unlock(&b->lock);
+    return items;
+}

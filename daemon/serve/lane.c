@@ -1,0 +1,227 @@
+/* lane.c -- see lane.h.
+ *
+ * The walk of a batch: items -> packed ids, types, offsets -> encoder_forward -> (B,d) -> runs of items that share a
+ * snapshot and a choice of labels -> head_view_score -> probabilities copied out -> finish. A batch that the encoder refuses as
+ * a whole (a weight gone bad, one text that yields NaN) is run again text by text, so that one bad text fails alone.
+ */
+#include "daemon/serve/lane.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/clock.h"
+
+struct lane {
+    pthread_t thread;
+    struct batcher *batcher;
+    struct batcher_limits limits;
+    uint32_t dim;
+    struct encoder_ctx *ctx;
+    struct work_item **items;
+    int32_t *ids;
+    uint8_t *types;
+    uint32_t *offsets;
+    float *embeddings; /* (B,d) */
+    /* Scratch of the head; grows to the largest view seen. */
+    void *scratch;
+    size_t scratch_bytes;
+    float *probabilities, *shares;
+    size_t probabilities_len, shares_len;
+    struct head_answer *answers;
+    atomic_ullong batches, texts, tokens, failures;
+};
+
+static int encode(struct lane *lane, struct work_item **items, uint32_t len, uint32_t threads,
+                  float *embeddings)
+{
+    struct encoder_batch batch = {lane->ids, lane->types, lane->offsets, len};
+    uint32_t at = 0;
+
+    for (uint32_t i = 0; i < len; i++) {
+        lane->offsets[i] = at;
+        memcpy(lane->ids + at, items[i]->ids, items[i]->len * sizeof *lane->ids);
+        memcpy(lane->types + at, items[i]->types, items[i]->len);
+        at += items[i]->len;
+    }
+    lane->offsets[len] = at;
+    return encoder_forward(lane->ctx, &batch, threads, embeddings);
+}
+
+static int reserve(void **block, size_t *have, size_t want, size_t size)
+{
+    void *bigger;
+
+    if (*have >= want)
+        return 0;
+    bigger = aligned_alloc(64, (want * size + 63) / 64 * 64);
+    if (bigger == NULL)
+        return -ENOMEM;
+    free(*block);
+    *block = bigger;
+    *have = want;
+    return 0;
+}
+
+/* Scores rows of one run: items[0..len) share a snapshot and a choice of labels. */
+static int score(struct lane *lane, struct work_item **items, uint32_t len, const float *embeddings)
+{
+    const struct work *work = items[0]->work;
+    const struct head_view *view = work->snapshot->view;
+    uint32_t labels = head_view_labels_len(view);
+    size_t row = (size_t)labels * HEAD_SCORES;
+    bool explain = items[0]->shares != NULL;
+    int rc;
+
+    rc = reserve(&lane->scratch, &lane->scratch_bytes, head_view_scratch_bytes(view, len), 1);
+    if (rc == 0)
+        rc = reserve((void **)&lane->probabilities, &lane->probabilities_len,
+                     (size_t)len * labels + 1, sizeof(float));
+    if (rc == 0 && explain)
+        rc = reserve((void **)&lane->shares, &lane->shares_len, len * row + 1, sizeof(float));
+    if (rc == 0)
+        rc = head_view_score(view, embeddings, len, work->allowed, lane->scratch, lane->answers,
+                             lane->probabilities, explain ? lane->shares : NULL);
+    for (uint32_t i = 0; i < len && rc == 0; i++) {
+        items[i]->answer = lane->answers[i];
+        memcpy(items[i]->probabilities, lane->probabilities + (size_t)i * labels,
+               labels * sizeof(float));
+        if (explain)
+            memcpy(items[i]->shares, lane->shares + i * row, row * sizeof(float));
+    }
+    return rc;
+}
+
+static bool same_run(const struct work_item *a, const struct work_item *b)
+{
+    if (a->work == b->work)
+        return true;
+    return a->work->snapshot == b->work->snapshot && a->work->allowed == NULL &&
+           b->work->allowed == NULL && (a->shares != NULL) == (b->shares != NULL) &&
+           (a->probabilities != NULL) == (b->probabilities != NULL);
+}
+
+static void keep_longest(atomic_llong *longest, int64_t us)
+{
+    if (atomic_load(longest) < us) /* a lost race shortens a statistic by one batch, no more */
+        atomic_store(longest, us);
+}
+
+/* Encoded rows -> scores -> finish. error: the encoder's, for all of them. */
+static void finish(struct lane *lane, struct work_item **items, uint32_t len, float *embeddings,
+                   int error, int64_t encode_us)
+{
+    uint32_t at = 0;
+
+    while (at < len) {
+        uint32_t run = 1;
+        int64_t started = clock_us();
+        int rc = error;
+
+        while (at + run < len && same_run(items[at], items[at + run]))
+            run++;
+        for (uint32_t i = at; i < at + run && rc == 0; i++)
+            memcpy(items[i]->embedding, embeddings + (size_t)i * lane->dim,
+                   lane->dim * sizeof(float));
+        if (rc == 0 && items[at]->probabilities != NULL)
+            rc = score(lane, items + at, run, embeddings + (size_t)at * lane->dim);
+        if (rc != 0)
+            atomic_fetch_add(&lane->failures, run);
+        for (uint32_t i = at; i < at + run; i++) {
+            keep_longest(&items[i]->work->encode_us, encode_us);
+            keep_longest(&items[i]->work->head_us, clock_us() - started);
+            batcher_finish(items[i], rc);
+        }
+        at += run;
+    }
+}
+
+static void *run(void *arg)
+{
+    struct lane *lane = arg;
+    uint32_t len, threads;
+
+    while ((len = batcher_take(lane->batcher, lane->items, &threads)) > 0) {
+        int64_t started = clock_us();
+        int rc = encode(lane, lane->items, len, threads, lane->embeddings);
+
+        atomic_fetch_add(&lane->batches, 1);
+        atomic_fetch_add(&lane->texts, len);
+        atomic_fetch_add(&lane->tokens, lane->offsets[len]);
+        if (rc == 0 || len == 1) {
+            finish(lane, lane->items, len, lane->embeddings, rc, clock_us() - started);
+            continue;
+        }
+        for (uint32_t i = 0; i < len; i++) {
+            rc = encode(lane, lane->items + i, 1, 1, lane->embeddings);
+            finish(lane, lane->items + i, 1, lane->embeddings, rc, clock_us() - started);
+        }
+    }
+    return NULL;
+}
+
+static void lane_free(struct lane *lane)
+{
+    encoder_ctx_close(lane->ctx);
+    free(lane->items);
+    free(lane->ids);
+    free(lane->types);
+    free(lane->offsets);
+    free(lane->embeddings);
+    free(lane->answers);
+    free(lane->scratch);
+    free(lane->probabilities);
+    free(lane->shares);
+    free(lane);
+}
+
+int lane_open(const struct encoder *encoder, struct batcher *batcher,
+              const struct batcher_limits *limits, struct lane **ret_lane)
+{
+    uint32_t tokens = limits->batch_tokens_max, seqs = limits->batch_items_max;
+    struct lane *lane = calloc(1, sizeof *lane);
+    int rc;
+
+    if (lane == NULL)
+        return -ENOMEM;
+    lane->batcher = batcher;
+    lane->limits = *limits;
+    lane->dim = encoder_info(encoder)->dim;
+    lane->items = calloc(seqs, sizeof *lane->items);
+    lane->ids = calloc(tokens, sizeof *lane->ids);
+    lane->types = calloc(tokens, 1);
+    lane->offsets = calloc(seqs + 1, sizeof *lane->offsets);
+    lane->embeddings = calloc((size_t)seqs * lane->dim, sizeof *lane->embeddings);
+    lane->answers = calloc(seqs, sizeof *lane->answers);
+    if (lane->items == NULL || lane->ids == NULL || lane->types == NULL || lane->offsets == NULL ||
+        lane->embeddings == NULL || lane->answers == NULL) {
+        rc = -ENOMEM;
+        goto fail;
+    }
+    rc = encoder_ctx_open(encoder, tokens, seqs, &lane->ctx);
+    if (rc != 0)
+        goto fail;
+    rc = -pthread_create(&lane->thread, NULL, run, lane);
+    if (rc != 0)
+        goto fail;
+    *ret_lane = lane;
+    return 0;
+fail:
+    lane_free(lane);
+    return rc;
+}
+
+void lane_close(struct lane *lane)
+{
+    if (lane == NULL)
+        return;
+    pthread_join(lane->thread, NULL);
+    lane_free(lane);
+}
+
+struct lane_counts lane_counts(const struct lane *lane)
+{
+    return (struct lane_counts){atomic_load(&lane->batches), atomic_load(&lane->texts),
+                                atomic_load(&lane->tokens), atomic_load(&lane->failures)};
+}

@@ -1,0 +1,25 @@
+/* lane.h -- one inference thread: takes a packed batch, encodes it, scores each text against its own snapshot.
+ *
+ * One lane a core. A lane owns an encoder context and scratch; it shares nothing but the batcher.
+ */
+#ifndef LEARND_LANE_H
+#define LEARND_LANE_H
+
+#include "daemon/serve/batcher.h"
+#include "kernels/encoder/encoder.h"
+
+struct lane;
+
+/* What lanes did, for the metrics page. Any thread may read it. */
+struct lane_counts {
+    uint64_t batches, texts, tokens, failures;
+};
+
+/* Starts the thread. 0, -ENOMEM, -EAGAIN. limits as given to the batcher. */
+int lane_open(const struct encoder *encoder, struct batcher *batcher,
+              const struct batcher_limits *limits, struct lane **ret_lane);
+/* Waits for the thread (shut the batcher down first). NULL is fine. */
+void lane_close(struct lane *lane);
+struct lane_counts lane_counts(const struct lane *lane);
+
+#endif

@@ -1,0 +1,162 @@
+/* live.c -- see live.h. A linear table: a daemon holds tens of models, and a name is looked up once a request. */
+#include "daemon/serve/live.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct live {
+    pthread_mutex_t lock;
+    struct snapshot **slots; /* (len), each one reference */
+    uint32_t len, max;
+    uint64_t swaps;
+};
+
+int live_open(uint32_t models_max, struct live **ret_live)
+{
+    struct live *live = calloc(1, sizeof *live);
+
+    if (live == NULL)
+        return -ENOMEM;
+    live->slots = calloc(models_max, sizeof *live->slots);
+    if (live->slots == NULL) {
+        free(live);
+        return -ENOMEM;
+    }
+    live->max = models_max;
+    pthread_mutex_init(&live->lock, NULL);
+    *ret_live = live;
+    return 0;
+}
+
+void live_close(struct live *live)
+{
+    if (live == NULL)
+        return;
+    for (uint32_t i = 0; i < live->len; i++)
+        live_put(live->slots[i]);
+    pthread_mutex_destroy(&live->lock);
+    free(live->slots);
+    free(live);
+}
+
+static struct snapshot *reference(struct snapshot *snapshot)
+{
+    if (snapshot != NULL)
+        atomic_fetch_add_explicit(&snapshot->refs, 1, memory_order_relaxed);
+    return snapshot;
+}
+
+struct snapshot *live_get(struct live *live, const char *model_name)
+{
+    struct snapshot *found = NULL;
+
+    pthread_mutex_lock(&live->lock);
+    for (uint32_t i = 0; i < live->len && found == NULL; i++)
+        if (strcmp(live->slots[i]->model_name, model_name) == 0)
+            found = reference(live->slots[i]);
+    pthread_mutex_unlock(&live->lock);
+    return found;
+}
+
+struct snapshot *live_get_by_id(struct live *live, int64_t model)
+{
+    struct snapshot *found = NULL;
+
+    pthread_mutex_lock(&live->lock);
+    for (uint32_t i = 0; i < live->len && found == NULL; i++)
+        if (live->slots[i]->model == model)
+            found = reference(live->slots[i]);
+    pthread_mutex_unlock(&live->lock);
+    return found;
+}
+
+void live_put(struct snapshot *snapshot)
+{
+    if (snapshot == NULL ||
+        atomic_fetch_sub_explicit(&snapshot->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    head_view_free(snapshot->view);
+    live_labels_put(snapshot->labels);
+    free(snapshot);
+}
+
+int live_publish(struct live *live, struct snapshot *snapshot)
+{
+    struct snapshot *old = NULL;
+    uint32_t i = 0;
+    int rc = 0;
+
+    pthread_mutex_lock(&live->lock);
+    while (i < live->len && live->slots[i]->model != snapshot->model)
+        i++;
+    if (i == live->max) {
+        rc = -ENOSPC;
+    } else {
+        if (i == live->len)
+            live->len++;
+        else
+            old = live->slots[i];
+        live->slots[i] = snapshot;
+        live->swaps++;
+    }
+    pthread_mutex_unlock(&live->lock);
+    live_put(old);
+    return rc;
+}
+
+void live_remove(struct live *live, int64_t model)
+{
+    struct snapshot *old = NULL;
+
+    pthread_mutex_lock(&live->lock);
+    for (uint32_t i = 0; i < live->len && old == NULL; i++) {
+        if (live->slots[i]->model == model) {
+            old = live->slots[i];
+            live->slots[i] = live->slots[--live->len];
+        }
+    }
+    pthread_mutex_unlock(&live->lock);
+    live_put(old);
+}
+
+uint64_t live_swaps(struct live *live)
+{
+    uint64_t swaps;
+
+    pthread_mutex_lock(&live->lock);
+    swaps = live->swaps;
+    pthread_mutex_unlock(&live->lock);
+    return swaps;
+}
+
+struct live_labels *live_labels_new(uint32_t len)
+{
+    struct live_labels *labels = calloc(1, sizeof *labels);
+
+    if (labels == NULL)
+        return NULL;
+    labels->names = calloc(len > 0 ? len : 1, sizeof *labels->names);
+    if (labels->names == NULL) {
+        free(labels);
+        return NULL;
+    }
+    labels->len = len;
+    atomic_init(&labels->refs, 1);
+    return labels;
+}
+
+struct live_labels *live_labels_get(struct live_labels *labels)
+{
+    atomic_fetch_add_explicit(&labels->refs, 1, memory_order_relaxed);
+    return labels;
+}
+
+void live_labels_put(struct live_labels *labels)
+{
+    if (labels == NULL || atomic_fetch_sub_explicit(&labels->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    free(labels->names);
+    free(labels);
+}

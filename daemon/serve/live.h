@@ -1,0 +1,65 @@
+/* live.h -- what answers questions now: one frozen snapshot a model, swapped under traffic.
+ *
+ * A snapshot is {encoder, head view, label names, thresholds, version}: all that an answer needs, so that a request
+ * uses one version from first to last. live_get and live_publish take a short mutex; the last live_put frees. (An
+ * atomic pointer and an atomic count are not enough: the count can reach zero between the load and the increment.)
+ *
+ * Threads: any. Nothing is freed, computed or waited for under the lock.
+ */
+#ifndef LEARND_LIVE_H
+#define LEARND_LIVE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/encoder/encoder.h"
+#include "kernels/head/head.h"
+
+enum { LIVE_NAME_BYTES = 129 };
+
+/* Label names by column; frozen, shared by the snapshots between two label events. */
+struct live_labels {
+    atomic_uint refs;
+    uint32_t len;
+    char (*names)[LIVE_NAME_BYTES];
+};
+
+struct snapshot {
+    atomic_uint refs;
+    int64_t model;
+    char model_name[LIVE_NAME_BYTES];
+    const struct encoder *encoder; /* outlives every snapshot */
+    struct head_view *view;        /* owned */
+    struct live_labels *labels;    /* one reference */
+    double score_min;              /* abstain below */
+    int64_t encoder_number, seq;   /* the version */
+    bool settled;                  /* coefficients were fitted on exactly this set of examples */
+    int64_t published_us;          /* Unix time */
+};
+
+struct live;
+
+/* models_max: table size. 0, -ENOMEM. */
+int live_open(uint32_t models_max, struct live **ret_live);
+void live_close(struct live *live);
+
+/* A reference to the model's present snapshot, or NULL: no such model. */
+struct snapshot *live_get(struct live *live, const char *model_name);
+struct snapshot *live_get_by_id(struct live *live, int64_t model);
+/* NULL is fine. */
+void live_put(struct snapshot *snapshot);
+
+/* Takes ownership of the snapshot (one reference) and makes it the model's present one. -ENOSPC: a new model and
+ * the table is full; then the caller still owns it. */
+int live_publish(struct live *live, struct snapshot *snapshot);
+void live_remove(struct live *live, int64_t model);
+/* Publishes so far. */
+uint64_t live_swaps(struct live *live);
+
+struct live_labels *live_labels_new(uint32_t len); /* one reference, names empty; NULL: no memory */
+struct live_labels *live_labels_get(struct live_labels *labels);
+void live_labels_put(struct live_labels *labels);
+
+#endif

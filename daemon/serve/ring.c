@@ -1,0 +1,177 @@
+/* ring.c -- see ring.h. A circular array of blocks, and a chained index over it by a hash of the id. Forgotten
+ * blocks are overwritten before they are freed: a text that was erased must not stay in the heap.
+ */
+#include "daemon/serve/ring.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct slot {
+    struct ring_entry *entry; /* one block, or NULL */
+    size_t bytes;
+    uint32_t next; /* in the chain of its bucket; UINT32_MAX ends it */
+};
+
+struct ring {
+    pthread_mutex_t lock;
+    struct slot *slots; /* (max) */
+    uint32_t *buckets;  /* (max) first slot of the chain */
+    uint32_t max, head, len;
+    size_t bytes, bytes_max;
+};
+
+int ring_open(uint32_t entries_max, size_t bytes_max, struct ring **ret_ring)
+{
+    struct ring *ring = calloc(1, sizeof *ring);
+
+    if (ring == NULL)
+        return -ENOMEM;
+    ring->max = entries_max;
+    ring->bytes_max = bytes_max;
+    ring->slots = calloc(entries_max, sizeof *ring->slots);
+    ring->buckets = malloc(entries_max * sizeof *ring->buckets);
+    if (ring->slots == NULL || ring->buckets == NULL) {
+        free(ring->slots);
+        free(ring->buckets);
+        free(ring);
+        return -ENOMEM;
+    }
+    memset(ring->buckets, 0xff, entries_max * sizeof *ring->buckets);
+    pthread_mutex_init(&ring->lock, NULL);
+    *ret_ring = ring;
+    return 0;
+}
+
+static void wipe_free(struct slot *slot)
+{
+    if (slot->entry != NULL)
+        explicit_bzero(slot->entry, slot->bytes);
+    free(slot->entry);
+    slot->entry = NULL;
+}
+
+void ring_close(struct ring *ring)
+{
+    if (ring == NULL)
+        return;
+    for (uint32_t i = 0; i < ring->max; i++)
+        wipe_free(&ring->slots[i]);
+    pthread_mutex_destroy(&ring->lock);
+    free(ring->slots);
+    free(ring->buckets);
+    free(ring);
+}
+
+static uint32_t bucket_of(const struct ring *ring, const char *id)
+{
+    uint64_t h = 0xcbf29ce484222325;
+
+    for (; *id != '\0'; id++)
+        h = (h ^ (unsigned char)*id) * 0x100000001b3;
+    return (uint32_t)((h ^ h >> 32) % ring->max);
+}
+
+/* Takes a slot's entry out of the index and frees it. Under the lock. */
+static void drop(struct ring *ring, uint32_t i)
+{
+    struct slot *slot = &ring->slots[i];
+    uint32_t *at;
+
+    if (slot->entry == NULL)
+        return;
+    at = &ring->buckets[bucket_of(ring, slot->entry->request_id)];
+    while (*at != i)
+        at = &ring->slots[*at].next;
+    *at = slot->next;
+    ring->bytes -= slot->bytes;
+    wipe_free(slot);
+}
+
+static struct ring_entry *copy(const struct ring_entry *e, size_t *ret_bytes)
+{
+    size_t vector = e->dim * sizeof *e->embedding;
+    size_t bytes = sizeof *e + vector + e->text_bytes + (e->pair != NULL ? e->pair_bytes : 0);
+    struct ring_entry *own = malloc(bytes);
+    char *at;
+
+    if (own == NULL)
+        return NULL;
+    *own = *e;
+    at = (char *)(own + 1);
+    own->embedding = memcpy(at, e->embedding, vector);
+    at += vector;
+    own->text = memcpy(at, e->text, e->text_bytes);
+    at += e->text_bytes;
+    if (e->pair != NULL)
+        own->pair = memcpy(at, e->pair, e->pair_bytes);
+    *ret_bytes = bytes;
+    return own;
+}
+
+void ring_put(struct ring *ring, const struct ring_entry *entry)
+{
+    size_t bytes;
+    struct ring_entry *own = copy(entry, &bytes);
+    uint32_t i, b;
+
+    if (own == NULL)
+        return;
+    if (bytes > ring->bytes_max) {
+        free(own);
+        return;
+    }
+    pthread_mutex_lock(&ring->lock);
+    while (ring->len == ring->max || ring->bytes + bytes > ring->bytes_max) {
+        drop(ring, (ring->head + ring->max - ring->len) % ring->max);
+        ring->len--;
+    }
+    i = ring->head;
+    ring->head = (ring->head + 1) % ring->max;
+    ring->len++;
+    b = bucket_of(ring, own->request_id);
+    ring->slots[i] = (struct slot){own, bytes, ring->buckets[b]};
+    ring->buckets[b] = i;
+    ring->bytes += bytes;
+    pthread_mutex_unlock(&ring->lock);
+}
+
+struct ring_entry *ring_get(struct ring *ring, const char *request_id)
+{
+    struct ring_entry *found = NULL;
+    size_t bytes;
+
+    pthread_mutex_lock(&ring->lock);
+    for (uint32_t i = ring->buckets[bucket_of(ring, request_id)]; i != UINT32_MAX;
+         i = ring->slots[i].next) {
+        if (strcmp(ring->slots[i].entry->request_id, request_id) == 0) {
+            found = copy(ring->slots[i].entry, &bytes);
+            break;
+        }
+    }
+    pthread_mutex_unlock(&ring->lock);
+    return found;
+}
+
+void ring_forget_model(struct ring *ring, int64_t model)
+{
+    pthread_mutex_lock(&ring->lock);
+    for (uint32_t i = 0; i < ring->max; i++)
+        if (ring->slots[i].entry != NULL && ring->slots[i].entry->model == model)
+            drop(ring, i);
+    pthread_mutex_unlock(&ring->lock);
+}
+
+void ring_forget_text(struct ring *ring, int64_t model, const char *text, size_t text_bytes)
+{
+    pthread_mutex_lock(&ring->lock);
+    for (uint32_t i = 0; i < ring->max; i++) {
+        const struct ring_entry *e = ring->slots[i].entry;
+
+        if (e != NULL && e->model == model && e->text_bytes == text_bytes &&
+            memcmp(e->text, text, text_bytes) == 0)
+            drop(ring, i);
+    }
+    pthread_mutex_unlock(&ring->lock);
+}

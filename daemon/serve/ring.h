@@ -1,0 +1,47 @@
+/* ring.h -- the last answers, by request id, so that feedback can name what it corrects.
+ *
+ * Bounded in entries and in bytes of text; the oldest go first. Holds the text, the embedding that was computed for
+ * it (fp16, as it is learned) and what was answered. Lost at a restart: it is a convenience, not a promise.
+ *
+ * Threads: any, under one short lock; entries are copied out.
+ */
+#ifndef LEARND_RING_H
+#define LEARND_RING_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/serve/live.h"
+
+enum { RING_ID_BYTES = 40 };
+
+struct ring_entry {
+    char request_id[RING_ID_BYTES];
+    int64_t model;
+    char model_name[LIVE_NAME_BYTES];
+    int64_t encoder_number, seq; /* the version that answered */
+    char label[LIVE_NAME_BYTES]; /* "" if none */
+    double score;
+    int64_t created_us; /* Unix time */
+    const char *text;   /* put: borrowed. get: inside the malloc'd entry */
+    size_t text_bytes;
+    const char *pair; /* NULL: none */
+    size_t pair_bytes;
+    const uint16_t *embedding; /* (dim) fp16 */
+    uint32_t dim;
+};
+
+struct ring;
+
+int ring_open(uint32_t entries_max, size_t bytes_max, struct ring **ret_ring);
+void ring_close(struct ring *ring);
+
+/* Copies. A text that alone exceeds bytes_max, or no memory: not kept, the answer is not the worse for it. */
+void ring_put(struct ring *ring, const struct ring_entry *entry);
+/* One malloc'd block that the caller frees; NULL: unknown, or gone. */
+struct ring_entry *ring_get(struct ring *ring, const char *request_id);
+/* Drops what was answered for a model, or all that holds this text. */
+void ring_forget_model(struct ring *ring, int64_t model);
+void ring_forget_text(struct ring *ring, int64_t model, const char *text, size_t text_bytes);
+
+#endif

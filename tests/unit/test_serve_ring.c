@@ -1,0 +1,123 @@
+/* test_serve_ring.c -- the newest answers are found, the oldest go first, erased text leaves. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "daemon/serve/ring.h"
+
+static void put(struct ring *ring, int n, int64_t model, const char *text)
+{
+    uint16_t embedding[4] = {(uint16_t)n, 1, 2, 3};
+    struct ring_entry e = {.model = model,
+                           .encoder_number = 0,
+                           .seq = n,
+                           .score = 0.5,
+                           .text = text,
+                           .text_bytes = strlen(text),
+                           .embedding = embedding,
+                           .dim = 4};
+
+    snprintf(e.request_id, sizeof e.request_id, "r%d", n);
+    snprintf(e.label, sizeof e.label, "label%d", n);
+    ring_put(ring, &e);
+}
+
+static int has(struct ring *ring, int n)
+{
+    char id[RING_ID_BYTES];
+    struct ring_entry *e;
+    int found;
+
+    snprintf(id, sizeof id, "r%d", n);
+    e = ring_get(ring, id);
+    found = e != NULL;
+    if (found) {
+        assert_int_equal(e->seq, n);
+        assert_int_equal(e->embedding[0], (uint16_t)n);
+    }
+    free(e);
+    return found;
+}
+
+static void test_oldest_go_first(void **state)
+{
+    struct ring *ring;
+
+    (void)state;
+    assert_int_equal(ring_open(8, 1 << 20, &ring), 0);
+    for (int n = 0; n < 1000; n++) {
+        put(ring, n, 1, "some text");
+        for (int back = 0; back < 12 && back <= n; back++)
+            assert_int_equal(has(ring, n - back), back < 8);
+    }
+    ring_close(ring);
+}
+
+static void test_bytes_are_bounded(void **state)
+{
+    struct ring *ring;
+    char text[500];
+
+    (void)state;
+    memset(text, 'x', sizeof text - 1);
+    text[sizeof text - 1] = '\0';
+    assert_int_equal(ring_open(64, 4096, &ring), 0);
+    for (int n = 0; n < 50; n++)
+        put(ring, n, 1, text);
+    assert_true(has(ring, 49));
+    assert_false(has(ring, 30)); /* 64 entries would fit, their bytes do not */
+    ring_close(ring);
+    assert_int_equal(ring_open(64, 100, &ring), 0);
+    put(ring, 1, 1, text); /* larger than the whole ring: not kept, nothing breaks */
+    assert_false(has(ring, 1));
+    ring_close(ring);
+}
+
+static void test_forgetting(void **state)
+{
+    struct ring *ring;
+    struct ring_entry *e;
+
+    (void)state;
+    assert_int_equal(ring_open(8, 1 << 20, &ring), 0);
+    put(ring, 1, 1, "keep");
+    put(ring, 2, 1, "erase me");
+    put(ring, 3, 2, "erase me"); /* another model's */
+    put(ring, 4, 1, "erase me");
+    ring_forget_text(ring, 1, "erase me", 8);
+    assert_true(has(ring, 1));
+    assert_false(has(ring, 2));
+    assert_true(has(ring, 3));
+    assert_false(has(ring, 4));
+    ring_forget_model(ring, 2);
+    assert_false(has(ring, 3));
+    for (int n = 10; n < 40; n++) /* holes are passed over when the ring comes round */
+        put(ring, n, 1, "more");
+    assert_false(has(ring, 1));
+    assert_true(has(ring, 39));
+    e = ring_get(ring, "r39");
+    assert_int_equal(e->text_bytes, 4);
+    assert_memory_equal(e->text, "more", 4);
+    assert_null(e->pair);
+    assert_string_equal(e->label, "label39");
+    free(e);
+    assert_null(ring_get(ring, "never"));
+    ring_close(ring);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_oldest_go_first),
+        cmocka_unit_test(test_bytes_are_bounded),
+        cmocka_unit_test(test_forgetting),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
