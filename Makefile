@@ -72,9 +72,11 @@ $(BUILD)/%.o: %.c
 $(BUILD)/llhttp/%.o: /usr/share/llhttp/%.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) -O2 -g -std=c11 -w -c -o $@ $<
+$(BUILD)/kernels/cpu/%.o: CFLAGS += -fopenmp
+LDFLAGS += -fopenmp
 $(BUILD)/kernels/cpu/simd.v%.o: kernels/cpu/simd.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -march=x86-64-v$* -DSIMD_LEVEL=$* -c -o $@ $<
+	$(CC) $(CPPFLAGS) $(CFLAGS) -march=x86-64-v$* -ffp-contract=fast -DSIMD_LEVEL=$* -c -o $@ $<
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(LIBS)
 	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/replay_main.o $(LIBS)

@@ -40,11 +40,13 @@ struct backend {
     /* Waits for everything enqueued. 0, or the first failure: -ENOMEM, -EIO. */
     int (*sync)(struct kctx *k);
 
-    /* Device memory, 64-byte aligned. */
+    /* Rows that an activation buffer needs for a batch of N: kernels work on a ladder of row counts. */
+    uint32_t (*rows)(uint32_t N);
+    /* Device memory, 64-byte aligned, zeroed. */
     int (*alloc)(size_t bytes, void **ret_data);
     void (*dealloc)(void *data);
-    int (*upload)(void *device, const void *host, size_t bytes);
-    int (*download)(void *host, const void *device, size_t bytes);
+    /* Copies n fp32 values in, rounding to nearest even where dtype is K_BF16. */
+    int (*upload)(void *device, enum kdtype dtype, const float *host, size_t n);
 
     /* w(M,K) fp32 on the host -> the layout of linear(). dtype: what linear computes in. */
     int (*mat_load)(const float *w, uint32_t M, uint32_t K, enum kdtype dtype,
@@ -56,9 +58,10 @@ struct backend {
                   const uint32_t *offsets, uint32_t B, struct kview word, struct kview position,
                   struct kview segment, const float *gamma, const float *beta, float eps,
                   uint32_t C);
-    /* y(N,M) = act(x(N,K) w(M,K)^T + bias(M)); fp32 accumulation. bias may be NULL. */
+    /* y(N,M) = act(x(N,K) w(M,K)^T + bias(M)); fp32 accumulation. bias may be NULL. x and y have the dtype of w
+     * and room for rows(N) rows; what stands in the rows from N on is neither read nor kept. */
     void (*linear)(struct kctx *k, struct kview y, struct kview x, const struct kmat *w,
-                   const float *bias, enum kact act, uint32_t N);
+                   const float *bias, uint32_t M, enum kact act, uint32_t N);
     /* y(T,C) = softmax(q k^T / sqrt(C/H)) v for each text and head; qkv(T,3C): q, k, v side by side. */
     void (*attention)(struct kctx *k, struct kview y, struct kview qkv, const uint32_t *offsets,
                       uint32_t B, uint32_t C, uint32_t H);

@@ -1,0 +1,233 @@
+/* cpu_backend.c -- the cpu backend's table: oneDNN for linear, own SIMD loops for the rest.
+ *
+ * Operations run at once. With threads > 1 rows (or texts and heads) are shared out over an OpenMP team; a
+ * row is computed by one thread whole, so that the number of threads changes nothing but the time.
+ */
+#include "kernels/backend.h"
+
+#include <errno.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cpu/cpu_head.h"
+#include "kernels/cpu/cpu_linear.h"
+#include "kernels/cpu/simd.h"
+
+/* A team is worth its wake-up only for this many values of work. */
+enum { TEAM_VALUES_MIN = 16384 };
+
+struct kctx {
+    const struct simd_table *simd;
+    struct cpu_linear *linear;
+    uint32_t threads, threads_max;
+    int error;       /* first failure */
+    float *scratch;  /* (threads_max, scratch_len) */
+    size_t scratch_len;
+};
+
+static size_t element_bytes(enum kdtype dtype)
+{
+    return dtype == K_BF16 ? 2 : 4;
+}
+
+static void *at(struct kview v, size_t element)
+{
+    return (char *)v.data + element * element_bytes(v.dtype);
+}
+
+static int ctx_open(uint32_t rows_max, uint32_t threads_max, struct kctx **ret_ctx)
+{
+    struct kctx *k = calloc(1, sizeof *k);
+    int rc;
+
+    (void)rows_max; /* scratch grows with the longest text, not with the batch */
+    if (k == NULL)
+        return -ENOMEM;
+    k->simd = simd_pick();
+    k->threads = 1;
+    k->threads_max = threads_max;
+    rc = cpu_linear_open(&k->linear);
+    if (rc != 0) {
+        free(k);
+        return rc;
+    }
+    *ret_ctx = k;
+    return 0;
+}
+
+static void ctx_close(struct kctx *k)
+{
+    if (k == NULL)
+        return;
+    cpu_linear_close(k->linear);
+    free(k->scratch);
+    free(k);
+}
+
+static void ctx_threads(struct kctx *k, uint32_t threads)
+{
+    k->threads = threads < 1 ? 1 : threads > k->threads_max ? k->threads_max : threads;
+}
+
+static int sync_ctx(struct kctx *k)
+{
+    int error = k->error;
+
+    k->error = 0;
+    return error;
+}
+
+static void fail(struct kctx *k, int error)
+{
+    if (k->error == 0)
+        k->error = error;
+}
+
+/* Scratch of at least `len` floats for each thread of a team. */
+static int scratch_reserve(struct kctx *k, size_t len)
+{
+    float *bigger;
+
+    len = (len + 15) / 16 * 16;
+    if (len <= k->scratch_len)
+        return 0;
+    bigger = aligned_alloc(64, len * k->threads_max * sizeof *bigger);
+    if (bigger == NULL) {
+        fail(k, -ENOMEM);
+        return -ENOMEM;
+    }
+    free(k->scratch);
+    k->scratch = bigger;
+    k->scratch_len = len;
+    return 0;
+}
+
+static int alloc(size_t bytes, void **ret_data)
+{
+    void *data = aligned_alloc(64, (bytes + 63) / 64 * 64);
+
+    if (data == NULL)
+        return -ENOMEM;
+    memset(data, 0, (bytes + 63) / 64 * 64);
+    *ret_data = data;
+    return 0;
+}
+
+static int upload(void *device, enum kdtype dtype, const float *host, size_t n)
+{
+    if (dtype == K_BF16)
+        simd_pick()->to_bf16(device, host, n);
+    else
+        memcpy(device, host, n * sizeof *host);
+    return 0;
+}
+
+static int team(const struct kctx *k, size_t values)
+{
+    return k->threads > 1 && values >= TEAM_VALUES_MIN ? (int)k->threads : 1;
+}
+
+static void embed(struct kctx *k, struct kview y, const int32_t *ids, const uint8_t *types,
+                  const uint32_t *offsets, uint32_t B, struct kview word, struct kview position,
+                  struct kview segment, const float *gamma, const float *beta, float eps,
+                  uint32_t C)
+{
+    if (scratch_reserve(k, C) != 0)
+        return;
+    for (uint32_t b = 0; b < B; b++)
+        for (uint32_t t = offsets[b]; t < offsets[b + 1]; t++)
+            k->simd->embed_row(at(y, (size_t)t * C), y.dtype, at(word, (size_t)ids[t] * C),
+                               at(position, (size_t)(t - offsets[b]) * C),
+                               at(segment, types != NULL ? (size_t)types[t] * C : 0), word.dtype,
+                               gamma, beta, eps, C, k->scratch);
+}
+
+static void linear(struct kctx *k, struct kview y, struct kview x, const struct kmat *w,
+                   const float *bias, uint32_t M, enum kact act, uint32_t N)
+{
+    int rc = cpu_linear_run(k->linear, y.data, x.data, w, bias, N, k->threads);
+
+    if (rc != 0) {
+        fail(k, rc);
+        return;
+    }
+    if (act == K_GELU) {
+        int threads = team(k, (size_t)N * M);
+
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+        for (uint32_t n = 0; n < N; n++)
+            k->simd->gelu(at(y, (size_t)n * M), y.dtype, M);
+    }
+}
+
+static void attention(struct kctx *k, struct kview y, struct kview qkv, const uint32_t *offsets,
+                      uint32_t B, uint32_t C, uint32_t H)
+{
+    uint32_t dim = C / H, longest = 0;
+    int threads = team(k, (size_t)offsets[B] * C);
+
+    for (uint32_t b = 0; b < B; b++)
+        if (offsets[b + 1] - offsets[b] > longest)
+            longest = offsets[b + 1] - offsets[b];
+    if (scratch_reserve(k, SIMD_ATTENTION_FLOATS(longest, dim)) != 0)
+        return;
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+    for (uint32_t bh = 0; bh < B * H; bh++) {
+        uint32_t b = bh / H, h = bh % H, start = offsets[b], len = offsets[b + 1] - start;
+        size_t row = (size_t)start * 3 * C + (size_t)h * dim;
+
+        k->simd->attention(at(y, (size_t)start * C + (size_t)h * dim), C, at(qkv, row),
+                           at(qkv, row + C), at(qkv, row + 2 * (size_t)C), 3 * C, y.dtype, len,
+                           dim, k->scratch + k->scratch_len * (size_t)omp_get_thread_num());
+    }
+}
+
+static void add_layernorm(struct kctx *k, struct kview y, struct kview x, struct kview residual,
+                          const float *gamma, const float *beta, float eps, uint32_t N, uint32_t C)
+{
+    int threads = team(k, (size_t)N * C);
+
+    if (scratch_reserve(k, C) != 0)
+        return;
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+    for (uint32_t n = 0; n < N; n++)
+        k->simd->add_layernorm_row(at(y, (size_t)n * C), at(x, (size_t)n * C),
+                                   at(residual, (size_t)n * C), y.dtype, gamma, beta, eps, C,
+                                   k->scratch + k->scratch_len * (size_t)omp_get_thread_num());
+}
+
+static void pool(struct kctx *k, float *y, struct kview x, const uint32_t *offsets, uint32_t B,
+                 uint32_t C, enum kpool how)
+{
+    for (uint32_t b = 0; b < B; b++)
+        k->simd->pool_row(y + (size_t)b * C, at(x, (size_t)offsets[b] * C), x.dtype,
+                          how == K_POOL_CLS ? 1 : offsets[b + 1] - offsets[b], C);
+}
+
+const struct backend *backend_cpu(void)
+{
+    static const struct backend table = {
+        .name = "cpu",
+        .ctx_open = ctx_open,
+        .ctx_close = ctx_close,
+        .ctx_threads = ctx_threads,
+        .sync = sync_ctx,
+        .rows = cpu_linear_rows,
+        .alloc = alloc,
+        .dealloc = free,
+        .upload = upload,
+        .mat_load = cpu_mat_load,
+        .mat_free = cpu_mat_free,
+        .embed = embed,
+        .linear = linear,
+        .attention = attention,
+        .add_layernorm = add_layernorm,
+        .pool = pool,
+        .head_features = cpu_head_features,
+        .head_dense = cpu_head_dense,
+        .head_similarity = cpu_head_similarity,
+    };
+
+    return &table;
+}

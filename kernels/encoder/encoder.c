@@ -1,0 +1,175 @@
+/* encoder.c -- opening an encoder, and its forward pass over a packed batch.
+ *
+ *   ids -> word + position + segment, layer norm -> x(T,C)
+ *   per layer: qkv(T,3C) = x Wqkv; a(T,C) = attention; x = norm(x + a Wout); h(T,F) = gelu(x Wup); x = norm(x + h Wdown)
+ *   pool per text, unit length -> embeddings(B,C)
+ */
+#include "kernels/encoder/encoder.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "kernels/encoder/encoder_weights.h"
+
+struct encoder_ctx {
+    const struct encoder *encoder;
+    struct kctx *k;
+    uint32_t tokens_max, seqs_max;
+    struct kview x, a, wide; /* (T,C) (T,C) (T, 3C or F) */
+};
+
+int encoder_open(const char *folder, enum encoder_precision precision, char *why, size_t why_bytes,
+                 struct encoder **ret_encoder)
+{
+    struct encoder *e = calloc(1, sizeof *e);
+    int rc;
+
+    if (e == NULL) {
+        snprintf(why, why_bytes, "out of memory");
+        return -ENOMEM;
+    }
+    e->backend = backend_cpu();
+    e->dtype = precision == ENCODER_BF16 ? K_BF16 : K_F32;
+    rc = encoder_config_read(folder, why, why_bytes, &e->config);
+    if (rc == 0)
+        rc = encoder_weights_read(e, folder, why, why_bytes);
+    if (rc != 0) {
+        encoder_close(e);
+        return rc;
+    }
+    e->info.dim = e->config.C;
+    e->info.layers = e->config.layers;
+    e->info.heads = e->config.H;
+    e->info.ffn = e->config.F;
+    e->info.vocab_len = e->config.V;
+    e->info.tokens_max = e->config.tokens_max;
+    e->info.positions = e->config.positions;
+    e->info.pooling = e->config.pooling;
+    e->info.precision = precision;
+    e->info.backend = e->backend->name;
+    *ret_encoder = e;
+    return 0;
+}
+
+void encoder_close(struct encoder *e)
+{
+    if (e == NULL)
+        return;
+    encoder_weights_free(e);
+    free(e);
+}
+
+const struct encoder_info *encoder_info(const struct encoder *e)
+{
+    return &e->info;
+}
+
+static int view_open(const struct encoder *e, uint32_t rows, uint32_t columns, struct kview *view)
+{
+    view->dtype = e->dtype;
+    return e->backend->alloc((size_t)e->backend->rows(rows) * columns *
+                                 (e->dtype == K_BF16 ? 2 : 4),
+                             &view->data);
+}
+
+int encoder_ctx_open(const struct encoder *e, uint32_t tokens_max, uint32_t seqs_max,
+                     struct encoder_ctx **ret_ctx)
+{
+    struct encoder_ctx *ctx = calloc(1, sizeof *ctx);
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    uint32_t wide = e->config.F > 3 * e->config.C ? e->config.F : 3 * e->config.C;
+    int rc;
+
+    if (ctx == NULL)
+        return -ENOMEM;
+    ctx->encoder = e;
+    ctx->tokens_max = tokens_max;
+    ctx->seqs_max = seqs_max;
+    rc = e->backend->ctx_open(tokens_max, cores > 0 ? (uint32_t)cores : 1, &ctx->k);
+    if (rc == 0)
+        rc = view_open(e, tokens_max, e->config.C, &ctx->x);
+    if (rc == 0)
+        rc = view_open(e, tokens_max, e->config.C, &ctx->a);
+    if (rc == 0)
+        rc = view_open(e, tokens_max, wide, &ctx->wide);
+    if (rc != 0) {
+        encoder_ctx_close(ctx);
+        return rc;
+    }
+    *ret_ctx = ctx;
+    return 0;
+}
+
+void encoder_ctx_close(struct encoder_ctx *ctx)
+{
+    if (ctx == NULL)
+        return;
+    ctx->encoder->backend->dealloc(ctx->x.data);
+    ctx->encoder->backend->dealloc(ctx->a.data);
+    ctx->encoder->backend->dealloc(ctx->wide.data);
+    ctx->encoder->backend->ctx_close(ctx->k);
+    free(ctx);
+}
+
+static int check(const struct encoder_ctx *ctx, const struct encoder_batch *b)
+{
+    const struct encoder_config *c = &ctx->encoder->config;
+
+    if (b->seqs < 1 || b->seqs > ctx->seqs_max || b->offsets[0] != 0 ||
+        b->offsets[b->seqs] > ctx->tokens_max)
+        return -EINVAL;
+    for (uint32_t i = 0; i < b->seqs; i++)
+        if (b->offsets[i + 1] <= b->offsets[i] ||
+            b->offsets[i + 1] - b->offsets[i] > c->positions)
+            return -EINVAL;
+    for (uint32_t t = 0; t < b->offsets[b->seqs]; t++)
+        if (b->ids[t] < 0 || (uint32_t)b->ids[t] >= c->V ||
+            (b->types != NULL && b->types[t] >= c->segments))
+            return -EINVAL;
+    return 0;
+}
+
+static void layer_forward(struct encoder_ctx *ctx, const struct encoder_layer *layer,
+                          const struct encoder_batch *b)
+{
+    const struct backend *be = ctx->encoder->backend;
+    const struct encoder_config *c = &ctx->encoder->config;
+    struct kctx *k = ctx->k;
+    uint32_t T = b->offsets[b->seqs];
+
+    be->linear(k, ctx->wide, ctx->x, layer->qkv, layer->qkv_bias, 3 * c->C, K_NONE, T);
+    be->attention(k, ctx->a, ctx->wide, b->offsets, b->seqs, c->C, c->H);
+    be->linear(k, ctx->wide, ctx->a, layer->out, layer->out_bias, c->C, K_NONE, T);
+    be->add_layernorm(k, ctx->x, ctx->wide, ctx->x, layer->attention_gamma, layer->attention_beta,
+                      c->eps, T, c->C);
+    be->linear(k, ctx->wide, ctx->x, layer->up, layer->up_bias, c->F, K_GELU, T);
+    be->linear(k, ctx->a, ctx->wide, layer->down, layer->down_bias, c->C, K_NONE, T);
+    be->add_layernorm(k, ctx->x, ctx->a, ctx->x, layer->output_gamma, layer->output_beta, c->eps, T,
+                      c->C);
+}
+
+int encoder_forward(struct encoder_ctx *ctx, const struct encoder_batch *b, uint32_t threads,
+                    float *embeddings)
+{
+    const struct encoder *e = ctx->encoder;
+    const struct backend *be = e->backend;
+    int rc = check(ctx, b);
+
+    if (rc != 0)
+        return rc;
+    be->ctx_threads(ctx->k, threads);
+    be->embed(ctx->k, ctx->x, b->ids, b->types, b->offsets, b->seqs, e->word, e->position,
+              e->segment, e->gamma, e->beta, e->config.eps, e->config.C);
+    for (uint32_t i = 0; i < e->config.layers; i++)
+        layer_forward(ctx, &e->layers[i], b);
+    be->pool(ctx->k, embeddings, ctx->x, b->offsets, b->seqs, e->config.C,
+             e->config.pooling == ENCODER_POOL_CLS ? K_POOL_CLS : K_POOL_MEAN);
+    rc = be->sync(ctx->k);
+    for (size_t i = 0; i < (size_t)b->seqs * e->config.C && rc == 0; i++)
+        if (!isfinite(embeddings[i]))
+            rc = -EDOM;
+    return rc;
+}

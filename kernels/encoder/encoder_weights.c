@@ -1,0 +1,204 @@
+/* encoder_weights.c -- see encoder_weights.h. Tensors go one by one from the mapped file through one fp32 buffer into the
+ * form their device wants; the file is unmapped at the end, so that a bf16 encoder costs bf16 memory only.
+ */
+#include "kernels/encoder/encoder_weights.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/encoder/safetensors.h"
+
+enum how { TABLE, VEC, MAT, QUERY, KEY, VALUE };
+
+struct loading {
+    struct encoder *encoder;
+    struct safetensors *file;
+    const char *prefix; /* "bert." or "" */
+    float *buffer;      /* the largest tensor, or qkv whole */
+    char *why;
+    size_t why_bytes;
+};
+
+/* Finds a tensor, checks its shape and reads it as fp32 to `to`. */
+static int fetch(struct loading *l, const char *scope, const char *name, uint64_t rows,
+                 uint64_t columns, float *to)
+{
+    char full[256], found[96] = "";
+    const struct safetensor *t;
+    uint32_t dims = columns > 1 ? 2 : 1;
+    size_t at = 0;
+    int rc;
+
+    snprintf(full, sizeof full, "%s%s%s", l->prefix, scope, name);
+    t = safetensors_find(l->file, full);
+    if (t == NULL) {
+        snprintf(l->why, l->why_bytes, "model.safetensors: tensor %s is missing", full);
+        return -EINVAL;
+    }
+    if (t->dims_len != dims || t->dims[0] != rows || (dims == 2 && t->dims[1] != columns)) {
+        for (uint32_t i = 0; i < t->dims_len; i++)
+            at += (size_t)snprintf(found + at, sizeof found - at, "%s%llu", i > 0 ? "," : "",
+                                   (unsigned long long)t->dims[i]);
+        snprintf(l->why, l->why_bytes,
+                 "model.safetensors: tensor %s: config.json expects shape (%llu%s%.0llu), found (%s)",
+                 full, (unsigned long long)rows, dims == 2 ? "," : "",
+                 (unsigned long long)(dims == 2 ? columns : 0), found);
+        return -EINVAL;
+    }
+    rc = safetensor_read(t, to);
+    if (rc == -EINVAL)
+        snprintf(l->why, l->why_bytes,
+                 "model.safetensors: tensor %s: expected F32, F16 or BF16, found %s", full,
+                 t->dtype_name);
+    else if (rc != 0)
+        snprintf(l->why, l->why_bytes, "model.safetensors: tensor %s holds NaN or infinity", full);
+    return rc == -EDOM ? -EINVAL : rc;
+}
+
+static int keep(struct loading *l, size_t values, enum kdtype dtype, void **ret_data)
+{
+    const struct backend *b = l->encoder->backend;
+    int rc = b->alloc(values * (dtype == K_BF16 ? 2 : 4), ret_data);
+
+    return rc != 0 ? rc : b->upload(*ret_data, dtype, l->buffer, values);
+}
+
+/* One row of the lists. `field` is a struct kview, a float pointer or a kmat pointer, as `how` says. */
+static int load(struct loading *l, const char *scope, const char *name, uint32_t rows,
+                uint32_t columns, enum how how, void *field)
+{
+    size_t part = (size_t)rows * columns, values = part;
+    float *to = l->buffer;
+    uint32_t all = rows;
+    int rc;
+
+    if (how >= QUERY) {
+        to += part * (how - QUERY);
+        values = 3 * part;
+        all = 3 * rows;
+    }
+    rc = fetch(l, scope, name, rows, columns, to);
+    if (rc != 0 || how == QUERY || how == KEY)
+        return rc;
+    if (how == TABLE) {
+        struct kview *view = field;
+
+        view->dtype = l->encoder->dtype;
+        rc = keep(l, values, view->dtype, &view->data);
+    } else if (columns == 1) {
+        rc = keep(l, values, K_F32, field);
+    } else {
+        rc = l->encoder->backend->mat_load(l->buffer, all, columns, l->encoder->dtype, field);
+    }
+    if (rc != 0)
+        snprintf(l->why, l->why_bytes, "tensor %s%s: %s", scope, name,
+                 rc == -ENOMEM ? "out of memory" : "the device refused it");
+    return rc;
+}
+
+static int load_all(struct loading *l)
+{
+    struct encoder *e = l->encoder;
+    const uint32_t C = e->config.C, F = e->config.F, V = e->config.V;
+    const uint32_t P = e->config.positions, S = e->config.segments;
+    char scope[64] = "";
+    int rc = 0;
+
+#define LOAD(field, name, rows, columns, how)                                                      \
+    if (rc == 0)                                                                                   \
+        rc = load(l, scope, name, rows, columns, how, &at->field);
+    struct encoder *at = e;
+    ENCODER_EMBEDDING_PARAMETERS(LOAD)
+    for (uint32_t i = 0; i < e->config.layers && rc == 0; i++) {
+        struct encoder_layer *in = &e->layers[i];
+
+        snprintf(scope, sizeof scope, "encoder.layer.%u.", i);
+#undef LOAD
+#define LOAD(field, name, rows, columns, how)                                                      \
+    if (rc == 0)                                                                                   \
+        rc = load(l, scope, name, rows, columns, how, &in->field);
+        ENCODER_LAYER_PARAMETERS(LOAD)
+#undef LOAD
+    }
+    return rc;
+}
+
+static uint64_t parameters(const struct encoder_config *c)
+{
+    const uint64_t C = c->C, F = c->F, V = c->V, P = c->positions, S = c->segments;
+    uint64_t embedding = 0, layer = 0;
+
+#define COUNT(field, name, rows, columns, how) embedding += (uint64_t)(rows) * (columns);
+    ENCODER_EMBEDDING_PARAMETERS(COUNT)
+#undef COUNT
+#define COUNT(field, name, rows, columns, how) layer += (uint64_t)(rows) * (columns);
+    ENCODER_LAYER_PARAMETERS(COUNT)
+#undef COUNT
+    return embedding + layer * c->layers;
+}
+
+static size_t buffer_values(const struct encoder_config *c)
+{
+    size_t most = (size_t)c->V * c->C;
+    size_t others[] = {(size_t)c->positions * c->C, (size_t)3 * c->C * c->C, (size_t)c->F * c->C,
+                       (size_t)c->segments * c->C};
+
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        most = others[i] > most ? others[i] : most;
+    return most;
+}
+
+int encoder_weights_read(struct encoder *e, const char *folder, char *why, size_t why_bytes)
+{
+    struct loading l = {.encoder = e, .prefix = "", .why = why, .why_bytes = why_bytes};
+    char path[4096];
+    int rc;
+
+    if (snprintf(path, sizeof path, "%s/model.safetensors", folder) >= (int)sizeof path) {
+        snprintf(why, why_bytes, "the path of the encoder's folder is too long");
+        return -EINVAL;
+    }
+    rc = safetensors_open(path, why, why_bytes, &l.file);
+    if (rc != 0)
+        return rc;
+    if (safetensors_find(l.file, "bert.embeddings.word_embeddings.weight") != NULL)
+        l.prefix = "bert.";
+    e->info.parameters = parameters(&e->config);
+    e->layers = calloc(e->config.layers, sizeof *e->layers);
+    l.buffer = malloc(buffer_values(&e->config) * sizeof *l.buffer);
+    if (e->layers == NULL || l.buffer == NULL) {
+        snprintf(why, why_bytes, "out of memory");
+        rc = -ENOMEM;
+    } else {
+        rc = load_all(&l);
+    }
+    free(l.buffer);
+    safetensors_close(l.file);
+    return rc;
+}
+
+void encoder_weights_free(struct encoder *e)
+{
+    const struct backend *b = e->backend;
+
+    b->dealloc(e->word.data);
+    b->dealloc(e->position.data);
+    b->dealloc(e->segment.data);
+    b->dealloc(e->gamma);
+    b->dealloc(e->beta);
+    for (uint32_t i = 0; i < e->config.layers && e->layers != NULL; i++) {
+        struct encoder_layer *layer = &e->layers[i];
+        struct kmat *mats[] = {layer->qkv, layer->out, layer->up, layer->down};
+        float *vectors[] = {layer->qkv_bias,        layer->out_bias,       layer->up_bias,
+                            layer->down_bias,       layer->attention_gamma, layer->attention_beta,
+                            layer->output_gamma,    layer->output_beta};
+
+        for (size_t m = 0; m < sizeof mats / sizeof *mats; m++)
+            b->mat_free(mats[m]);
+        for (size_t v = 0; v < sizeof vectors / sizeof *vectors; v++)
+            b->dealloc(vectors[v]);
+    }
+    free(e->layers);
+}

@@ -1,0 +1,60 @@
+/* encoder_weights.h -- the parameters of a BERT, listed once. Private to kernels/encoder.
+ *
+ * Names, shapes, the struct's fields, the loader's walk and its checks all come from these two lists.
+ * X(field, file name, rows, columns, how): rows x columns in the letters of struct encoder_config, columns 1
+ * for a vector. how: TABLE is looked up by row, MAT multiplies, VEC stays fp32. QUERY, KEY and VALUE are parts
+ * of one matrix, side by side in that order.
+ */
+#ifndef LEARND_ENCODER_WEIGHTS_H
+#define LEARND_ENCODER_WEIGHTS_H
+
+#include "kernels/backend.h"
+#include "kernels/encoder/encoder_config.h"
+
+#define ENCODER_EMBEDDING_PARAMETERS(X)                                                            \
+    X(word, "embeddings.word_embeddings.weight", V, C, TABLE)                                      \
+    X(position, "embeddings.position_embeddings.weight", P, C, TABLE)                              \
+    X(segment, "embeddings.token_type_embeddings.weight", S, C, TABLE)                             \
+    X(gamma, "embeddings.LayerNorm.weight", C, 1, VEC)                                             \
+    X(beta, "embeddings.LayerNorm.bias", C, 1, VEC)
+
+#define ENCODER_LAYER_PARAMETERS(X)                                                                \
+    X(qkv, "attention.self.query.weight", C, C, QUERY)                                             \
+    X(qkv, "attention.self.key.weight", C, C, KEY)                                                 \
+    X(qkv, "attention.self.value.weight", C, C, VALUE)                                             \
+    X(qkv_bias, "attention.self.query.bias", C, 1, QUERY)                                          \
+    X(qkv_bias, "attention.self.key.bias", C, 1, KEY)                                              \
+    X(qkv_bias, "attention.self.value.bias", C, 1, VALUE)                                          \
+    X(out, "attention.output.dense.weight", C, C, MAT)                                             \
+    X(out_bias, "attention.output.dense.bias", C, 1, VEC)                                          \
+    X(attention_gamma, "attention.output.LayerNorm.weight", C, 1, VEC)                             \
+    X(attention_beta, "attention.output.LayerNorm.bias", C, 1, VEC)                                \
+    X(up, "intermediate.dense.weight", F, C, MAT)                                                  \
+    X(up_bias, "intermediate.dense.bias", F, 1, VEC)                                               \
+    X(down, "output.dense.weight", C, F, MAT)                                                      \
+    X(down_bias, "output.dense.bias", C, 1, VEC)                                                   \
+    X(output_gamma, "output.LayerNorm.weight", C, 1, VEC)                                          \
+    X(output_beta, "output.LayerNorm.bias", C, 1, VEC)
+
+struct encoder_layer {
+    struct kmat *qkv, *out, *up, *down; /* (3C,C) (C,C) (F,C) (C,F) */
+    float *qkv_bias, *out_bias, *up_bias, *down_bias;
+    float *attention_gamma, *attention_beta, *output_gamma, *output_beta;
+};
+
+struct encoder {
+    struct encoder_config config;
+    struct encoder_info info;
+    const struct backend *backend;
+    enum kdtype dtype;                    /* of activations, tables and matrices */
+    struct kview word, position, segment; /* (V,C) (P,C) (S,C) */
+    float *gamma, *beta;                  /* (C) of the embeddings' layer norm */
+    struct encoder_layer *layers;
+};
+
+/* Fills the tables, vectors and matrices of an encoder whose config, backend and dtype are set. Errors as encoder_open;
+ * after one the encoder is to be closed. */
+int encoder_weights_read(struct encoder *encoder, const char *folder, char *why, size_t why_bytes);
+void encoder_weights_free(struct encoder *encoder);
+
+#endif
