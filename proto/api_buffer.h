@@ -38,7 +38,9 @@ char *api_buffer_take(struct api_buffer *buffer, size_t *ret_bytes);
 void api_buffer_done(struct api_buffer *buffer);
 
 /* Where proto's memory comes from, jansson's included; malloc and free unless told otherwise.
- * Before the first thread starts; tests fail the n-th allocation with it. */
+ * Called once before the first thread starts; tests fail the n-th allocation with it. The daemon
+ * calls it with malloc and free: only then is jansson watched, which else may take exhaustion for
+ * bad syntax. */
 void api_alloc_set(void *(*take)(size_t bytes), void (*give)(void *memory));
 void *api_alloc(size_t bytes); /* NULL: none. Not zeroed. */
 void api_free(void *memory);   /* NULL is fine. */

@@ -23,8 +23,8 @@ struct api_classify {
     const char *model; /* "default" if not given */
     const struct api_input *inputs;
     uint32_t inputs_len; /* 1 .. API_INPUTS_MAX */
-    bool inputs_objects; /* written as a list of objects: fields are inputs[i].text, else inputs[i]
-                            or inputs */
+    bool inputs_objects; /* a list of objects */
+    bool inputs_alone;   /* one text, not a list */
     uint32_t top_k;      /* 0: not given */
     bool has_threshold;
     double threshold;          /* 0 .. 1 */
@@ -85,7 +85,7 @@ struct api_embed {
     const char *model;
     const struct api_input *inputs;
     uint32_t inputs_len;
-    bool inputs_objects;
+    bool inputs_objects, inputs_alone;
     enum api_truncate truncate;
 };
 

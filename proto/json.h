@@ -4,11 +4,14 @@
  * take NULL and the wrong kind and answer "nothing", so a chain needs one check at its end:
  *
  *     struct json_value *root;
- *     if (json_parse(body, body_bytes, NULL, &root, NULL) == 0) {
- *         const char *label = json_text(json_get(root, "results[0].label"), NULL);   NULL: there is
- * none double score = json_number(json_get(root, "results[0].score"), 0.0); for (size_t i = 0; i <
- * json_len(json_get(root, "results")); i++) ... json_free(root);
- *     }
+ *     int rc = json_parse(body, body_bytes, NULL, &root, NULL);
+ *     if (rc < 0)
+ *         return rc;
+ *     const struct json_value *results = json_get(root, "results");
+ *     for (size_t i = 0; i < json_len(results); i++)
+ *         printf("%s %g\n", json_text(json_get(json_at(results, i), "label"), NULL),
+ *                json_number(json_get(json_at(results, i), "score"), 0.0));
+ *     json_free(root);
  *
  * Writing appends to a struct api_buffer. Commas come by themselves, and so does an invalid byte's
  * replacement by U+FFFD: what leaves is always UTF-8. NaN and infinities leave as null.
@@ -96,6 +99,9 @@ bool json_bool(const struct json_value *value, bool fallback);
  * hold no NUL. */
 typedef int json_member_fn(void *ud, const char *key, const struct json_value *value);
 int json_each(const struct json_value *value, json_member_fn *fn, void *ud);
+
+/* For api_alloc_set, which see: jansson's memory comes from there too. */
+void json_alloc_set(void *(*take)(size_t bytes), void (*give)(void *memory));
 
 void json_open_object(struct api_buffer *buffer);
 void json_close_object(struct api_buffer *buffer);

@@ -1,0 +1,454 @@
+/* api_manage.c -- models and their settings, labels, examples, versions, and what the daemon says
+ * about itself.
+ *
+ * Settings have one table for all three ways they come in: when a model is created, when it is
+ * patched, and from the text that the store kept.
+ */
+#include "proto/api_manage.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "proto/api_read.h"
+
+/* ---- settings ---- */
+
+static const double SEED_MAX =
+    9007199254740991.0; /* 2^53 - 1: what every JSON reader keeps exactly */
+
+static const struct api_field SETTINGS_FIELDS[] = {
+    {"features", api_read_uint, offsetof(struct api_settings, features), 64, 8192},
+    {"seed", api_read_uint64, offsetof(struct api_settings, seed), 0, SEED_MAX},
+    {"ridge_lambda", api_read_number, offsetof(struct api_settings, ridge_lambda), 1e-6, 1e3},
+    {"score_min", api_read_number, offsetof(struct api_settings, score_min), 0, 1},
+    {"rejection_budget", api_read_number, offsetof(struct api_settings, rejection_budget), 0, 0.5},
+};
+
+enum { SETTINGS_FIELDS_LEN = sizeof SETTINGS_FIELDS / sizeof SETTINGS_FIELDS[0] };
+
+void api_settings_default(struct api_settings *ret_settings)
+{
+    *ret_settings = (struct api_settings){
+        .features = 1024,
+        .seed = 1,
+        .ridge_lambda = 0.15,
+        .score_min = 0.0,
+        .rejection_budget = 0.05,
+    };
+}
+
+static int read_settings(struct api_reader *reader, const struct json_value *value,
+                         const struct api_field *field, void *target)
+{
+    return api_read_object(reader, value, SETTINGS_FIELDS, SETTINGS_FIELDS_LEN,
+                           (char *)target + field->offset, NULL);
+}
+
+int api_settings_parse(const char *text, size_t text_bytes, struct api_settings *ret_settings)
+{
+    struct api_settings settings;
+    struct api_problem problem;
+    struct api_reader reader;
+    const struct json_value *root;
+    void *request = NULL;
+
+    api_settings_default(&settings);
+    int rc = api_reader_open(&reader, &problem, 1, NULL, NULL);
+    if (rc < 0)
+        return rc;
+    rc = api_read_body(&reader, text, text_bytes, &root);
+    if (rc == 0)
+        rc = api_read_object(&reader, root, SETTINGS_FIELDS, SETTINGS_FIELDS_LEN, &settings, NULL);
+    rc = api_reader_close(&reader, rc, &request);
+    if (rc == 0)
+        *ret_settings = settings;
+    api_request_free(request);
+    return rc;
+}
+
+void api_write_settings(struct api_buffer *buffer, const struct api_settings *settings)
+{
+    json_open_object(buffer);
+    json_write_key(buffer, "features");
+    json_write_int(buffer, settings->features);
+    json_write_key(buffer, "seed");
+    json_write_int(buffer, (int64_t)settings->seed);
+    json_write_key(buffer, "ridge_lambda");
+    json_write_number(buffer, settings->ridge_lambda);
+    json_write_key(buffer, "score_min");
+    json_write_number(buffer, settings->score_min);
+    json_write_key(buffer, "rejection_budget");
+    json_write_number(buffer, settings->rejection_budget);
+    json_close_object(buffer);
+}
+
+/* ---- models ---- */
+
+static int read_model_name(struct api_reader *reader, const struct json_value *value,
+                           const struct api_field *field, void *target)
+{
+    struct api_model_create *create = target;
+    struct api_text text = {NULL, 0};
+
+    (void)field;
+    int rc = api_take_text(reader, value, &text);
+    if (rc < 0)
+        return rc;
+    if (!api_model_name_valid(text.bytes, text.len))
+        return api_refuse(reader, "invalid_name",
+                          "must be 1 to %d of A-Z a-z 0-9 . _ - and begin with a letter or digit",
+                          API_NAME_BYTES_MAX);
+    create->name = text.bytes;
+    return 0;
+}
+
+static int read_kind(struct api_reader *reader, const struct json_value *value,
+                     const struct api_field *field, void *target)
+{
+    static const char *const KINDS[] = {"single", "multi", "tokens", NULL};
+    int index = 0;
+
+    (void)field;
+    (void)target; /* single, as it was */
+    int rc = api_read_word(reader, value, KINDS, &index);
+    if (rc == 0 && index > 0)
+        return api_refuse(reader, "kind_unsupported", "only kind single is built yet");
+    return rc;
+}
+
+static int read_encoder(struct api_reader *reader, const struct json_value *value,
+                        const struct api_field *field, void *target)
+{
+    static const char *const ENCODERS[] = {"default", NULL};
+    int index = 0;
+
+    (void)field;
+    (void)target;
+    return api_read_word(reader, value, ENCODERS, &index);
+}
+
+static const struct api_field CREATE_FIELDS[] = {
+    {"name", read_model_name, 0, 0, 0},
+    {"kind", read_kind, 0, 0, 0},
+    {"encoder", read_encoder, 0, 0, 0},
+    {"settings", read_settings, offsetof(struct api_model_create, settings), 0, 0},
+};
+
+static int read_create(struct api_reader *reader, const char *body, size_t body_bytes)
+{
+    struct api_model_create *create = reader->request;
+    const struct json_value *root;
+
+    create->kind = "single";
+    api_settings_default(&create->settings);
+    int rc = api_read_body(reader, body, body_bytes, &root);
+    if (rc == 0)
+        rc = api_read_object(reader, root, CREATE_FIELDS, 4, create, NULL);
+    if (rc == 0 && !create->name)
+        rc = api_refuse_field(reader, "name", "missing_field", "name is required");
+    return rc;
+}
+
+int api_parse_model_create(const char *body, size_t body_bytes,
+                           struct api_model_create **ret_create, struct api_problem *problem)
+{
+    struct api_reader reader;
+    void *request = NULL;
+
+    int rc = api_reader_open(&reader, problem, sizeof **ret_create, NULL, NULL);
+    if (rc < 0)
+        return rc;
+    rc = api_reader_close(&reader, read_create(&reader, body, body_bytes), &request);
+    if (rc == 0)
+        *ret_create = request;
+    return rc;
+}
+
+void api_model_create_free(struct api_model_create *create)
+{
+    api_request_free(create);
+}
+
+static const struct api_field PATCH_FIELDS[] = {{"settings", read_settings, 0, 0, 0}};
+
+static int read_patch(struct api_reader *reader, const char *body, size_t body_bytes,
+                      const struct api_settings *old)
+{
+    struct api_settings *now = reader->request;
+    const struct json_value *root;
+    const char *fixed = NULL;
+    uint32_t seen;
+
+    *now = *old;
+    int rc = api_read_body(reader, body, body_bytes, &root);
+    if (rc == 0)
+        rc = api_read_object(reader, root, PATCH_FIELDS, 1, now, &seen);
+    if (rc < 0)
+        return rc;
+    if (!seen)
+        return api_refuse_field(reader, "settings", "missing_field", "settings is required");
+    if (now->features != old->features)
+        fixed = "settings.features";
+    else if (now->seed != old->seed)
+        fixed = "settings.seed";
+    else if (now->ridge_lambda != old->ridge_lambda)
+        fixed = "settings.ridge_lambda";
+    if (fixed)
+        return api_refuse_field(reader, fixed, "immutable_field",
+                                "is fixed when the model is created");
+    return 0;
+}
+
+int api_parse_model_patch(const char *body, size_t body_bytes, struct api_settings *settings,
+                          struct api_problem *problem)
+{
+    struct api_reader reader;
+    void *request = NULL;
+
+    int rc = api_reader_open(&reader, problem, sizeof *settings, NULL, NULL);
+    if (rc < 0)
+        return rc;
+    rc = api_reader_close(&reader, read_patch(&reader, body, body_bytes, settings), &request);
+    if (rc == 0)
+        memcpy(settings, request, sizeof *settings);
+    api_request_free(request);
+    return rc;
+}
+
+/* ---- writing ---- */
+
+static void write_pair(struct api_buffer *buffer, const char *key, const char *string)
+{
+    json_write_key(buffer, key);
+    json_write_string(buffer, string);
+}
+
+/* Empty stands for none. */
+static void write_optional(struct api_buffer *buffer, const char *key, const char *string)
+{
+    write_pair(buffer, key, string && string[0] ? string : NULL);
+}
+
+static void write_count(struct api_buffer *buffer, const char *key, int64_t count)
+{
+    json_write_key(buffer, key);
+    json_write_int(buffer, count);
+}
+
+static void write_time(struct api_buffer *buffer, const char *key, int64_t unix_us)
+{
+    char text[API_TIME_CHARS];
+
+    api_time_format(unix_us, text);
+    write_pair(buffer, key, text);
+}
+
+static void write_version(struct api_buffer *buffer, struct api_version version)
+{
+    char text[API_VERSION_CHARS];
+
+    api_version_format(version, text);
+    write_pair(buffer, "version", text);
+}
+
+void api_write_model(struct api_buffer *buffer, const struct api_model *model)
+{
+    json_open_object(buffer);
+    write_pair(buffer, "name", model->name);
+    write_pair(buffer, "kind", model->kind);
+    write_pair(buffer, "encoder", "default");
+    write_version(buffer, model->version);
+    write_count(buffer, "examples", model->examples);
+    write_count(buffer, "labels", model->labels);
+    json_write_key(buffer, "settings");
+    api_write_settings(buffer, &model->settings);
+    write_time(buffer, "created", model->created_us);
+    json_close_object(buffer);
+}
+
+void api_write_label(struct api_buffer *buffer, const struct api_label_row *label)
+{
+    json_open_object(buffer);
+    write_pair(buffer, "label", label->label);
+    write_count(buffer, "examples", label->examples);
+    write_pair(buffer, "status", label->status);
+    write_time(buffer, "created", label->created_us);
+    json_close_object(buffer);
+}
+
+static void write_target(struct api_buffer *buffer, const struct api_example *example)
+{
+    const struct api_scored *best = NULL;
+
+    for (uint32_t i = 0; i < example->labels_len; i++) {
+        if (!best || example->labels[i].score > best->score)
+            best = &example->labels[i];
+    }
+    write_pair(buffer, "label", best ? best->label : NULL);
+    json_write_key(buffer, "labels");
+    json_open_array(buffer);
+    for (uint32_t i = 0; i < example->labels_len; i++) {
+        json_open_object(buffer);
+        write_pair(buffer, "label", example->labels[i].label);
+        json_write_key(buffer, "share");
+        json_write_number(buffer, example->labels[i].score);
+        json_close_object(buffer);
+    }
+    json_close_array(buffer);
+}
+
+void api_write_example(struct api_buffer *buffer, const struct api_example *example)
+{
+    char id[API_ID_CHARS];
+
+    api_id_format(example->example, id);
+    json_open_object(buffer);
+    write_pair(buffer, "example", id);
+    write_pair(buffer, "model", example->model);
+    json_write_key(buffer, "text");
+    json_write_text(buffer, example->text, example->text_bytes);
+    if (example->pair) {
+        json_write_key(buffer, "text_pair");
+        json_write_text(buffer, example->pair, example->pair_bytes);
+    }
+    write_target(buffer, example);
+    write_count(buffer, "annotators", example->annotators);
+    json_write_key(buffer, "weight");
+    json_write_number(buffer, example->weight);
+    write_pair(buffer, "status", example->status);
+    write_count(buffer, "first_seq", example->first_seq);
+    write_count(buffer, "last_seq", example->last_seq);
+    write_time(buffer, "created", example->created_us);
+    json_close_object(buffer);
+}
+
+void api_write_version(struct api_buffer *buffer, const struct api_version_row *version)
+{
+    char id[API_ID_CHARS];
+
+    json_open_object(buffer);
+    write_version(buffer, version->version);
+    write_count(buffer, "encoder", version->version.encoder);
+    write_count(buffer, "seq", version->version.seq);
+    write_pair(buffer, "state", version->state);
+    write_optional(buffer, "op", version->op);
+    if (version->example)
+        api_id_format(version->example, id);
+    write_pair(buffer, "example", version->example ? id : NULL);
+    write_optional(buffer, "label", version->label);
+    write_optional(buffer, "annotator", version->annotator);
+    write_time(buffer, "created", version->created_us);
+    json_close_object(buffer);
+}
+
+static void write_limits(struct api_buffer *buffer, const struct api_info *info)
+{
+    json_write_key(buffer, "limits");
+    json_open_object(buffer);
+    write_count(buffer, "inputs", API_INPUTS_MAX);
+    write_count(buffer, "items", API_ITEMS_MAX);
+    write_count(buffer, "body_bytes", (int64_t)info->body_bytes_max);
+    write_count(buffer, "feedback_bytes", (int64_t)info->feedback_bytes_max);
+    write_count(buffer, "list_rows", API_LIMIT_MAX);
+    write_count(buffer, "name_bytes", API_NAME_BYTES_MAX);
+    json_close_object(buffer);
+}
+
+void api_write_info(struct api_buffer *buffer, const struct api_info *info)
+{
+    json_open_object(buffer);
+    write_pair(buffer, "name", "learnd");
+    write_pair(buffer, "version", info->version);
+    json_write_key(buffer, "encoder");
+    json_open_object(buffer);
+    write_pair(buffer, "name", info->encoder);
+    write_count(buffer, "number", info->encoder_number);
+    write_optional(buffer, "sha256", info->encoder_sha256);
+    write_count(buffer, "dim", info->dim);
+    write_count(buffer, "layers", info->layers);
+    write_count(buffer, "parameters", (int64_t)info->parameters);
+    write_count(buffer, "tokens_max", info->tokens_max);
+    json_close_object(buffer);
+    write_pair(buffer, "backend", info->backend);
+    write_pair(buffer, "device", info->device);
+    write_pair(buffer, "precision", info->precision);
+    write_count(buffer, "lanes", info->lanes);
+    write_count(buffer, "loops", info->loops);
+    write_count(buffer, "models", info->models);
+    write_count(buffer, "seq", info->seq);
+    write_limits(buffer, info);
+    write_time(buffer, "started", info->started_us);
+    json_close_object(buffer);
+}
+
+void api_write_request(struct api_buffer *buffer, const struct api_request *request)
+{
+    json_open_object(buffer);
+    write_pair(buffer, "request_id", request->request_id);
+    write_pair(buffer, "model", request->model);
+    write_version(buffer, request->version);
+    write_optional(buffer, "label", request->label);
+    json_write_key(buffer, "score");
+    json_write_float(buffer, (float)request->score);
+    write_time(buffer, "created", request->created_us);
+    json_write_key(buffer, "text_held");
+    json_write_bool(buffer, request->text_held);
+    json_close_object(buffer);
+}
+
+void api_health_begin(struct api_buffer *buffer, const char *status)
+{
+    json_open_object(buffer);
+    write_pair(buffer, "status", status);
+    json_write_key(buffer, "checks");
+    json_open_array(buffer);
+}
+
+void api_health_check(struct api_buffer *buffer, const char *name, bool ok, const char *detail)
+{
+    json_open_object(buffer);
+    write_pair(buffer, "name", name);
+    json_write_key(buffer, "ok");
+    json_write_bool(buffer, ok);
+    write_optional(buffer, "detail", detail);
+    json_close_object(buffer);
+}
+
+void api_health_end(struct api_buffer *buffer)
+{
+    json_close_array(buffer);
+    json_close_object(buffer);
+}
+
+/* ---- labels ---- */
+
+static const struct api_field LABEL_FIELDS[] = {
+    {"label", api_read_label, offsetof(struct api_label_add, label), 0, 0}};
+
+int api_parse_label_add(const char *body, size_t body_bytes, struct api_label_add **ret_add,
+                        struct api_problem *problem)
+{
+    const struct json_value *root;
+    struct api_reader reader;
+    void *request = NULL;
+
+    int rc = api_reader_open(&reader, problem, sizeof **ret_add, NULL, NULL);
+    if (rc < 0)
+        return rc;
+    struct api_label_add *add = reader.request;
+    rc = api_read_body(&reader, body, body_bytes, &root);
+    if (rc == 0)
+        rc = api_read_object(&reader, root, LABEL_FIELDS, 1, add, NULL);
+    if (rc == 0 && !add->label)
+        rc = api_refuse_field(&reader, "label", "missing_field", "label is required");
+    rc = api_reader_close(&reader, rc, &request);
+    if (rc == 0)
+        *ret_add = request;
+    return rc;
+}
+
+void api_label_add_free(struct api_label_add *add)
+{
+    api_request_free(add);
+}
