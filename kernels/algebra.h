@@ -17,6 +17,20 @@ void algebra_gemm(bool a_transposed, bool b_transposed, uint32_t N, uint32_t M, 
 void algebra_syrk(bool a_transposed, uint32_t N, uint32_t K, double alpha, const double *a,
                   uint32_t a_stride, double beta, double *c, uint32_t c_stride);
 
+/* c(N,M) = a(N,M) p(M,M), p symmetric with its lower triangle given. */
+void algebra_symm(uint32_t N, uint32_t M, const double *a, uint32_t a_stride, const double *p,
+                  uint32_t p_stride, double *c, uint32_t c_stride);
+
+/* Lower triangle of p(M,M) += alpha (a^T b + b^T a); a and b are (K,M). */
+void algebra_syr2k(uint32_t M, uint32_t K, double alpha, const double *a, uint32_t a_stride,
+                   const double *b, uint32_t b_stride, double *p, uint32_t p_stride);
+
+/* x^T y of length N. */
+double algebra_dot(uint32_t N, const double *x, const double *y);
+
+/* Inverse of a general matrix, in place; pivots(N) is scratch. 0, -EDOM if singular, -ENOMEM. */
+int algebra_invert(uint32_t N, double *a, uint32_t stride, int *pivots);
+
 /* Cholesky factor of a symmetric matrix (lower triangle read and written). 0, -EDOM if not positive definite. */
 int algebra_cholesky(uint32_t N, double *a, uint32_t stride);
 

@@ -70,21 +70,24 @@ uint64_t head_examples_len(const struct head *head);
 /* Adds zero columns until there are labels_len labels. 0, -ENOMEM; never shrinks. */
 int head_labels_grow(struct head *head, uint32_t labels_len);
 
-/* Applies changes in recursive blocks of up to HEAD_BLOCK signed terms. All or nothing for bad input:
+/* Applies changes: in recursive blocks of up to HEAD_BLOCK signed terms, or, where they are many against M, by one symmetric
+ * update of G and one factorisation. All or nothing for bad input:
  * -EINVAL (label out of range, weight or embedding not finite, targets not summing to 1 within 1e-6) leaves the head
  * untouched. -ENOMEM may leave a prefix of the changes applied; applying all of them again is then right. */
 int head_apply(struct head *head, const struct head_change *changes, uint32_t changes_len);
-
-/* Applies like head_apply, but by building G and Q with one symmetric update and factoring once: for imports
- * that are large against M. head_apply chooses it by itself; exposed for tests. */
-int head_apply_batch(struct head *head, const struct head_change *changes, uint32_t changes_len);
 
 /* Largest relative distance of P, W and A from a batch rebuild out of the stored examples. For tests and doctor. */
 int head_check(const struct head *head, double *ret_distance);
 
 /* ---- serving ------------------------------------------------------------------------------------ */
 
-/* Freezes the present state: one Cholesky over the labels in use, one fit of the pool. budget: share of
+/* Fits the pool's coefficients and the novelty statistics on the present set: a function of the set alone. Costs up to
+ * 150 ms at 150 labels, so it stands apart from publishing. 0, -ENOMEM, -EDOM. */
+int head_fit(struct head *head);
+/* Examples changed since the last fit; 0: the coefficients are those of the present set. */
+uint64_t head_fit_stale(const struct head *head);
+
+/* Freezes the present state with the coefficients of the last fit: one Cholesky over the labels in use. budget: share of
  * in-scope texts that the novelty threshold may reject (0.05). The caller frees *ret_view when nobody uses it. */
 int head_publish(struct head *head, double budget, struct head_view **ret_view);
 void head_view_free(struct head_view *view);

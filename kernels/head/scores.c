@@ -1,0 +1,458 @@
+/* scores.c -- what publishing derives from the state, and the closed-form leave-one-out scores of the fit's examples.
+ *
+ * Five scores of label c for features f and embedding x, z = W^T f, T = A^-1 over labels with examples:
+ *   ridge z_c;  LDA 0.05 N (z^T T_c - T_cc/2 + 1/(2 n_c));  count 0.05 N kappa / n_c;
+ *   prototype cos(x, S_c);  nearest: the largest cosine to a trusted example of c.
+ * Without example (f, t, w) of label y: h = w f^T P f, z' = (z - h t)/(1 - h), r = t - z, v = T r,
+ *   T' = T + v v^T / ((1 - h)/w - r^T v), n' = n - w t, prototype and nearest without it; the count score keeps the
+ *   stored n: n - 1 would give the label away.
+ */
+#include "kernels/algebra.h"
+#include "kernels/backend.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/head/head_internal.h"
+
+enum { H = HEAD_SCORES };
+
+/* ---- derived ------------------------------------------------------------------------------------ */
+
+static int derive_T(const struct head *h, struct derived *d)
+{
+    uint32_t L = d->len, stride = h->labels_max;
+    int rc;
+
+    for (uint32_t i = 0; i < L; i++)
+        for (uint32_t j = 0; j < L; j++) {
+            uint32_t a = d->labels[i], b = d->labels[j];
+
+            d->T[(size_t)i * L + j] =
+                (h->A[(size_t)a * stride + b] + h->A[(size_t)b * stride + a]) / 2;
+        }
+    rc = algebra_cholesky(L, d->T, L);
+    return rc == 0 ? algebra_cholesky_inverse(L, d->T, L) : rc;
+}
+
+static void derive_prototypes(const struct head *h, struct derived *d)
+{
+    for (uint32_t i = 0; i < d->len; i++) {
+        const double *S = h->S + (size_t)d->labels[i] * d->dim;
+        double length = fmax(sqrt(algebra_dot(d->dim, S, S)), 1e-12);
+
+        for (uint32_t j = 0; j < d->dim; j++)
+            d->prototypes[(size_t)i * d->dim + j] = S[j] / length;
+    }
+}
+
+int derived_make(const struct head *h, struct derived *ret_derived)
+{
+    struct derived d = {.dim = h->settings.dim};
+    size_t L = h->labels_len + 1, M = h->settings.features;
+    double trace = 0;
+    int rc = 0;
+
+    d.labels = malloc(L * sizeof *d.labels);
+    d.n = malloc(L * sizeof *d.n);
+    d.T = malloc(L * L * sizeof *d.T);
+    d.prototypes = malloc(L * d.dim * sizeof *d.prototypes);
+    if (d.labels == NULL || d.n == NULL || d.T == NULL || d.prototypes == NULL) {
+        derived_done(&d);
+        return -ENOMEM;
+    }
+    for (uint32_t c = 0; c < h->labels_len; c++) {
+        if (!(h->n[c] > 0))
+            continue;
+        d.labels[d.len] = c;
+        d.n[d.len++] = h->n[c];
+        d.total += h->n[c];
+    }
+    for (size_t i = 0; i < M; i++)
+        trace += h->P[i * M + i];
+    d.kappa = d.len > 0 ? ((double)M - h->settings.lambda * trace) / d.total : 0;
+    if (d.len > 0)
+        rc = derive_T(h, &d);
+    if (rc != 0) {
+        derived_done(&d);
+        return rc;
+    }
+    derive_prototypes(h, &d);
+    *ret_derived = d;
+    return 0;
+}
+
+void derived_done(struct derived *d)
+{
+    free(d->labels);
+    free(d->n);
+    free(d->T);
+    free(d->prototypes);
+    *d = (struct derived){0};
+}
+
+/* ---- who fits ----------------------------------------------------------------------------------- */
+
+static int compare_ids(struct head_id a, struct head_id b)
+{
+    if (a.hi != b.hi)
+        return a.hi < b.hi ? -1 : 1;
+    return (a.lo > b.lo) - (a.lo < b.lo);
+}
+
+static void sift_down(const struct head *h, uint32_t *heap, uint32_t len, uint32_t i)
+{
+    for (;;) {
+        uint32_t child = 2 * i + 1, slot = heap[i];
+
+        if (child >= len)
+            return;
+        if (child + 1 < len && compare_ids(examples_id(h, heap[child + 1]),
+                                           examples_id(h, heap[child])) > 0)
+            child++;
+        if (compare_ids(examples_id(h, heap[child]), examples_id(h, slot)) <= 0)
+            return;
+        heap[i] = heap[child];
+        heap[child] = slot;
+        i = child;
+    }
+}
+
+/* The slots of the HEAD_FIT_EXAMPLES smallest ids, ascending: a heap of the smallest so far, then sorted. */
+static uint32_t smallest(const struct head *h, uint32_t *slots)
+{
+    uint32_t len = h->examples_len < HEAD_FIT_EXAMPLES ? h->examples_len : HEAD_FIT_EXAMPLES;
+
+    for (uint32_t i = 0; i < len; i++)
+        slots[i] = i;
+    for (uint32_t i = len; i-- > 0;)
+        sift_down(h, slots, len, i);
+    for (uint32_t slot = len; slot < h->examples_len; slot++) {
+        if (compare_ids(examples_id(h, slot), examples_id(h, slots[0])) > 0)
+            continue;
+        slots[0] = slot;
+        sift_down(h, slots, len, 0);
+    }
+    for (uint32_t i = len; i-- > 1;) {
+        uint32_t largest = slots[0];
+
+        slots[0] = slots[i];
+        slots[i] = largest;
+        sift_down(h, slots, i, 0);
+    }
+    return len;
+}
+
+/* Keeps of slots[] those that can be scored without themselves: trusted, one-hot, not the last of their label. */
+static uint32_t keep_fitting(const struct head *h, uint32_t *slots, uint32_t len)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < len; i++) {
+        const struct example *e = &h->examples[slots[i]];
+
+        if (e->targets_len == 1 && e->weight >= HEAD_TRUST_FIT &&
+            h->n[e->one.label] > e->weight + HEAD_GONE)
+            slots[kept++] = slots[i];
+    }
+    return kept;
+}
+
+/* ---- nearest ------------------------------------------------------------------------------------ */
+
+static void keep_top(double *top, double value)
+{
+    int i = HEAD_NEIGHBOURS - 1;
+
+    if (value <= top[i])
+        return;
+    for (; i > 0 && top[i - 1] < value; i--)
+        top[i] = top[i - 1];
+    top[i] = value;
+}
+
+struct near {
+    const struct head *head;
+    const struct derived *derived;
+    const uint32_t *slots; /* (len) the examples that ask; each leaves itself out */
+    uint32_t len;
+    uint32_t *place;   /* (labels_len) label -> place in derived, or UINT32_MAX */
+    float *rows;       /* (len,d) */
+    float *similar;    /* (len,CHUNK_ROWS) */
+};
+
+/* One chunk against all that ask: best similarity per label, and the top similarities overall. */
+static void near_chunk(const struct near *n, uint32_t chunk, double *best, double *top)
+{
+    const struct head *h = n->head;
+    const struct chunk *c = h->chunks[chunk];
+    uint32_t from = chunk * CHUNK_ROWS, rows = h->examples_len - from;
+
+    rows = rows < CHUNK_ROWS ? rows : CHUNK_ROWS;
+    backend_cpu()->head_similarity(NULL, n->similar, n->rows, c->embeddings, n->len, rows,
+                                   h->settings.dim);
+    for (uint32_t i = 0; i < n->len; i++) {
+        for (uint32_t r = 0; r < rows; r++) {
+            double value = n->similar[(size_t)i * rows + r];
+            uint32_t place = n->place[c->labels[r]];
+            double *at;
+
+            if (from + r == n->slots[i] || place == UINT32_MAX)
+                continue;
+            keep_top(top + (size_t)i * HEAD_NEIGHBOURS, value);
+            if (!c->trusted[r] && h->trusted_len[c->labels[r]] > 0)
+                continue;
+            at = &best[(size_t)i * n->derived->len + place];
+            *at = value > *at ? value : *at;
+        }
+    }
+}
+
+/* Fills the nearest score and the mean of the nearest similarities. */
+static int near_scores(struct near *n, struct loo *loo)
+{
+    const struct head *h = n->head;
+    uint32_t L = n->derived->len, d = h->settings.dim;
+    uint32_t k = h->examples_len < HEAD_NEIGHBOURS ? h->examples_len : HEAD_NEIGHBOURS;
+    double *best = malloc((size_t)n->len * L * sizeof *best);
+    double *top = malloc((size_t)n->len * HEAD_NEIGHBOURS * sizeof *top);
+
+    if (best == NULL || top == NULL) {
+        free(best);
+        free(top);
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < (size_t)n->len * L; i++)
+        best[i] = -1;
+    for (size_t i = 0; i < (size_t)n->len * HEAD_NEIGHBOURS; i++)
+        top[i] = -2; /* what the example itself counts for, as in the reference */
+    for (uint32_t i = 0; i < n->len; i++)
+        for (uint32_t j = 0; j < d; j++)
+            n->rows[(size_t)i * d + j] = head_half_to_float(examples_embedding(h, n->slots[i])[j]);
+    for (uint32_t chunk = 0; chunk * CHUNK_ROWS < h->examples_len; chunk++)
+        near_chunk(n, chunk, best, top);
+    for (uint32_t i = 0; i < n->len; i++) {
+        loo->near[i] = 0;
+        for (uint32_t j = 0; j < k; j++)
+            loo->near[i] += top[(size_t)i * HEAD_NEIGHBOURS + j] / k;
+        for (uint32_t c = 0; c < L; c++)
+            loo->scores[((size_t)i * L + c) * H + 4] = best[(size_t)i * L + c];
+    }
+    free(best);
+    free(top);
+    return 0;
+}
+
+static int nearest(const struct head *h, const struct derived *d, const uint32_t *slots,
+                   struct loo *loo)
+{
+    struct near n = {h, d, slots, loo->len, NULL, NULL, NULL};
+    int rc = -ENOMEM;
+
+    n.place = malloc((h->labels_len + 1) * sizeof *n.place);
+    n.rows = malloc((size_t)loo->len * h->settings.dim * sizeof *n.rows);
+    n.similar = malloc((size_t)loo->len * CHUNK_ROWS * sizeof *n.similar);
+    if (n.place != NULL && n.rows != NULL && n.similar != NULL) {
+        memset(n.place, 0xff, h->labels_len * sizeof *n.place);
+        for (uint32_t i = 0; i < d->len; i++)
+            n.place[d->labels[i]] = i;
+        for (uint32_t i = 0; i < loo->len; i++)
+            loo->own[i] = n.place[h->examples[slots[i]].one.label];
+        rc = near_scores(&n, loo);
+    }
+    free(n.place);
+    free(n.rows);
+    free(n.similar);
+    return rc;
+}
+
+/* ---- leave one out ------------------------------------------------------------------------------ */
+
+struct loo_row {
+    double *f, *z, *zT, *v; /* (M) (L) (L) (L) */
+    double h;               /* w f^T P f */
+};
+
+/* Ridge, LDA, count and prototype of one example without itself. */
+static void score_row(const struct head *h, const struct derived *d, uint32_t slot, uint32_t own,
+                      struct loo_row *r, double *scores)
+{
+    const struct example *e = &h->examples[slot];
+    uint32_t L = d->len, dim = d->dim;
+    double w = e->weight, rv = 0, zv = 0, den, dot = 0, length = 0;
+    const uint16_t *x = examples_embedding(h, slot);
+    const double *S = h->S + (size_t)d->labels[own] * dim;
+
+    for (uint32_t c = 0; c < L; c++)
+        r->zT[c] = (c == own) - r->z[c]; /* r = t - z, for now */
+    algebra_gemm(false, false, 1, L, L, 1, r->zT, L, d->T, L, 0, r->v, L);
+    rv = algebra_dot(L, r->zT, r->v);
+    den = (1 - r->h) / w - rv;
+    for (uint32_t c = 0; c < L; c++)
+        r->z[c] = (r->z[c] - r->h * (c == own)) / (1 - r->h);
+    algebra_gemm(false, false, 1, L, L, 1, r->z, L, d->T, L, 0, r->zT, L);
+    zv = algebra_dot(L, r->z, r->v) / den;
+    for (uint32_t c = 0; c < L; c++) {
+        double Tcc = d->T[(size_t)c * L + c] + r->v[c] * r->v[c] / den;
+        double n = d->n[c] - (c == own ? w : 0);
+
+        scores[c * H + 0] = r->z[c];
+        scores[c * H + 1] =
+            HEAD_LDA_SCALE * (d->total - w) * (r->zT[c] + zv * r->v[c] - Tcc / 2 + 1 / (2 * n));
+        scores[c * H + 2] = HEAD_LDA_SCALE * d->total * d->kappa / d->n[c];
+        scores[c * H + 3] = 0;
+    }
+    for (uint32_t j = 0; j < dim; j++) {
+        double xj = head_half_to_float(x[j]), without = S[j] - w * xj;
+
+        for (uint32_t c = 0; c < L; c++)
+            scores[c * H + 3] += xj * d->prototypes[(size_t)c * dim + j];
+        dot += xj * without;
+        length += without * without;
+    }
+    scores[own * H + 3] = dot / fmax(sqrt(length), 1e-12);
+}
+
+static int leave_out(const struct head *h, const struct derived *d, const uint32_t *slots,
+                     struct loo *loo)
+{
+    uint32_t M = h->settings.features, L = d->len, len = loo->len;
+    size_t rows = len;
+    double *F = malloc(2 * rows * M * sizeof *F), *K = F != NULL ? F + rows * M : NULL;
+    double *Z = malloc((rows * h->labels_max + 3 * (size_t)L) * sizeof *Z);
+    struct loo_row r;
+
+    if (F == NULL || Z == NULL) {
+        free(F);
+        free(Z);
+        return -ENOMEM;
+    }
+    r.z = Z + rows * h->labels_max;
+    r.zT = r.z + L;
+    r.v = r.zT + L;
+    for (uint32_t i = 0; i < len; i++)
+        head_features_of(h, examples_embedding(h, slots[i]), F + (size_t)i * M);
+    algebra_symm(len, M, F, M, h->P, M, K, M);
+    algebra_gemm(false, false, len, h->labels_len, M, 1, F, M, h->W, h->labels_max, 0, Z,
+                 h->labels_max);
+    for (uint32_t i = 0; i < len; i++) {
+        r.f = F + (size_t)i * M;
+        r.h = h->examples[slots[i]].weight * algebra_dot(M, r.f, K + (size_t)i * M);
+        for (uint32_t c = 0; c < L; c++)
+            r.z[c] = Z[(size_t)i * h->labels_max + d->labels[c]];
+        score_row(h, d, slots[i], loo->own[i], &r, loo->scores + (size_t)i * L * H);
+    }
+    free(F);
+    free(Z);
+    return 0;
+}
+
+int loo_make(const struct head *h, const struct derived *d, struct loo *ret_loo)
+{
+    struct loo loo = {.labels_len = d->len};
+    uint32_t *slots = malloc(HEAD_FIT_EXAMPLES * sizeof *slots);
+    int rc;
+
+    if (slots == NULL)
+        return -ENOMEM;
+    loo.len = keep_fitting(h, slots, smallest(h, slots));
+    loo.scores = malloc(((size_t)loo.len * d->len * H + 1) * sizeof *loo.scores);
+    loo.own = malloc((loo.len + 1) * sizeof *loo.own);
+    loo.near = malloc((loo.len + 1) * sizeof *loo.near);
+    rc = loo.scores != NULL && loo.own != NULL && loo.near != NULL ? 0 : -ENOMEM;
+    if (rc == 0 && loo.len > 0)
+        rc = nearest(h, d, slots, &loo);
+    if (rc == 0 && loo.len > 0) /* writes scores 0..3 beside the nearest one */
+        rc = leave_out(h, d, slots, &loo);
+    free(slots);
+    if (rc != 0)
+        loo_done(&loo);
+    else
+        *ret_loo = loo;
+    return rc;
+}
+
+void loo_done(struct loo *loo)
+{
+    free(loo->scores);
+    free(loo->own);
+    free(loo->near);
+    *loo = (struct loo){0};
+}
+
+/* ---- fitting ------------------------------------------------------------------------------------ */
+
+static void mean_and_scale(const double *x, uint32_t len, double *ret_mean, double *ret_scale)
+{
+    double mean = 0, squares = 0;
+
+    for (uint32_t i = 0; i < len; i++)
+        mean += x[i] / len;
+    for (uint32_t i = 0; i < len; i++)
+        squares += (x[i] - mean) * (x[i] - mean) / len;
+    *ret_mean = mean;
+    *ret_scale = sqrt(squares) + 1e-12;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* Novelty of stored examples without themselves: -(standardised ridge maximum + standardised mean cosine). */
+static int fit_novelty(struct head *h, const struct loo *loo)
+{
+    double *novelties = malloc((loo->len + 1) * sizeof *novelties);
+
+    if (novelties == NULL)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < loo->len; i++) {
+        novelties[i] = -INFINITY;
+        for (uint32_t c = 0; c < loo->labels_len; c++)
+            novelties[i] =
+                fmax(novelties[i], loo->scores[((size_t)i * loo->labels_len + c) * H]);
+    }
+    mean_and_scale(novelties, loo->len, &h->novelty_mean[0], &h->novelty_scale[0]);
+    mean_and_scale(loo->near, loo->len, &h->novelty_mean[1], &h->novelty_scale[1]);
+    for (uint32_t i = 0; i < loo->len; i++)
+        novelties[i] = -((novelties[i] - h->novelty_mean[0]) / h->novelty_scale[0] +
+                         (loo->near[i] - h->novelty_mean[1]) / h->novelty_scale[1]);
+    qsort(novelties, loo->len, sizeof *novelties, ascending);
+    free(h->novelties);
+    h->novelties = novelties;
+    h->novelties_len = loo->len;
+    return 0;
+}
+
+int head_fit(struct head *h)
+{
+    struct derived d;
+    struct loo loo;
+    double coefficients[H];
+    int rc = derived_make(h, &d);
+
+    if (rc != 0)
+        return rc;
+    rc = loo_make(h, &d, &loo);
+    derived_done(&d);
+    if (rc != 0)
+        return rc;
+    memcpy(coefficients, pool_prior, sizeof coefficients);
+    if (loo.len >= HEAD_FIT_MIN) {
+        rc = pool_fit(&loo, coefficients);
+        if (rc == 0)
+            rc = fit_novelty(h, &loo);
+    } else {
+        h->novelties_len = 0;
+    }
+    loo_done(&loo);
+    if (rc == 0) {
+        memcpy(h->coefficients, coefficients, sizeof coefficients);
+        h->stale = 0;
+    }
+    return rc;
+}
