@@ -12,7 +12,7 @@
  * Errors: 0 or -errno. -ENOSPC disk full, -EROFS read-only, -EBUSY another daemon holds the folder, -EIO,
  * -ENOMEM, -EUCLEAN the database is damaged or newer than this program, -ENOENT no such row, -EEXIST it is there
  * already. store_why() says in words what happened last. After a failed write inside a transaction the caller
- * rolls back: nothing of it is kept.
+ * rolls back: nothing of it is kept. A callback may not call the store it is called from, except store_label_name.
  */
 #ifndef LEARND_STORE_H
 #define LEARND_STORE_H
@@ -87,6 +87,8 @@ typedef int store_label_fn(void *ud, const struct store_label *row);
 int store_label_add(struct store *store, int64_t model, const char *name, int64_t now_us,
                     int64_t *ret_id, int64_t *ret_seq);
 int store_label_find(struct store *store, int64_t model, const char *name, int64_t *ret_id);
+/* The name of a label. -ENOENT. */
+int store_label_name(struct store *store, int64_t label, char ret_name[STORE_NAME_BYTES_MAX + 1]);
 /* In id order, from ids greater than after; at most limit rows (0: all). */
 int store_label_scan(struct store *store, int64_t model, int64_t after, uint32_t limit,
                      store_label_fn *fn, void *ud);

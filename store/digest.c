@@ -1,0 +1,38 @@
+/* digest.c -- SHA-256, and the identity of an example. The home of nettle. */
+#include <nettle/sha2.h>
+#include <string.h>
+
+#include "store/store.h"
+
+void store_sha256(const void *bytes, size_t bytes_len, uint8_t ret_hash[STORE_HASH_BYTES])
+{
+    struct sha256_ctx ctx;
+
+    sha256_init(&ctx);
+    sha256_update(&ctx, bytes_len, bytes);
+    sha256_digest(&ctx, STORE_HASH_BYTES, ret_hash);
+}
+
+/* Lengths go in before what they measure, so that no two different inputs give the same bytes. */
+static void update_part(struct sha256_ctx *ctx, const void *bytes, size_t len)
+{
+    uint8_t length[8];
+
+    for (int i = 0; i < 8; i++)
+        length[i] = (uint8_t)((uint64_t)len >> 8 * i);
+    sha256_update(ctx, sizeof length, length);
+    sha256_update(ctx, len, bytes);
+}
+
+void store_example_id(const char *model_name, const char *text, size_t text_bytes, const char *pair,
+                      size_t pair_bytes, uint8_t ret_id[STORE_ID_BYTES])
+{
+    struct sha256_ctx ctx;
+
+    sha256_init(&ctx);
+    update_part(&ctx, model_name, strlen(model_name));
+    update_part(&ctx, text, text_bytes);
+    if (pair != NULL)
+        update_part(&ctx, pair, pair_bytes);
+    sha256_digest(&ctx, STORE_ID_BYTES, ret_id);
+}

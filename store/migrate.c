@@ -1,0 +1,114 @@
+/* migrate.c -- the schema, as numbered steps. A database remembers the last step it took (user_version); each step is one
+ * transaction. Steps are never edited once released: the next change is the next step.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "store/store_internal.h"
+
+static const char *const steps[] = {
+    "CREATE TABLE meta(probes INTEGER NOT NULL);"
+    "INSERT INTO meta VALUES(0);"
+    "CREATE TABLE model("
+    " id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,"
+    " settings TEXT NOT NULL, created_us INTEGER NOT NULL,"
+    " seq INTEGER NOT NULL DEFAULT 0);" /* last event */
+    "CREATE TABLE label("
+    " id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    " model INTEGER NOT NULL REFERENCES model(id) ON DELETE CASCADE, name TEXT NOT NULL,"
+    " status TEXT NOT NULL DEFAULT 'active', into_label INTEGER REFERENCES label(id),"
+    " created_us INTEGER NOT NULL, UNIQUE(model, name));"
+    /* The journal. It holds no text. */
+    "CREATE TABLE event("
+    " seq INTEGER PRIMARY KEY AUTOINCREMENT,"
+    " model INTEGER NOT NULL REFERENCES model(id) ON DELETE CASCADE, op TEXT NOT NULL,"
+    " example BLOB, label INTEGER REFERENCES label(id) ON DELETE CASCADE, weight REAL NOT NULL,"
+    " annotator TEXT NOT NULL, source TEXT NOT NULL, request_encoder INTEGER NOT NULL,"
+    " request_seq INTEGER NOT NULL, created_us INTEGER NOT NULL);"
+    "CREATE INDEX event_model ON event(model, seq);"
+    "CREATE INDEX event_example ON event(example, seq) WHERE example IS NOT NULL;"
+    "CREATE INDEX event_label ON event(label) WHERE label IS NOT NULL;"
+    "CREATE TABLE idempotency("
+    " model INTEGER NOT NULL REFERENCES model(id) ON DELETE CASCADE, key TEXT NOT NULL,"
+    " body_hash BLOB NOT NULL, example BLOB NOT NULL, seq INTEGER NOT NULL,"
+    " PRIMARY KEY(model, key)) WITHOUT ROWID;"
+    /* The fold of the journal. */
+    "CREATE TABLE example("
+    " number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE,"
+    " model INTEGER NOT NULL REFERENCES model(id) ON DELETE CASCADE, text TEXT NOT NULL, pair TEXT,"
+    " status TEXT NOT NULL,"
+    " label INTEGER REFERENCES label(id) ON DELETE SET NULL," /* strongest target; NULL: none */
+    " weight REAL NOT NULL, annotators INTEGER NOT NULL, first_seq INTEGER NOT NULL,"
+    " last_seq INTEGER NOT NULL, created_us INTEGER NOT NULL);"
+    "CREATE INDEX example_model ON example(model, first_seq);"
+    "CREATE INDEX example_label ON example(model, label);"
+    "CREATE INDEX example_label_only ON example(label);"
+    "CREATE TABLE vote("
+    " example INTEGER NOT NULL REFERENCES example(number) ON DELETE CASCADE,"
+    " annotator TEXT NOT NULL, sign INTEGER NOT NULL,"
+    " label INTEGER NOT NULL REFERENCES label(id) ON DELETE CASCADE, weight REAL NOT NULL,"
+    " PRIMARY KEY(example, annotator, sign, label)) WITHOUT ROWID;"
+    "CREATE INDEX vote_label ON vote(label);"
+    "CREATE TABLE embedding("
+    " example INTEGER NOT NULL REFERENCES example(number) ON DELETE CASCADE,"
+    " encoder INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY(example, encoder));"
+    "CREATE TABLE head_snapshot("
+    " model INTEGER NOT NULL REFERENCES model(id) ON DELETE CASCADE, encoder INTEGER NOT NULL,"
+    " seq INTEGER NOT NULL, sha256 BLOB NOT NULL, PRIMARY KEY(model, encoder, seq)) WITHOUT ROWID;"
+    "CREATE TABLE encoder_version("
+    " id INTEGER PRIMARY KEY, sha256 BLOB NOT NULL UNIQUE, state TEXT NOT NULL,"
+    " created_us INTEGER NOT NULL);",
+};
+
+enum { STEPS = sizeof steps / sizeof *steps };
+
+static int version_of(struct store *s, int *ret_version)
+{
+    sqlite3_stmt *statement;
+    int rc;
+
+    if (sqlite3_prepare_v2(s->db, "PRAGMA user_version", -1, &statement, NULL) != SQLITE_OK)
+        return store_fail(s);
+    rc = store_step(s, statement);
+    if (rc == 1)
+        *ret_version = sqlite3_column_int(statement, 0);
+    sqlite3_finalize(statement);
+    return rc < 0 ? rc : 0;
+}
+
+static int take_step(struct store *s, int step)
+{
+    char after[64];
+    int rc = store_begin(s);
+
+    if (rc != 0)
+        return rc;
+    snprintf(after, sizeof after, "PRAGMA user_version=%d", step + 1);
+    if (sqlite3_exec(s->db, steps[step], NULL, NULL, NULL) != SQLITE_OK ||
+        sqlite3_exec(s->db, after, NULL, NULL, NULL) != SQLITE_OK)
+        rc = store_fail(s);
+    if (rc == 0)
+        rc = store_commit(s);
+    if (rc != 0)
+        store_rollback(s);
+    return rc;
+}
+
+int store_migrate(struct store *s)
+{
+    int version = 0, rc = version_of(s, &version);
+
+    if (rc == 0 && version > STEPS) {
+        snprintf(s->why, sizeof s->why,
+                 "the database is of version %d, and this program knows versions up to %d", version,
+                 STEPS);
+        return -EUCLEAN;
+    }
+    if (rc == 0 && s->mode == STORE_READER && version < STEPS) {
+        snprintf(s->why, sizeof s->why, "the database has not been set up yet");
+        return -EUCLEAN;
+    }
+    for (; rc == 0 && version < STEPS; version++)
+        rc = take_step(s, version);
+    return rc;
+}

@@ -1,0 +1,205 @@
+/* models.c -- models, labels, and which encoder this state was taught with. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "store/store_internal.h"
+
+int store_model_add(struct store *s, const char *name, const char *kind, const char *settings,
+                    int64_t now_us, int64_t *ret_id)
+{
+    sqlite3_stmt *q = store_statement(s, STORE_MODEL_ADD);
+    int rc;
+
+    sqlite3_bind_text(q, 1, name, -1, SQLITE_STATIC);
+    sqlite3_bind_text(q, 2, kind, -1, SQLITE_STATIC);
+    sqlite3_bind_text(q, 3, settings, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(q, 4, now_us);
+    rc = store_run(s, q);
+    if (rc == -EIO && sqlite3_extended_errcode(s->db) == SQLITE_CONSTRAINT_UNIQUE)
+        return -EEXIST;
+    if (rc == 0)
+        *ret_id = sqlite3_last_insert_rowid(s->db);
+    return rc;
+}
+
+/* The files of a model's heads. They are removed first: a row without its file is passed over when it is read. */
+static int remove_files(struct store *s, int64_t model)
+{
+    sqlite3_stmt *q = store_statement(s, STORE_SNAPSHOT_OF_MODEL);
+    char path[4096];
+    int rc;
+
+    sqlite3_bind_int64(q, 1, model);
+    while ((rc = store_step(s, q)) == 1) {
+        snprintf(path, sizeof path, "%s/heads/%lld-%lld-%lld.head", s->folder, (long long)model,
+                 (long long)sqlite3_column_int64(q, 0), (long long)sqlite3_column_int64(q, 1));
+        unlink(path);
+    }
+    sqlite3_reset(q);
+    return rc;
+}
+
+int store_model_remove(struct store *s, int64_t model)
+{
+    sqlite3_stmt *q;
+    int rc = remove_files(s, model);
+
+    if (rc != 0)
+        return rc;
+    q = store_statement(s, STORE_MODEL_REMOVE);
+    sqlite3_bind_int64(q, 1, model);
+    rc = store_run(s, q);
+    return rc != 0 ? rc : sqlite3_changes(s->db) > 0 ? 0 : -ENOENT;
+}
+
+int store_model_settings(struct store *s, int64_t model, const char *settings)
+{
+    sqlite3_stmt *q = store_statement(s, STORE_MODEL_SETTINGS);
+    int rc;
+
+    sqlite3_bind_int64(q, 1, model);
+    sqlite3_bind_text(q, 2, settings, -1, SQLITE_STATIC);
+    rc = store_run(s, q);
+    return rc != 0 ? rc : sqlite3_changes(s->db) > 0 ? 0 : -ENOENT;
+}
+
+int store_model_scan(struct store *s, store_model_fn *fn, void *ud)
+{
+    sqlite3_stmt *q = store_statement(s, STORE_MODEL_SCAN);
+    int rc;
+
+    while ((rc = store_step(s, q)) == 1) {
+        struct store_model row = {.id = sqlite3_column_int64(q, 0),
+                                  .settings = (char *)(uintptr_t)sqlite3_column_text(q, 3),
+                                  .created_us = sqlite3_column_int64(q, 4),
+                                  .seq = sqlite3_column_int64(q, 5),
+                                  .examples = sqlite3_column_int64(q, 6),
+                                  .labels = sqlite3_column_int64(q, 7)};
+
+        store_copy_name(row.name, sqlite3_column_text(q, 1));
+        snprintf(row.kind, sizeof row.kind, "%s", (const char *)sqlite3_column_text(q, 2));
+        rc = fn(ud, &row);
+        if (rc != 0)
+            break;
+    }
+    sqlite3_reset(q);
+    return rc;
+}
+
+/* ---- labels ------------------------------------------------------------------------------------- */
+
+int store_label_find(struct store *s, int64_t model, const char *name, int64_t *ret_id)
+{
+    sqlite3_stmt *q = store_statement(s, STORE_LABEL_FIND);
+    int rc;
+
+    sqlite3_bind_int64(q, 1, model);
+    sqlite3_bind_text(q, 2, name, -1, SQLITE_STATIC);
+    rc = store_step(s, q);
+    if (rc == 1)
+        *ret_id = sqlite3_column_int64(q, 0);
+    sqlite3_reset(q);
+    return rc == 1 ? 0 : rc == 0 ? -ENOENT : rc;
+}
+
+int store_label_add(struct store *s, int64_t model, const char *name, int64_t now_us,
+                    int64_t *ret_id, int64_t *ret_seq)
+{
+    struct store_event_row event = {.model = model,
+                                    .op = "label_add",
+                                    .annotator = "",
+                                    .source = "",
+                                    .request_encoder = -1,
+                                    .now_us = now_us};
+    sqlite3_stmt *q;
+    int rc = store_label_find(s, model, name, ret_id);
+
+    if (rc == 0)
+        return -EEXIST;
+    if (rc != -ENOENT)
+        return rc;
+    q = store_statement(s, STORE_LABEL_ADD);
+    sqlite3_bind_int64(q, 1, model);
+    sqlite3_bind_text(q, 2, name, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(q, 3, now_us);
+    rc = store_run(s, q);
+    if (rc == -EIO && (sqlite3_extended_errcode(s->db) & 0xff) == SQLITE_CONSTRAINT)
+        return -ENOENT; /* no such model */
+    if (rc != 0)
+        return rc;
+    *ret_id = event.label = sqlite3_last_insert_rowid(s->db);
+    return store_event_add(s, &event, ret_seq);
+}
+
+int store_label_name(struct store *s, int64_t label, char ret_name[STORE_NAME_BYTES_MAX + 1])
+{
+    sqlite3_stmt *q = store_statement(s, STORE_LABEL_NAME);
+    int rc;
+
+    sqlite3_bind_int64(q, 1, label);
+    rc = store_step(s, q);
+    if (rc == 1)
+        store_copy_name(ret_name, sqlite3_column_text(q, 0));
+    sqlite3_reset(q);
+    return rc == 1 ? 0 : rc == 0 ? -ENOENT : rc;
+}
+
+int store_label_scan(struct store *s, int64_t model, int64_t after, uint32_t limit,
+                     store_label_fn *fn, void *ud)
+{
+    sqlite3_stmt *q = store_statement(s, STORE_LABEL_SCAN);
+    int rc;
+
+    sqlite3_bind_int64(q, 1, model);
+    sqlite3_bind_int64(q, 2, after);
+    sqlite3_bind_int64(q, 3, limit > 0 ? (int64_t)limit : -1);
+    while ((rc = store_step(s, q)) == 1) {
+        struct store_label row = {.id = sqlite3_column_int64(q, 0),
+                                  .created_us = sqlite3_column_int64(q, 3),
+                                  .examples = sqlite3_column_int64(q, 4)};
+
+        store_copy_name(row.name, sqlite3_column_text(q, 1));
+        snprintf(row.status, sizeof row.status, "%s", (const char *)sqlite3_column_text(q, 2));
+        rc = fn(ud, &row);
+        if (rc != 0)
+            break;
+    }
+    sqlite3_reset(q);
+    return rc;
+}
+
+/* ---- encoders ----------------------------------------------------------------------------------- */
+
+int store_encoder_claim(struct store *s, const uint8_t sha256[STORE_HASH_BYTES], int64_t now_us,
+                        int64_t *ret_encoder)
+{
+    sqlite3_stmt *q = store_statement(s, STORE_ENCODER_FIND);
+    int rc;
+
+    sqlite3_bind_blob(q, 1, sha256, STORE_HASH_BYTES, SQLITE_STATIC);
+    rc = store_step(s, q);
+    if (rc == 1)
+        *ret_encoder = sqlite3_column_int64(q, 0);
+    sqlite3_reset(q);
+    if (rc != 0)
+        return rc == 1 ? 0 : rc;
+    q = store_statement(s, STORE_ENCODER_COUNT);
+    rc = store_step(s, q);
+    if (rc == 1 && sqlite3_column_int64(q, 0) > 0) {
+        snprintf(s->why, sizeof s->why, "the state folder was taught with another encoder");
+        rc = -EUCLEAN;
+    }
+    sqlite3_reset(q);
+    if (rc < 0)
+        return rc;
+    q = store_statement(s, STORE_ENCODER_ADD);
+    sqlite3_bind_int64(q, 1, 0);
+    sqlite3_bind_blob(q, 2, sha256, STORE_HASH_BYTES, SQLITE_STATIC);
+    sqlite3_bind_int64(q, 3, now_us);
+    rc = store_run(s, q);
+    if (rc == 0)
+        *ret_encoder = 0;
+    return rc;
+}

@@ -1,0 +1,224 @@
+/* snapshots.c -- images of heads as files. The file comes first and whole (temp, fsync, rename, fsync folder), its row
+ * second: a row promises a file, a file without a row is only waste, and is overwritten or removed later.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "store/store_internal.h"
+
+enum { KEEP = 2, ROWS_MAX = 64 };
+
+static int path_of(char path[4096], const char *folder, int64_t model, int64_t encoder, int64_t seq,
+                   const char *suffix)
+{
+    return snprintf(path, 4096, "%s/heads/%lld-%lld-%lld.head%s", folder, (long long)model,
+                    (long long)encoder, (long long)seq, suffix) < 4096
+               ? 0
+               : -ENAMETOOLONG;
+}
+
+static int write_all(int fd, const char *bytes, size_t len)
+{
+    while (len > 0) {
+        ssize_t n = write(fd, bytes, len);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : -EIO;
+        bytes += n;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
+static int sync_folder(const char *folder)
+{
+    char path[4096];
+    int fd, rc;
+
+    snprintf(path, sizeof path, "%s/heads", folder);
+    fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    rc = fsync(fd) == 0 ? 0 : -errno;
+    close(fd);
+    return rc;
+}
+
+int store_snapshot_write(const char *folder, int64_t model, int64_t encoder, int64_t seq,
+                         const void *image, size_t image_bytes, char *why, size_t why_bytes,
+                         uint8_t ret_sha256[STORE_HASH_BYTES])
+{
+    char temporary[4096], final[4096];
+    int fd = -1, rc = path_of(temporary, folder, model, encoder, seq, ".new");
+
+    if (rc == 0)
+        rc = path_of(final, folder, model, encoder, seq, "");
+    if (rc == 0) {
+        fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        rc = fd >= 0 ? write_all(fd, image, image_bytes) : -errno;
+    }
+    if (rc == 0 && fsync(fd) != 0)
+        rc = -errno;
+    if (fd >= 0)
+        close(fd);
+    if (rc == 0 && rename(temporary, final) != 0)
+        rc = -errno;
+    if (rc == 0)
+        rc = sync_folder(folder);
+    if (rc != 0) {
+        snprintf(why, why_bytes, "%s/heads: %s", folder, strerror(-rc));
+        if (fd >= 0)
+            unlink(temporary);
+        return rc;
+    }
+    store_sha256(image, image_bytes, ret_sha256);
+    return 0;
+}
+
+struct row {
+    int64_t seq;
+    uint8_t sha256[STORE_HASH_BYTES];
+};
+
+/* Newest first. Returns how many, or -errno. */
+static int rows_of(struct store *s, int64_t model, int64_t encoder, struct row rows[ROWS_MAX])
+{
+    sqlite3_stmt *q = store_statement(s, STORE_SNAPSHOT_SCAN);
+    int len = 0, rc;
+
+    sqlite3_bind_int64(q, 1, model);
+    sqlite3_bind_int64(q, 2, encoder);
+    while ((rc = store_step(s, q)) == 1 && len < ROWS_MAX) {
+        if (sqlite3_column_bytes(q, 1) != STORE_HASH_BYTES)
+            continue;
+        rows[len].seq = sqlite3_column_int64(q, 0);
+        memcpy(rows[len++].sha256, sqlite3_column_blob(q, 1), STORE_HASH_BYTES);
+    }
+    sqlite3_reset(q);
+    return rc < 0 ? rc : len;
+}
+
+static int add_row(struct store *s, int64_t model, int64_t encoder, int64_t seq,
+                   const uint8_t sha256[STORE_HASH_BYTES])
+{
+    struct row rows[ROWS_MAX];
+    sqlite3_stmt *q = store_statement(s, STORE_SNAPSHOT_ADD);
+    int len, rc;
+
+    sqlite3_bind_int64(q, 1, model);
+    sqlite3_bind_int64(q, 2, encoder);
+    sqlite3_bind_int64(q, 3, seq);
+    sqlite3_bind_blob(q, 4, sha256, STORE_HASH_BYTES, SQLITE_STATIC);
+    rc = store_run(s, q);
+    len = rc == 0 ? rows_of(s, model, encoder, rows) : rc;
+    rc = len < 0 ? len : 0;
+    for (int i = KEEP; i < len && rc == 0; i++) {
+        q = store_statement(s, STORE_SNAPSHOT_REMOVE);
+        sqlite3_bind_int64(q, 1, model);
+        sqlite3_bind_int64(q, 2, encoder);
+        sqlite3_bind_int64(q, 3, rows[i].seq);
+        rc = store_run(s, q);
+    }
+    return rc;
+}
+
+/* The files that the new row has made superfluous. Failing to remove one costs space only. */
+static void remove_old(struct store *s, int64_t model, int64_t encoder, const struct row *rows,
+                       int len)
+{
+    char path[4096];
+
+    for (int i = KEEP - 1; i < len; i++)
+        if (path_of(path, s->folder, model, encoder, rows[i].seq, "") == 0)
+            unlink(path);
+}
+
+int store_snapshot_add(struct store *s, int64_t model, int64_t encoder, int64_t seq,
+                       const uint8_t sha256[STORE_HASH_BYTES])
+{
+    struct row before[ROWS_MAX];
+    int rc = store_begin(s), len = 0;
+
+    if (rc != 0)
+        return rc;
+    len = rows_of(s, model, encoder, before);
+    rc = len < 0 ? len : add_row(s, model, encoder, seq, sha256);
+    if (rc == 0)
+        rc = store_commit(s);
+    if (rc != 0) {
+        store_rollback(s);
+        return rc;
+    }
+    if (len > 0 && before[0].seq != seq)
+        remove_old(s, model, encoder, before, len);
+    return 0;
+}
+
+static int read_file(const char *path, void **ret_bytes, size_t *ret_len)
+{
+    struct stat st;
+    char *bytes = NULL;
+    size_t len = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC), rc = -ENOENT;
+
+    if (fd < 0)
+        return -ENOENT;
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0) {
+        bytes = malloc((size_t)st.st_size);
+        rc = bytes != NULL ? 0 : -ENOMEM;
+    }
+    while (rc == 0 && len < (size_t)st.st_size) {
+        ssize_t n = read(fd, bytes + len, (size_t)st.st_size - len);
+
+        if (n <= 0)
+            rc = -EIO;
+        else
+            len += (size_t)n;
+    }
+    close(fd);
+    if (rc != 0) {
+        free(bytes);
+        return rc;
+    }
+    *ret_bytes = bytes;
+    *ret_len = len;
+    return 0;
+}
+
+int store_snapshot_read(struct store *s, int64_t model, int64_t encoder, int64_t *ret_seq,
+                        void **ret_image, size_t *ret_image_bytes)
+{
+    struct row rows[ROWS_MAX];
+    int len = rows_of(s, model, encoder, rows);
+
+    for (int i = 0; i < len; i++) {
+        uint8_t hash[STORE_HASH_BYTES];
+        char path[4096];
+        void *image;
+        size_t bytes;
+        int rc = path_of(path, s->folder, model, encoder, rows[i].seq, "");
+
+        if (rc == 0)
+            rc = read_file(path, &image, &bytes);
+        if (rc == -ENOMEM)
+            return rc;
+        if (rc != 0)
+            continue;
+        store_sha256(image, bytes, hash);
+        if (memcmp(hash, rows[i].sha256, sizeof hash) == 0) {
+            *ret_seq = rows[i].seq;
+            *ret_image = image;
+            *ret_image_bytes = bytes;
+            return 0;
+        }
+        free(image);
+    }
+    return len < 0 ? len : -ENOENT;
+}

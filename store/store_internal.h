@@ -1,0 +1,152 @@
+/* store_internal.h -- one connection: its statements and its errors. Private to store/. */
+#ifndef LEARND_STORE_INTERNAL_H
+#define LEARND_STORE_INTERNAL_H
+
+#include <sqlite3.h>
+
+#include "store/store.h"
+
+/* Every statement of the store, prepared when first used and kept. */
+#define STORE_STATEMENTS(X)                                                                        \
+    X(BEGIN_WRITE, "BEGIN IMMEDIATE")                                                              \
+    X(BEGIN_READ, "BEGIN")                                                                         \
+    X(COMMIT, "COMMIT")                                                                            \
+    X(ROLLBACK, "ROLLBACK")                                                                        \
+    X(MARK, "SAVEPOINT mark")                                                                      \
+    X(MARK_KEEP, "RELEASE mark")                                                                   \
+    X(MARK_UNDO, "ROLLBACK TO mark")                                                               \
+    X(PROBE, "UPDATE meta SET probes = probes + 1")                                                \
+    X(MODEL_ADD, "INSERT INTO model(name, kind, settings, created_us) VALUES(?1, ?2, ?3, ?4)")     \
+    X(MODEL_REMOVE, "DELETE FROM model WHERE id = ?1")                                             \
+    X(MODEL_SETTINGS, "UPDATE model SET settings = ?2 WHERE id = ?1")                              \
+    X(MODEL_SEQ, "UPDATE model SET seq = ?2 WHERE id = ?1")                                        \
+    X(MODEL_NAME, "SELECT name FROM model WHERE id = ?1")                                          \
+    X(MODEL_SCAN,                                                                                  \
+      "SELECT id, name, kind, settings, created_us, seq,"                                          \
+      " (SELECT count(*) FROM example e WHERE e.model = m.id AND e.label IS NOT NULL),"            \
+      " (SELECT count(*) FROM label l WHERE l.model = m.id AND l.status = 'active')"               \
+      " FROM model m ORDER BY id")                                                                 \
+    X(LABEL_ADD, "INSERT INTO label(model, name, created_us) VALUES(?1, ?2, ?3)")                  \
+    X(LABEL_FIND, "SELECT id FROM label WHERE model = ?1 AND name = ?2")                           \
+    X(LABEL_NAME, "SELECT name FROM label WHERE id = ?1")                                          \
+    X(LABEL_SCAN,                                                                                  \
+      "SELECT id, name, status, created_us,"                                                       \
+      " (SELECT count(*) FROM example e WHERE e.model = l.model AND e.label = l.id)"               \
+      " FROM label l WHERE model = ?1 AND id > ?2 ORDER BY id LIMIT ?3")                           \
+    X(EVENT_ADD,                                                                                   \
+      "INSERT INTO event(model, op, example, label, weight, annotator, source, request_encoder,"   \
+      " request_seq, created_us) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")                 \
+    X(EVENT_LAST, "SELECT ifnull(max(seq), 0) FROM event")                                         \
+    X(EVENT_SCAN,                                                                                  \
+      "SELECT seq, op, example, ifnull((SELECT name FROM label WHERE id = e.label), ''),"          \
+      " annotator, created_us FROM event e WHERE model = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3")   \
+    X(EVENT_SCAN_BACK,                                                                             \
+      "SELECT seq, op, example, ifnull((SELECT name FROM label WHERE id = e.label), ''),"          \
+      " annotator, created_us FROM event e WHERE model = ?1 AND seq < ?2"                          \
+      " ORDER BY seq DESC LIMIT ?3")                                                               \
+    X(EVENT_TOUCHED,                                                                               \
+      "SELECT DISTINCT example FROM event WHERE model = ?1 AND seq > ?2 AND seq <= ?3"             \
+      " AND example IS NOT NULL")                                                                  \
+    X(EVENT_LAST_OF, "SELECT max(seq) FROM event WHERE example = ?1")                              \
+    X(KEY_FIND, "SELECT body_hash, example, seq FROM idempotency WHERE model = ?1 AND key = ?2")   \
+    X(KEY_ADD, "INSERT INTO idempotency(model, key, body_hash, example, seq)"                      \
+               " VALUES(?1, ?2, ?3, ?4, ?5)")                                                      \
+    X(EXAMPLE_NUMBER, "SELECT number, model FROM example WHERE id = ?1")                           \
+    X(EXAMPLE_ADD,                                                                                 \
+      "INSERT INTO example(id, model, text, pair, status, weight, annotators, first_seq, last_seq,"\
+      " created_us) VALUES(?1, ?2, ?3, ?4, 'withdrawn', 0, 0, 0, 0, ?5)")                          \
+    X(EXAMPLE_FOLD,                                                                                \
+      "UPDATE example SET status = ?2, label = ?3, weight = ?4, annotators = ?5, last_seq = ?6,"   \
+      " first_seq = CASE first_seq WHEN 0 THEN ?6 ELSE first_seq END WHERE number = ?1")           \
+    X(EXAMPLE_REMOVE, "DELETE FROM example WHERE number = ?1")                                     \
+    X(EXAMPLE_GET,                                                                                 \
+      "SELECT number, id, model, text, pair, status, weight, annotators, first_seq, last_seq,"     \
+      " created_us, (SELECT data FROM embedding b WHERE b.example = e.number AND b.encoder = ?2)"  \
+      " FROM example e WHERE id = ?1")                                                             \
+    X(EXAMPLE_SCAN,                                                                                \
+      "SELECT number, id, model, text, pair, status, weight, annotators, first_seq, last_seq,"     \
+      " created_us, (SELECT data FROM embedding b WHERE b.example = e.number AND b.encoder = ?2)"  \
+      " FROM example e WHERE model = ?1 AND first_seq > ?3"                                        \
+      " AND (?4 IS NULL OR label = (SELECT id FROM label WHERE model = ?1 AND name = ?4))"         \
+      " AND (?5 IS NULL OR EXISTS(SELECT 1 FROM vote v WHERE v.example = e.number"                 \
+      " AND v.annotator = ?5)) AND (?6 IS NULL OR status = ?6)"                                    \
+      " AND (?7 IS NULL OR instr(text, ?7) > 0) ORDER BY first_seq LIMIT ?8")                      \
+    X(VOTE_PUT,                                                                                    \
+      "INSERT INTO vote(example, annotator, sign, label, weight) VALUES(?1, ?2, ?3, ?4, ?5)"       \
+      " ON CONFLICT(example, annotator, sign, label) DO UPDATE SET weight = ?5")                   \
+    X(VOTE_DROP_LABEL,                                                                             \
+      "DELETE FROM vote WHERE example = ?1 AND annotator = ?2 AND sign = ?3 AND label = ?4")       \
+    X(VOTE_DROP_SIGN, "DELETE FROM vote WHERE example = ?1 AND annotator = ?2 AND sign = ?3")      \
+    X(VOTE_DROP, "DELETE FROM vote WHERE example = ?1 AND annotator = ?2")                         \
+    X(VOTE_DROP_ALL, "DELETE FROM vote WHERE example = ?1")                                        \
+    X(VOTE_SCAN, "SELECT label, sign, weight, annotator FROM vote WHERE example = ?1"              \
+                 " ORDER BY label, sign, annotator")                                               \
+    X(EMBEDDING_PUT,                                                                               \
+      "INSERT OR REPLACE INTO embedding(example, encoder, data)"                                   \
+      " SELECT number, ?2, ?3 FROM example WHERE id = ?1")                                         \
+    X(SNAPSHOT_ADD, "INSERT OR REPLACE INTO head_snapshot(model, encoder, seq, sha256)"            \
+                    " VALUES(?1, ?2, ?3, ?4)")                                                     \
+    X(SNAPSHOT_SCAN, "SELECT seq, sha256 FROM head_snapshot WHERE model = ?1 AND encoder = ?2"     \
+                     " ORDER BY seq DESC")                                                         \
+    X(SNAPSHOT_REMOVE, "DELETE FROM head_snapshot WHERE model = ?1 AND encoder = ?2 AND seq = ?3") \
+    X(SNAPSHOT_OF_MODEL, "SELECT encoder, seq FROM head_snapshot WHERE model = ?1")                \
+    X(ENCODER_FIND, "SELECT id FROM encoder_version WHERE sha256 = ?1")                            \
+    X(ENCODER_COUNT, "SELECT count(*) FROM encoder_version")                                       \
+    X(ENCODER_ADD, "INSERT INTO encoder_version(id, sha256, state, created_us)"                    \
+                   " VALUES(?1, ?2, 'live', ?3)")
+
+enum store_statement {
+#define X(name, sql) STORE_##name,
+    STORE_STATEMENTS(X)
+#undef X
+        STORE_STATEMENTS_LEN
+};
+
+struct store {
+    sqlite3 *db;
+    char *folder;
+    int lock; /* fd of the folder, locked; -1 for a reader */
+    enum store_mode mode;
+    sqlite3_stmt *statements[STORE_STATEMENTS_LEN];
+    char why[256];
+};
+
+/* The statement, reset, without parameters. NULL: it cannot be prepared; store_fail() says why. */
+sqlite3_stmt *store_statement(struct store *store, enum store_statement which);
+/* Runs a statement that returns no row, and resets it. 0 or -errno. */
+int store_run(struct store *store, sqlite3_stmt *statement);
+/* 1: a row; 0: no more; or -errno. */
+int store_step(struct store *store, sqlite3_stmt *statement);
+/* Notes the connection's present error in store->why and returns it as -errno. */
+int store_fail(struct store *store);
+/* The same for an errno of the file system. */
+int store_fail_file(struct store *store, const char *what, int error);
+
+/* Copies a name that is known to be short enough. */
+void store_copy_name(char to[STORE_NAME_BYTES_MAX + 1], const unsigned char *from);
+
+/* migrate.c: brings the database to this program's version. */
+int store_migrate(struct store *store);
+/* journal.c: appends an event and moves the model's seq. */
+struct store_event_row {
+    int64_t model;
+    const char *op;
+    const uint8_t *example; /* NULL: none */
+    int64_t label;          /* 0: none */
+    double weight;
+    const char *annotator, *source;
+    int64_t request_encoder, request_seq, now_us;
+};
+int store_event_add(struct store *store, const struct store_event_row *row, int64_t *ret_seq);
+
+/* Standing votes of an example, folded. */
+struct store_fold {
+    struct store_vote *target; /* owned; by label id */
+    uint32_t target_len, target_max;
+    double weight;
+    uint32_t annotators, votes;
+};
+int store_fold_read(struct store *store, int64_t number, struct store_fold *ret_fold);
+void store_fold_done(struct store_fold *fold);
+
+#endif
