@@ -152,6 +152,16 @@ void json_write_int(struct api_buffer *buffer, int64_t number)
     write_token(buffer, digits);
 }
 
+/* Of printf, whose point may be a comma in a locale that some library has set. */
+static void write_printed(struct api_buffer *buffer, char *digits)
+{
+    char *point = strchr(digits, ',');
+
+    if (point)
+        *point = '.';
+    write_token(buffer, digits);
+}
+
 void json_write_number(struct api_buffer *buffer, double number)
 {
     char digits[40];
@@ -165,10 +175,7 @@ void json_write_number(struct api_buffer *buffer, double number)
         if (strtod(digits, NULL) == number)
             break;
     }
-    char *point = strchr(digits, ','); /* of a locale that some library has set */
-    if (point)
-        *point = '.';
-    write_token(buffer, digits);
+    write_printed(buffer, digits);
 }
 
 /* Prints 1e-4 <= |number| < 1e6 in fixed notation; other magnitudes are rare and go the long way.
@@ -223,8 +230,12 @@ void json_write_float(struct api_buffer *buffer, float number)
     } else if (magnitude == 0.0f) {
         write_token(buffer, "0");
     } else {
-        snprintf(digits, sizeof digits, "%.9g", (double)number);
-        json_write_number(buffer, strtod(digits, NULL));
+        for (int precision = 6; precision <= 9; precision++) {
+            snprintf(digits, sizeof digits, "%.*g", precision, (double)number);
+            if (strtof(digits, NULL) == number)
+                break;
+        }
+        write_printed(buffer, digits);
     }
 }
 

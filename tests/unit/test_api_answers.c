@@ -1,0 +1,497 @@
+/* test_api_answers.c -- what leaves: each answer byte for byte once, and against the contract
+ * whatever the values.
+ *
+ * The second half reads every answer back and walks it along its schema in openapi.json: required
+ * fields are there, kinds fit, no field is missing from the contract. That is a small part of JSON
+ * Schema, enough for the schemas of answers.
+ */
+#include <errno.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "proto/api.h"
+#include "proto/json.h"
+#include "proto/openapi.h"
+
+static const uint8_t ID[API_ID_BYTES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#define ID_TEXT "000102030405060708090a0b0c0d0e0f"
+#define EPOCH "1970-01-01T00:00:00.000000Z"
+
+static void check_bytes(struct api_buffer *b, const char *expected)
+{
+    assert_int_equal(b->rc, 0);
+    api_buffer_add(b, "", 1);
+    assert_string_equal(b->bytes, expected);
+    api_buffer_done(b);
+}
+
+static void write_classify(struct api_buffer *b)
+{
+    const struct api_scored labels[] = {{"card_arrival", 0.94}, {"lost_card", 0.04}};
+    const struct api_because because[] = {{{0}, "a\"b", 3, "card_arrival", 0.91}};
+    const struct api_result results[] = {
+        {.id = "0",
+         .request_id = "01J9",
+         .label = "card_arrival",
+         .score = 0.94,
+         .novelty = 0.03,
+         .labels = labels,
+         .labels_len = 2,
+         .tokens = 7,
+         .explained = true,
+         .because = because,
+         .because_len = 1},
+        {.id = "1",
+         .request_id = NULL,
+         .label = NULL,
+         .score = NAN,
+         .novelty = INFINITY,
+         .abstain = true,
+         .tokens = 3,
+         .truncated = true},
+    };
+    const struct api_timing timing = {0.1, 0.02, 1.3001, 0.05, 1.6};
+
+    api_classify_begin(b, "intents", (struct api_version){2, 1850});
+    api_classify_result(b, &results[0]);
+    api_classify_result(b, &results[1]);
+    api_classify_end(b, &timing);
+}
+
+static void test_classify(void **state)
+{
+    struct api_buffer b = API_BUFFER_INIT;
+
+    (void)state;
+    write_classify(&b);
+    check_bytes(
+        &b, "{\"model\":\"intents\",\"version\":\"2.1850\",\"results\":["
+            "{\"id\":\"0\",\"request_id\":\"01J9\",\"label\":\"card_arrival\",\"score\":0.94,"
+            "\"abstain\":false,\"novelty\":0.03,\"labels\":[{\"label\":\"card_arrival\","
+            "\"score\":0.94},{\"label\":\"lost_card\",\"score\":0.04}],\"tokens\":7,"
+            "\"truncated\":false,\"because\":[{\"example\":\"00000000000000000000000000000000\","
+            "\"text\":\"a\\\"b\",\"label\":\"card_arrival\",\"similarity\":0.91}]},"
+            "{\"id\":\"1\",\"request_id\":null,\"label\":null,\"score\":null,\"abstain\":true,"
+            "\"novelty\":null,\"labels\":[],\"tokens\":3,\"truncated\":true}],"
+            "\"timing_ms\":{\"queue\":0.1,\"tokenize\":0.02,\"encode\":1.3,\"head\":0.05,"
+            "\"total\":1.6}}");
+}
+
+static void write_embed(struct api_buffer *b)
+{
+    const float vectors[2][3] = {{0.5f, -0.25f, 0.1f}, {0.0f, 1.0f, 1e-7f}};
+    const uint32_t tokens[] = {7, 9};
+
+    api_embed_begin(b, "default", (struct api_version){0, 0});
+    api_embed_vector(b, vectors[0], 3);
+    api_embed_vector(b, vectors[1], 3);
+    api_embed_end(b, tokens, 2);
+}
+
+static void test_embed(void **state)
+{
+    struct api_buffer b = API_BUFFER_INIT;
+
+    (void)state;
+    write_embed(&b);
+    check_bytes(&b, "{\"model\":\"default\",\"version\":\"0.0\",\"embeddings\":[[0.5,-0.25,0.1],"
+                    "[0,1,1e-07]],\"tokens\":[7,9]}");
+}
+
+static void write_feedback(struct api_buffer *b)
+{
+    const struct api_feedback_counts counts = {2, 1, true};
+    const struct api_version version = {0, 1851};
+    struct api_accepted accepted = {.seq = 1851};
+    struct api_problem problem;
+
+    memcpy(accepted.example, ID, sizeof ID);
+    api_problem_set(&problem, 422, "missing_field", "label", "a label is required here");
+    api_feedback_begin(b);
+    api_feedback_accepted(b, &accepted);
+    accepted.duplicate = accepted.label_created = true;
+    api_feedback_accepted(b, &accepted);
+    api_feedback_middle(b);
+    api_feedback_rejected(b, 4, &problem);
+    problem.field[0] = '\0';
+    api_feedback_rejected(b, 5, &problem);
+    api_feedback_end(b, &version, &counts);
+}
+
+static void test_feedback(void **state)
+{
+    struct api_buffer b = API_BUFFER_INIT;
+
+    (void)state;
+    write_feedback(&b);
+    check_bytes(&b,
+                "{\"accepted\":[{\"example\":\"" ID_TEXT "\",\"seq\":1851,\"duplicate\":false},"
+                "{\"example\":\"" ID_TEXT "\",\"seq\":1851,\"duplicate\":true,"
+                "\"label_created\":true}],\"rejected\":[{\"index\":4,\"code\":\"missing_field\","
+                "\"field\":\"label\",\"detail\":\"a label is required here\"},{\"index\":5,"
+                "\"code\":\"missing_field\",\"detail\":\"a label is required here\"}],"
+                "\"version\":\"0.1851\",\"accepted_count\":2,\"rejected_count\":1,"
+                "\"truncated\":true}");
+    api_feedback_begin(&b);
+    api_feedback_middle(&b);
+    api_feedback_end(&b, NULL, NULL);
+    check_bytes(&b, "{\"accepted\":[],\"rejected\":[],\"version\":null}");
+}
+
+static void write_model(struct api_buffer *b)
+{
+    struct api_model model = {"intents", "single", {0, 9}, 0, 3, 2, {0}};
+
+    api_settings_default(&model.settings);
+    api_write_model(b, &model);
+}
+
+static void write_example(struct api_buffer *b)
+{
+    const struct api_scored labels[] = {{"x", 0.25}, {"y", 0.75}};
+    struct api_example example = {.model = "m",
+                                  .text = "t",
+                                  .text_bytes = 1,
+                                  .pair = "p",
+                                  .pair_bytes = 1,
+                                  .labels = labels,
+                                  .labels_len = 2,
+                                  .annotators = 2,
+                                  .weight = 1.5,
+                                  .status = "active",
+                                  .first_seq = 3,
+                                  .last_seq = 4};
+
+    memcpy(example.example, ID, sizeof ID);
+    api_write_example(b, &example);
+}
+
+static void write_label(struct api_buffer *b)
+{
+    const struct api_label_row row = {"x", "active", 42, 0};
+
+    api_write_label(b, &row);
+}
+
+static void write_version(struct api_buffer *b)
+{
+    const struct api_version_row row = {{0, 9}, "live", "label", ID, "x", "", 0};
+
+    api_write_version(b, &row);
+}
+
+static void test_rows(void **state)
+{
+    const struct api_version_row empty = {{0, 0}, "past", NULL, NULL, NULL, NULL, 0};
+    const struct api_example bare = {.model = "m", .status = "withdrawn"};
+    struct api_buffer b = API_BUFFER_INIT;
+
+    (void)state;
+    write_model(&b);
+    check_bytes(&b,
+                "{\"name\":\"intents\",\"kind\":\"single\",\"encoder\":\"default\","
+                "\"version\":\"0.9\",\"examples\":3,\"labels\":2,\"settings\":{\"features\":1024,"
+                "\"seed\":1,\"ridge_lambda\":0.15,\"score_min\":0,\"rejection_budget\":0.05},"
+                "\"created\":\"" EPOCH "\"}");
+    write_example(&b);
+    check_bytes(&b,
+                "{\"example\":\"" ID_TEXT "\",\"model\":\"m\",\"text\":\"t\",\"text_pair\":\"p\","
+                "\"label\":\"y\",\"labels\":[{\"label\":\"x\",\"share\":0.25},{\"label\":\"y\","
+                "\"share\":0.75}],\"annotators\":2,\"weight\":1.5,\"status\":\"active\","
+                "\"first_seq\":3,\"last_seq\":4,\"created\":\"" EPOCH "\"}");
+    api_write_example(&b, &bare);
+    check_bytes(
+        &b, "{\"example\":\"00000000000000000000000000000000\",\"model\":\"m\",\"text\":null,"
+            "\"label\":null,\"labels\":[],\"annotators\":0,\"weight\":0,"
+            "\"status\":\"withdrawn\",\"first_seq\":0,\"last_seq\":0,\"created\":\"" EPOCH "\"}");
+    write_version(&b);
+    check_bytes(&b,
+                "{\"version\":\"0.9\",\"encoder\":0,\"seq\":9,\"state\":\"live\",\"op\":\"label\","
+                "\"example\":\"" ID_TEXT "\",\"label\":\"x\",\"annotator\":null,"
+                "\"created\":\"" EPOCH "\"}");
+    api_write_version(&b, &empty);
+    check_bytes(&b,
+                "{\"version\":\"0.0\",\"encoder\":0,\"seq\":0,\"state\":\"past\",\"op\":null,"
+                "\"example\":null,\"label\":null,\"annotator\":null,\"created\":\"" EPOCH "\"}");
+}
+
+static void write_labels(struct api_buffer *b)
+{
+    api_list_begin(b, "labels");
+    write_label(b);
+    write_label(b);
+    api_list_end(b, "abc");
+}
+
+static void write_models(struct api_buffer *b)
+{
+    api_list_begin(b, "models");
+    write_model(b);
+    api_list_end(b, NULL);
+}
+
+static void write_examples(struct api_buffer *b)
+{
+    api_list_begin(b, "examples");
+    write_example(b);
+    api_list_end(b, NULL);
+}
+
+static void write_versions(struct api_buffer *b)
+{
+    api_list_begin(b, "versions");
+    write_version(b);
+    api_list_end(b, NULL);
+}
+
+static void test_lists(void **state)
+{
+    struct api_buffer b = API_BUFFER_INIT;
+
+    (void)state;
+    write_labels(&b);
+    check_bytes(&b, "{\"labels\":[{\"label\":\"x\",\"examples\":42,\"status\":\"active\","
+                    "\"created\":\"" EPOCH "\"},{\"label\":\"x\",\"examples\":42,"
+                    "\"status\":\"active\",\"created\":\"" EPOCH "\"}],\"next_cursor\":\"abc\"}");
+    api_list_begin(&b, "models");
+    api_list_end(&b, NULL);
+    check_bytes(&b, "{\"models\":[],\"next_cursor\":null}");
+}
+
+static void write_request(struct api_buffer *b)
+{
+    const struct api_request request = {"01J9", "m", {0, 1}, "", 0.5, 0, true};
+
+    api_write_request(b, &request);
+}
+
+static void write_health(struct api_buffer *b)
+{
+    api_health_begin(b, "unready");
+    api_health_check(b, "encoder", true, NULL);
+    api_health_check(b, "journal", false, "the disk is full");
+    api_health_end(b);
+}
+
+static void write_info(struct api_buffer *b)
+{
+    const struct api_info info = {.version = "0.1.0",
+                                  .encoder = "all-MiniLM-L6-v2",
+                                  .dim = 384,
+                                  .layers = 6,
+                                  .tokens_max = 256,
+                                  .parameters = 22713216,
+                                  .backend = "cpu",
+                                  .device = "cpu",
+                                  .precision = "bf16",
+                                  .lanes = 2,
+                                  .loops = 1,
+                                  .models = 1,
+                                  .body_bytes_max = 1 << 20,
+                                  .feedback_bytes_max = 8 << 20};
+
+    api_write_info(b, &info);
+}
+
+static void write_problem(struct api_buffer *b)
+{
+    struct api_problem problem;
+
+    api_problem_set(&problem, 503, "queue_full", "", "too many requests are waiting");
+    api_write_problem(b, &problem, "01J9");
+}
+
+static void test_about(void **state)
+{
+    struct api_buffer b = API_BUFFER_INIT;
+
+    (void)state;
+    write_request(&b);
+    check_bytes(&b, "{\"request_id\":\"01J9\",\"model\":\"m\",\"version\":\"0.1\",\"label\":null,"
+                    "\"score\":0.5,\"created\":\"" EPOCH "\",\"text_held\":true}");
+    write_health(&b);
+    check_bytes(&b, "{\"status\":\"unready\",\"checks\":[{\"name\":\"encoder\",\"ok\":true,"
+                    "\"detail\":null},{\"name\":\"journal\",\"ok\":false,"
+                    "\"detail\":\"the disk is full\"}]}");
+}
+
+/* ---- against the contract ---- */
+
+static const struct json_value *resolve(const struct json_value *doc,
+                                        const struct json_value *schema)
+{
+    const char *ref = json_text(json_member(schema, "$ref"), NULL);
+
+    if (!ref)
+        return schema;
+    char path[100];
+    snprintf(path, sizeof path, "components.schemas.%s", strrchr(ref, '/') + 1);
+    return json_get(doc, path);
+}
+
+static bool kind_is(const struct json_value *value, const char *type)
+{
+    switch (json_kind(value)) {
+    case JSON_KIND_NULL:
+        return strcmp(type, "null") == 0;
+    case JSON_KIND_BOOL:
+        return strcmp(type, "boolean") == 0;
+    case JSON_KIND_INT:
+        return strcmp(type, "integer") == 0 || strcmp(type, "number") == 0;
+    case JSON_KIND_REAL:
+        return strcmp(type, "number") == 0;
+    case JSON_KIND_TEXT:
+        return strcmp(type, "string") == 0;
+    case JSON_KIND_ARRAY:
+        return strcmp(type, "array") == 0;
+    case JSON_KIND_OBJECT:
+        return strcmp(type, "object") == 0;
+    case JSON_KIND_NONE:
+        break;
+    }
+    return false;
+}
+
+static bool type_fits(const struct json_value *doc, const struct json_value *schema,
+                      const struct json_value *value)
+{
+    const struct json_value *type = json_member(schema, "type");
+    const struct json_value *choices = json_member(schema, "oneOf");
+
+    for (size_t i = 0; i < json_len(choices); i++) {
+        if (type_fits(doc, resolve(doc, json_at(choices, i)), value))
+            return true;
+    }
+    if (choices)
+        return false;
+    if (json_kind(type) == JSON_KIND_TEXT)
+        return kind_is(value, json_text(type, NULL));
+    for (size_t i = 0; i < json_len(type); i++) {
+        if (kind_is(value, json_text(json_at(type, i), NULL)))
+            return true;
+    }
+    return false;
+}
+
+struct check {
+    const struct json_value *doc, *schema;
+};
+
+static void check_schema(const struct json_value *doc, const struct json_value *schema,
+                         const struct json_value *value, const char *where);
+
+static int check_member(void *ud, const char *key, const struct json_value *value)
+{
+    const struct check *check = ud;
+    const struct json_value *schema = json_member(json_member(check->schema, "properties"), key);
+
+    if (!schema)
+        fail_msg("%s is not in the contract", key);
+    check_schema(check->doc, schema, value, key);
+    return 0;
+}
+
+static void check_schema(const struct json_value *doc, const struct json_value *schema,
+                         const struct json_value *value, const char *where)
+{
+    schema = resolve(doc, schema);
+    if (!type_fits(doc, schema, value))
+        fail_msg("%s has the wrong type", where);
+    if (json_kind(value) == JSON_KIND_ARRAY) {
+        for (size_t i = 0; i < json_len(value); i++)
+            check_schema(doc, json_member(schema, "items"), json_at(value, i), where);
+    }
+    if (json_kind(value) != JSON_KIND_OBJECT)
+        return;
+    const struct json_value *required = json_member(schema, "required");
+    for (size_t i = 0; i < json_len(required); i++) {
+        const char *name = json_text(json_at(required, i), NULL);
+        if (!json_member(value, name))
+            fail_msg("%s lacks %s", where, name);
+    }
+    struct check check = {doc, schema};
+    json_each(value, check_member, &check);
+}
+
+static void test_answers_keep_the_contract(void **state)
+{
+    static const struct {
+        const char *schema;
+        void (*write)(struct api_buffer *b);
+    } ROWS[] = {
+        {"ClassifyAnswer", write_classify}, {"EmbedAnswer", write_embed},
+        {"FeedbackAnswer", write_feedback}, {"Model", write_model},
+        {"Models", write_models},           {"Label", write_label},
+        {"Labels", write_labels},           {"Example", write_example},
+        {"Examples", write_examples},       {"VersionRow", write_version},
+        {"Versions", write_versions},       {"Info", write_info},
+        {"Request", write_request},         {"Health", write_health},
+        {"Problem", write_problem},
+    };
+    struct json_value *doc = NULL;
+    size_t bytes;
+    const char *text = openapi_json(&bytes);
+
+    (void)state;
+    assert_int_equal(json_parse(text, bytes, NULL, &doc, NULL), 0);
+    for (size_t i = 0; i < sizeof ROWS / sizeof ROWS[0]; i++) {
+        struct api_buffer b = API_BUFFER_INIT;
+        struct json_value *root = NULL;
+        char path[100];
+        ROWS[i].write(&b);
+        assert_int_equal(json_parse(b.bytes, b.len, NULL, &root, NULL), 0);
+        snprintf(path, sizeof path, "components.schemas.%s", ROWS[i].schema);
+        assert_non_null(json_get(doc, path));
+        check_schema(doc, json_get(doc, path), root, ROWS[i].schema);
+        json_free(root);
+        api_buffer_done(&b);
+    }
+    json_free(doc);
+}
+
+static long fail_at, taken;
+
+static void *take(size_t bytes)
+{
+    return ++taken == fail_at ? NULL : malloc(bytes);
+}
+
+static void test_no_memory_sticks(void **state)
+{
+    (void)state;
+    api_alloc_set(take, free);
+    for (fail_at = 1; fail_at < 3; fail_at++) {
+        struct api_buffer b = API_BUFFER_INIT;
+        taken = 0;
+        for (int i = 0; i < 3; i++)
+            write_classify(&b);
+        write_embed(&b);
+        write_example(&b);
+        assert_int_equal(b.rc, -ENOMEM);
+        api_buffer_done(&b);
+    }
+    fail_at = 0;
+    api_alloc_set(malloc, free);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_classify),
+        cmocka_unit_test(test_embed),
+        cmocka_unit_test(test_feedback),
+        cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_about),
+        cmocka_unit_test(test_answers_keep_the_contract),
+        cmocka_unit_test(test_no_memory_sticks),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
