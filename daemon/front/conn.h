@@ -1,0 +1,101 @@
+/* conn.h -- one connection: bytes in, exchanges, bytes out. Private to daemon/front; everything here runs on the loop's
+ * own thread.
+ */
+#ifndef LEARND_CONN_H
+#define LEARND_CONN_H
+
+#include <stdatomic.h>
+#include <pthread.h>
+#include <uv.h>
+
+#include "daemon/front/router.h"
+#include "daemon/limits.h"
+#include "daemon/settings.h"
+
+enum { REQUEST_ID_CHARS = 27 };
+
+struct loop;
+
+/* The request under way on a connection. */
+struct exchange {
+    struct conn *conn;
+    uint64_t generation; /* counts exchanges of the slot */
+    bool active;         /* a handler has it and has not answered */
+    bool streaming;
+    bool head_only, keep_alive;
+    char request_id[REQUEST_ID_CHARS];
+    int64_t started_us;
+    const struct route *route;
+    struct route_match match;
+    void (*gone)(void *ud);
+    void *gone_ud;
+    void *user;
+};
+
+struct conn {
+    union {
+        uv_handle_t handle;
+        uv_stream_t stream;
+        uv_tcp_t tcp;
+        uv_pipe_t pipe;
+    } io;
+    struct loop *loop;
+    uint32_t slot;
+    struct http_parser *parser;
+    struct exchange x;
+    bool local;    /* a unix socket: no Host or Origin to check */
+    bool reading, closing;
+    bool parsing;      /* inside conn_parse: an answer given now must not parse on */
+    bool ended;        /* the client sends no more */
+    uint32_t writing;  /* answers not yet taken by the client */
+    bool close_after;  /* when they are */
+    int64_t since_us;  /* since when it is in its present state, for time limits */
+    char *held;        /* bytes behind the request under way */
+    size_t held_len;
+};
+
+struct listener {
+    union {
+        uv_handle_t handle;
+        uv_stream_t stream;
+        uv_tcp_t tcp;
+        uv_pipe_t pipe;
+    } io;
+    struct loop *loop;
+    bool local;
+};
+
+struct loop {
+    pthread_t thread;
+    uint32_t index;
+    uv_loop_t uv;
+    uv_async_t wake;
+    uv_timer_t tick;
+    struct listener listeners[SETTINGS_LISTEN_MAX];
+    uint32_t listeners_len;
+    struct conn *slots[LIMIT_CONNECTIONS];
+    uint64_t generations[LIMIT_CONNECTIONS];
+    uint32_t free_slots[LIMIT_CONNECTIONS], free_len;
+    atomic_uint connections;
+    pthread_mutex_t lock; /* of the answers box */
+    struct front_message *first, **last;
+    bool closed;
+    atomic_bool stop; /* drain and end */
+    bool draining;
+    int64_t drain_until_us;
+    uint64_t random[2]; /* of request ids */
+    char input[65536];
+    const struct route *routes;
+    size_t routes_len;
+    void *server;
+};
+
+/* Takes a connection from a listener. */
+void conn_accept(struct listener *listener);
+void conn_close(struct conn *conn);
+/* Once a second: time limits. */
+void conn_tick(struct conn *conn, int64_t now_us);
+/* The loop is stopping: an idle connection goes now, a busy one after its answer. */
+void conn_drain(struct conn *conn);
+
+#endif

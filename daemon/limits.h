@@ -1,0 +1,46 @@
+/* limits.h -- every limit of the process, and how they hang together. */
+#ifndef LEARND_LIMITS_H
+#define LEARND_LIMITS_H
+
+enum {
+    /* front */
+    LIMIT_LOOPS = 16,
+    LIMIT_CONNECTIONS = 1024, /* of one loop; each has at most one request under way */
+    LIMIT_TARGET_BYTES = 4096,
+    LIMIT_HEADERS_BYTES = 8192,
+    LIMIT_HEADERS = 64,
+    LIMIT_BODY_BYTES = 1 << 20,          /* of most requests */
+    LIMIT_FEEDBACK_BODY_BYTES = 8 << 20, /* of one feedback that is not ndjson */
+    LIMIT_LINE_BYTES = 1 << 20,          /* of one line of ndjson */
+    LIMIT_HELD_BYTES = 64 << 10,         /* pipelined bytes kept while a request is under way */
+    LIMIT_IDLE_S = 75,    /* a connection without a request */
+    LIMIT_REQUEST_S = 30, /* from a request's first byte to its last */
+    LIMIT_WRITE_S = 30,   /* for a client to take its answer */
+    LIMIT_DRAIN_S = 20,   /* for requests under way when the daemon stops */
+    /* asking */
+    LIMIT_INPUTS = 256,
+    LIMIT_TEXT_BYTES = 1 << 20,
+    LIMIT_QUEUE_ITEMS = 8192, /* texts that wait for a lane */
+    LIMIT_LANES = 64,
+    LIMIT_TOKENS = 512,       /* of one text, whatever the encoder could do */
+    LIMIT_BATCH_TOKENS = 1024,
+    LIMIT_BATCH_ITEMS = 128,
+    LIMIT_SHARE_TOKENS = 96,    /* less is not split between lanes */
+    LIMIT_LEARNING_TOKENS = 512,/* one batch of learning work, about a millisecond */
+    LIMIT_RING_ENTRIES = 8192,
+    LIMIT_RING_BYTES = 16 << 20,
+    /* teaching */
+    LIMIT_ITEMS = 1000, /* of one feedback */
+    LIMIT_STREAM_ITEMS = 256, /* lines of ndjson written together */
+    LIMIT_KEEPER_BOX = LIMIT_LOOPS * LIMIT_CONNECTIONS + 4096, /* one change a connection, and caches */
+    LIMIT_READER_BOX = LIMIT_LOOPS * LIMIT_CONNECTIONS,
+    LIMIT_MODELS = 256,
+};
+
+_Static_assert(LIMIT_BATCH_TOKENS >= LIMIT_TOKENS, "a batch holds at least the longest text");
+_Static_assert(LIMIT_QUEUE_ITEMS >= LIMIT_INPUTS, "one request fits an empty queue");
+_Static_assert(LIMIT_KEEPER_BOX >= LIMIT_LOOPS * LIMIT_CONNECTIONS,
+               "a connection has at most one change under way, so its post is never refused");
+_Static_assert(LIMIT_LINE_BYTES <= LIMIT_FEEDBACK_BODY_BYTES, "a line is no larger than a body");
+
+#endif

@@ -1,0 +1,61 @@
+/* metrics.h -- counters, gauges and histograms, and their page in Prometheus' text format.
+ *
+ * One list names them all; a counter costs one atomic addition. Any thread. Gauges that others own (queue length, memory) are
+ * written by the page's handler through metrics_gauge.
+ */
+#ifndef LEARND_METRICS_H
+#define LEARND_METRICS_H
+
+#include <stdint.h>
+
+/* X(symbol, name, help) */
+#define METRICS_COUNTERS(X)                                                                        \
+    X(REQUESTS, "learnd_requests_total", "Requests answered.")                                     \
+    X(CONNECTIONS, "learnd_connections_total", "Connections accepted.")                            \
+    X(CONNECTIONS_REFUSED, "learnd_connections_refused_total", "Connections over the limit.")      \
+    X(CLIENTS_GONE, "learnd_clients_gone_total", "Clients that left before their answer.")         \
+    X(TIMEOUTS, "learnd_timeouts_total", "Connections closed because a time limit passed.")        \
+    X(TEXTS, "learnd_texts_total", "Texts classified or embedded.")                                \
+    X(TOKENS, "learnd_tokens_total", "Tokens of those texts.")                                     \
+    X(TRUNCATED, "learnd_truncated_total", "Texts that were cut to the token limit.")              \
+    X(ABSTAINED, "learnd_abstained_total", "Texts answered with abstain.")                         \
+    X(NOVEL, "learnd_novel_total", "Texts over the novelty threshold.")                            \
+    X(FEEDBACK_ACCEPTED, "learnd_feedback_accepted_total", "Corrections on disk.")                 \
+    X(FEEDBACK_REJECTED, "learnd_feedback_rejected_total", "Corrections refused.")                 \
+    X(FEEDBACK_DUPLICATE, "learnd_feedback_duplicate_total", "Corrections sent again.")
+
+#define METRICS_HISTOGRAMS(X)                                                                      \
+    X(SPAN_TOKENIZE, "learnd_tokenize_seconds", "Tokenizing one request.")                         \
+    X(SPAN_QUEUE, "learnd_queue_seconds", "From submission to the last text leaving the queue.")   \
+    X(SPAN_ENCODE, "learnd_encode_seconds", "Encoding the batch a request was in.")                \
+    X(SPAN_HEAD, "learnd_head_seconds", "Scoring against the head.")                               \
+    X(SPAN_COMMIT, "learnd_commit_seconds", "From a correction's arrival to its answer.")          \
+    X(SPAN_TOTAL, "learnd_request_seconds", "From a request's last byte to its answer.")
+
+enum metrics_counter {
+#define X(symbol, name, help) METRICS_##symbol,
+    METRICS_COUNTERS(X)
+#undef X
+        METRICS_COUNTERS_LEN
+};
+
+enum metrics_histogram {
+#define X(symbol, name, help) METRICS_##symbol,
+    METRICS_HISTOGRAMS(X)
+#undef X
+        METRICS_HISTOGRAMS_LEN
+};
+
+void metrics_add(enum metrics_counter counter, uint64_t n);
+uint64_t metrics_get(enum metrics_counter counter);
+void metrics_observe(enum metrics_histogram histogram, int64_t us);
+/* An answer with this status and problem code ("" for none). code is static. */
+void metrics_answer(int status, const char *code);
+
+/* The page. write(ud, text, len) takes pieces of it. */
+typedef void metrics_write(void *ud, const char *text, uint32_t len);
+void metrics_page(metrics_write *write, void *ud);
+void metrics_gauge(metrics_write *write, void *ud, const char *name, const char *help,
+                   double value);
+
+#endif

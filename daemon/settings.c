@@ -1,0 +1,328 @@
+/* settings.c -- see settings.h. One table of settings; file, environment and flags are three ways into it. */
+#include "daemon/settings.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/limits.h"
+
+typedef int apply_fn(struct settings *s, const char *value, char *why, size_t why_bytes);
+
+static int copy(char to[SETTINGS_PATH_BYTES], const char *value, char *why, size_t why_bytes)
+{
+    if (*value == '\0' || strlen(value) >= SETTINGS_PATH_BYTES) {
+        snprintf(why, why_bytes, "must be a path of 1 to %d bytes", SETTINGS_PATH_BYTES - 1);
+        return -EINVAL;
+    }
+    memcpy(to, value, strlen(value) + 1);
+    return 0;
+}
+
+static int number(const char *value, uint32_t least, uint32_t most, char *why, size_t why_bytes,
+                  uint32_t *ret_value)
+{
+    char *end;
+    unsigned long n;
+
+    errno = 0;
+    n = strtoul(value, &end, 10);
+    if (*value < '0' || *value > '9' || *end != '\0' || errno != 0 || n < least || n > most) {
+        snprintf(why, why_bytes, "must be a whole number from %u to %u", least, most);
+        return -EINVAL;
+    }
+    *ret_value = (uint32_t)n;
+    return 0;
+}
+
+static int set_config(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return copy(s->config, value, why, why_bytes);
+}
+
+static int set_state(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return copy(s->state, value, why, why_bytes);
+}
+
+static int set_encoder(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return copy(s->encoder, value, why, why_bytes);
+}
+
+static int set_listen(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    if (s->listen_len == SETTINGS_LISTEN_MAX) {
+        snprintf(why, why_bytes, "at most %d addresses", SETTINGS_LISTEN_MAX);
+        return -EINVAL;
+    }
+    return copy(s->listen[s->listen_len++], value, why, why_bytes);
+}
+
+static int set_device(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    (void)s;
+    if (strcmp(value, "auto") == 0 || strcmp(value, "cpu") == 0)
+        return 0;
+    snprintf(why, why_bytes, strncmp(value, "cuda", 4) == 0
+                                 ? "this build has no CUDA backend; use auto or cpu"
+                                 : "must be auto or cpu");
+    return -EINVAL;
+}
+
+static int set_precision(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    s->fp32 = strcmp(value, "fp32") == 0;
+    if (s->fp32 || strcmp(value, "bf16") == 0)
+        return 0;
+    snprintf(why, why_bytes, "must be bf16 or fp32");
+    return -EINVAL;
+}
+
+static int set_lanes(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return number(value, 1, LIMIT_LANES, why, why_bytes, &s->lanes);
+}
+
+static int set_loops(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return number(value, 1, LIMIT_LOOPS, why, why_bytes, &s->loops);
+}
+
+static int set_max_tokens(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return number(value, 8, LIMIT_TOKENS, why, why_bytes, &s->max_tokens);
+}
+
+static int set_log_level(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    if (log_level_parse(value, &s->log_level) == 0)
+        return 0;
+    snprintf(why, why_bytes, "must be debug, info, warn or error");
+    return -EINVAL;
+}
+
+static const struct setting {
+    const char *name;
+    apply_fn *apply;
+    bool many; /* a later source replaces the list, one source may repeat it */
+} table[] = {
+    {"config", set_config, false},       {"state", set_state, false},
+    {"listen", set_listen, true},        {"encoder", set_encoder, false},
+    {"device", set_device, false},       {"precision", set_precision, false},
+    {"lanes", set_lanes, false},         {"loops", set_loops, false},
+    {"max-tokens", set_max_tokens, false}, {"log-level", set_log_level, false},
+};
+
+enum { TABLE_LEN = sizeof table / sizeof *table };
+
+const char *settings_help(void)
+{
+    return "usage: learnd [--config FILE] [--state DIR] [--listen ADDR:PORT|unix:PATH]...\n"
+           "              [--encoder DIR] [--device auto|cpu] [--precision bf16|fp32]\n"
+           "              [--lanes N] [--loops N] [--max-tokens N]\n"
+           "              [--log-level debug|info|warn|error] [--check-config] [--help] "
+           "[--version]\n"
+           "\n"
+           "Every setting can also stand in the config file (state = /var/lib/learnd) or in the\n"
+           "environment (LEARND_STATE). A flag beats the environment, which beats the file.\n";
+}
+
+static const struct setting *find(const char *name, size_t len)
+{
+    for (int i = 0; i < TABLE_LEN; i++)
+        if (strlen(table[i].name) == len && memcmp(table[i].name, name, len) == 0)
+            return &table[i];
+    return NULL;
+}
+
+/* LEARND_MAX_TOKENS of max-tokens. */
+static const char *environment(const struct setting *setting)
+{
+    char name[64] = "LEARND_";
+    size_t at = strlen(name);
+
+    for (const char *p = setting->name; *p != '\0'; p++)
+        name[at++] = *p == '-' ? '_' : (char)(*p - 32);
+    name[at] = '\0';
+    return getenv(name);
+}
+
+/* ---- the file ----------------------------------------------------------------------------------- */
+
+static char *trim(char *text)
+{
+    char *end = text + strlen(text);
+
+    while (*text == ' ' || *text == '\t')
+        text++;
+    while (end > text && strchr(" \t\r\n", end[-1]) != NULL)
+        *--end = '\0';
+    return text;
+}
+
+static int read_line(struct settings *s, char *line, char *why, size_t why_bytes)
+{
+    char *key = trim(line), *equals = strchr(key, '='), reason[128];
+    const struct setting *setting;
+
+    if (*key == '\0' || *key == '#')
+        return 0;
+    if (equals == NULL) {
+        snprintf(why, why_bytes, "expected name = value");
+        return -EINVAL;
+    }
+    *equals = '\0';
+    key = trim(key);
+    setting = find(key, strlen(key));
+    if (setting == NULL || setting->apply == set_config) {
+        snprintf(why, why_bytes, "unknown setting %.64s", key);
+        return -EINVAL;
+    }
+    if (setting->apply(s, trim(equals + 1), reason, sizeof reason) != 0) {
+        snprintf(why, why_bytes, "%s %s", setting->name, reason);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int read_file(struct settings *s, char *why, size_t why_bytes)
+{
+    char line[SETTINGS_PATH_BYTES + 64], reason[256];
+    FILE *file = fopen(s->config, "r");
+    int number_of_line = 0, rc = 0;
+
+    if (file == NULL) {
+        snprintf(why, why_bytes, "config file %.200s: %s", s->config, strerror(errno));
+        return -EINVAL;
+    }
+    while (rc == 0 && fgets(line, sizeof line, file) != NULL) {
+        number_of_line++;
+        if (strchr(line, '\n') == NULL && !feof(file)) {
+            snprintf(reason, sizeof reason, "the line is too long");
+            rc = -EINVAL;
+        } else {
+            rc = read_line(s, line, reason, sizeof reason);
+        }
+    }
+    if (rc != 0)
+        snprintf(why, why_bytes, "config file %.200s, line %d: %s", s->config, number_of_line,
+                 reason);
+    fclose(file);
+    return rc;
+}
+
+/* ---- environment and flags ---------------------------------------------------------------------- */
+
+static int read_environment(struct settings *s, char *why, size_t why_bytes)
+{
+    char reason[128];
+
+    for (int i = 0; i < TABLE_LEN; i++) {
+        const char *value = environment(&table[i]);
+
+        if (value == NULL || *value == '\0' || table[i].apply == set_config)
+            continue;
+        if (table[i].many)
+            s->listen_len = 0;
+        if (table[i].apply(s, value, reason, sizeof reason) != 0) {
+            snprintf(why, why_bytes, "environment, %s: %s", table[i].name, reason);
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+static bool switch_flag(struct settings *s, const char *flag)
+{
+    if (strcmp(flag, "--check-config") == 0)
+        s->check_config = true;
+    else if (strcmp(flag, "--help") == 0)
+        s->help = true;
+    else if (strcmp(flag, "--version") == 0)
+        s->version = true;
+    else
+        return false;
+    return true;
+}
+
+/* Walks the flags. config_only: only --config is taken, before the file is read. */
+static int read_flags(struct settings *s, int argc, char **argv, bool config_only, char *why,
+                      size_t why_bytes)
+{
+    bool listened = false;
+    char reason[128];
+
+    for (int i = 1; i < argc; i++) {
+        const char *equals = strchr(argv[i], '='), *value;
+        size_t len = equals != NULL ? (size_t)(equals - argv[i]) : strlen(argv[i]);
+        const struct setting *setting =
+            strncmp(argv[i], "--", 2) == 0 && len > 2 ? find(argv[i] + 2, len - 2) : NULL;
+
+        if (switch_flag(s, argv[i]))
+            continue;
+        if (setting == NULL) {
+            snprintf(why, why_bytes, "unknown flag %.64s; learnd --help lists them", argv[i]);
+            return -EINVAL;
+        }
+        value = equals != NULL ? equals + 1 : i + 1 < argc ? argv[++i] : NULL;
+        if (value == NULL) {
+            snprintf(why, why_bytes, "--%s needs a value", setting->name);
+            return -EINVAL;
+        }
+        if (config_only != (setting->apply == set_config))
+            continue;
+        if (setting->many && !listened) {
+            s->listen_len = 0;
+            listened = true;
+        }
+        if (setting->apply(s, value, reason, sizeof reason) != 0) {
+            snprintf(why, why_bytes, "--%s %s", setting->name, reason);
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+static void defaults(struct settings *s)
+{
+    const char *system = getenv("STATE_DIRECTORY"), *home = getenv("HOME");
+    const char *state = getenv("XDG_STATE_HOME"), *cache = getenv("XDG_CACHE_HOME");
+
+    home = home != NULL ? home : "/";
+    *s = (struct settings){.log_level = LOG_LEVEL_INFO};
+    if (system != NULL && *system != '\0')
+        snprintf(s->state, sizeof s->state, "%s", system);
+    else if (state != NULL && *state != '\0')
+        snprintf(s->state, sizeof s->state, "%s/learnd", state);
+    else
+        snprintf(s->state, sizeof s->state, "%s/.local/state/learnd", home);
+    if (cache != NULL && *cache != '\0')
+        snprintf(s->encoder, sizeof s->encoder, "%s/learnd/all-MiniLM-L6-v2", cache);
+    else
+        snprintf(s->encoder, sizeof s->encoder, "%s/.cache/learnd/all-MiniLM-L6-v2", home);
+}
+
+int settings_read(int argc, char **argv, char *why, size_t why_bytes, struct settings *ret_settings)
+{
+    struct settings s;
+    const char *config = getenv("LEARND_CONFIG");
+    int rc;
+
+    defaults(&s);
+    if (config != NULL && *config != '\0')
+        snprintf(s.config, sizeof s.config, "%s", config);
+    rc = read_flags(&s, argc, argv, true, why, why_bytes);
+    if (rc == 0 && s.config[0] != '\0')
+        rc = read_file(&s, why, why_bytes);
+    if (rc == 0)
+        rc = read_environment(&s, why, why_bytes);
+    if (rc == 0)
+        rc = read_flags(&s, argc, argv, false, why, why_bytes);
+    if (rc == 0 && s.listen_len == 0)
+        rc = set_listen(&s, "127.0.0.1:8080", why, why_bytes);
+    if (rc == 0)
+        *ret_settings = s;
+    return rc;
+}
