@@ -56,7 +56,7 @@ int store_fail(struct store *s)
 
 int store_fail_file(struct store *s, const char *what, int error)
 {
-    snprintf(s->why, sizeof s->why, "%s: %s", what, strerror(error));
+    snprintf(s->why, sizeof s->why, "%.180s: %.60s", what, strerror(error));
     return error == EACCES || error == EPERM ? -EROFS : -error;
 }
 

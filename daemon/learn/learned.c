@@ -4,6 +4,7 @@
 #include "daemon/learn/learned.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,7 +56,7 @@ int learned_open(const struct learner_parts *parts, const struct store_model *ro
     if (l == NULL)
         return -ENOMEM;
     l->model = row->id;
-    strncpy(l->name, row->name, sizeof l->name - 1);
+    snprintf(l->name, sizeof l->name, "%s", row->name);
     l->labels = live_labels_new(0);
     rc = l->labels != NULL ? parts->settings_read(row->settings, &l->settings) : -ENOMEM;
     if (rc == 0)
@@ -105,8 +106,7 @@ static int read_label(void *ud, const struct store_label *row)
         r->max = max;
     }
     r->ids[r->len] = row->id;
-    memset(r->names[r->len], 0, LIVE_NAME_BYTES);
-    strncpy(r->names[r->len++], row->name, LIVE_NAME_BYTES - 1);
+    snprintf(r->names[r->len++], LIVE_NAME_BYTES, "%s", row->name);
     return 0;
 }
 

@@ -13,7 +13,7 @@
 
 #include "daemon/serve/live.h"
 
-enum { RING_ID_BYTES = 40 };
+enum { RING_ID_BYTES = 48 };
 
 struct ring_entry {
     char request_id[RING_ID_BYTES];

@@ -1,0 +1,45 @@
+/* handlers.h -- the handlers of the routes, and what they share. Private to daemon/front. */
+#ifndef LEARND_HANDLERS_H
+#define LEARND_HANDLERS_H
+
+#include "daemon/front/exchange.h"
+#include "daemon/server.h"
+
+/* ask.c */
+void handle_classify(struct exchange *x);
+void handle_embed(struct exchange *x);
+/* teach.c */
+void handle_feedback(struct exchange *x);
+/* teach_stream.c */
+extern const struct route_stream feedback_stream;
+/* manage.c: what changes */
+void handle_model_create(struct exchange *x);
+void handle_model_patch(struct exchange *x);
+void handle_model_delete(struct exchange *x);
+void handle_label_add(struct exchange *x);
+void handle_example_delete(struct exchange *x);
+/* browse.c: what is read from the store */
+void handle_models(struct exchange *x);
+void handle_model(struct exchange *x);
+void handle_labels(struct exchange *x);
+void handle_examples(struct exchange *x);
+void handle_example(struct exchange *x);
+void handle_versions(struct exchange *x);
+void handle_version(struct exchange *x);
+/* about.c */
+void handle_info(struct exchange *x);
+void handle_request(struct exchange *x);
+void handle_live(struct exchange *x);
+void handle_ready(struct exchange *x);
+void handle_metrics(struct exchange *x);
+void handle_openapi(struct exchange *x);
+
+/* The model of the path or of a request: a reference, or NULL after answering 404 unknown_model. */
+struct snapshot *handlers_model(struct exchange *x, const char *name, const char *field);
+/* Fills *problem for an -errno of a queue, the store or the kernels. */
+void handlers_failure(int rc, struct api_problem *problem);
+struct api_version handlers_version(const struct snapshot *snapshot);
+/* A settings text of the store; a damaged one has the defaults. */
+struct api_settings handlers_settings(const char *text);
+
+#endif

@@ -1,0 +1,385 @@
+/* manage.c -- what changes models, labels and examples. Each is one change for the keeper; models also pass by the learner, which
+ * owns their heads, before they are answered.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/clock.h"
+#include "daemon/front/handlers.h"
+
+struct managing {
+    struct front_message message; /* first */
+    struct change change;
+    struct server *server;
+    int rc;
+    int64_t model;
+    char name[LIVE_NAME_BYTES], label[LIVE_NAME_BYTES];
+    struct api_settings settings;
+    struct api_buffer settings_text;
+    uint8_t example[API_ID_BYTES];
+    int64_t now_us;
+    void (*answer)(struct managing *m, struct exchange *x);
+};
+
+static struct managing *of_change(struct change *change)
+{
+    return (struct managing *)((char *)change - offsetof(struct managing, change));
+}
+
+static void managing_free(struct managing *m)
+{
+    api_buffer_done(&m->settings_text);
+    free(m);
+}
+
+static void arrive(struct front_message *message, struct exchange *x)
+{
+    struct managing *m = (struct managing *)message;
+
+    if (x != NULL)
+        m->answer(m, x);
+    managing_free(m);
+}
+
+static void done(struct change *change, int rc)
+{
+    struct managing *m = of_change(change);
+
+    m->rc = rc;
+    front_post(&m->message);
+}
+
+static struct managing *managing_new(struct exchange *x, void (*answer)(struct managing *,
+                                                                        struct exchange *))
+{
+    struct managing *m = calloc(1, sizeof *m);
+
+    if (m == NULL) {
+        exchange_failed(x, -ENOMEM);
+        return NULL;
+    }
+    m->message.ref = exchange_ref(x);
+    m->message.arrive = arrive;
+    m->change.done = done;
+    m->server = exchange_server(x);
+    m->answer = answer;
+    m->now_us = clock_unix_us();
+    return m;
+}
+
+static void post(struct managing *m, struct exchange *x)
+{
+    int rc = keeper_post(m->server->keeper, &m->change);
+
+    if (rc == 0)
+        return;
+    exchange_failed(x, rc);
+    managing_free(m);
+}
+
+static void answer_empty(struct managing *m, struct exchange *x)
+{
+    struct api_buffer body = API_BUFFER_INIT;
+
+    if (m->rc != 0 && m->rc != -ENOENT)
+        exchange_failed(x, m->rc);
+    else
+        exchange_reply(x, 204, NULL, &body, NULL);
+}
+
+/* The settings as the store keeps them. */
+static const char *settings_text(struct managing *m)
+{
+    api_write_settings(&m->settings_text, &m->settings);
+    api_buffer_add(&m->settings_text, "", 1);
+    return m->settings_text.rc == 0 ? m->settings_text.bytes : NULL;
+}
+
+/* ---- models ------------------------------------------------------------------------------------- */
+
+static int write_create(struct change *change, struct store *store)
+{
+    struct managing *m = of_change(change);
+
+    return store_model_add(store, m->name, "single", m->settings_text.bytes, m->now_us, &m->model);
+}
+
+static int apply_create(struct change *change, struct learner *learner)
+{
+    return learner_model_add(learner, of_change(change)->model);
+}
+
+static void answer_create(struct managing *m, struct exchange *x)
+{
+    struct api_buffer body = API_BUFFER_INIT;
+    struct api_problem problem;
+    struct api_model model = {.name = m->name,
+                              .kind = "single",
+                              .version = {m->server->encoder_number, 0},
+                              .created_us = m->now_us,
+                              .settings = m->settings};
+
+    if (m->rc == -EEXIST) {
+        api_problem_set(&problem, 409, "model_exists", "name", "there is a model of this name");
+        exchange_problem(x, &problem);
+    } else if (m->rc != 0) {
+        exchange_failed(x, m->rc);
+    } else {
+        api_write_model(&body, &model);
+        exchange_json(x, 201, &body);
+    }
+}
+
+void handle_model_create(struct exchange *x)
+{
+    const struct http_request *r = exchange_request(x);
+    struct api_model_create *create;
+    struct api_problem problem;
+    struct managing *m;
+
+    if (api_parse_model_create(r->body, r->body_bytes, &create, &problem) != 0) {
+        exchange_problem(x, &problem);
+        return;
+    }
+    m = managing_new(x, answer_create);
+    if (m != NULL) {
+        snprintf(m->name, sizeof m->name, "%s", create->name);
+        m->settings = create->settings;
+        m->change.write = write_create;
+        m->change.apply = apply_create;
+        if (settings_text(m) == NULL) {
+            exchange_failed(x, -ENOMEM);
+            managing_free(m);
+        } else {
+            post(m, x);
+        }
+    }
+    api_model_create_free(create);
+}
+
+static int write_remove(struct change *change, struct store *store)
+{
+    return store_model_remove(store, of_change(change)->model);
+}
+
+static int apply_remove(struct change *change, struct learner *learner)
+{
+    struct managing *m = of_change(change);
+
+    ring_forget_model(m->server->ring, m->model);
+    return learner_model_remove(learner, m->model);
+}
+
+void handle_model_delete(struct exchange *x)
+{
+    struct server *server = exchange_server(x);
+    struct snapshot *s = live_get(server->live, exchange_param(x, 0));
+    struct api_buffer body = API_BUFFER_INIT;
+    struct managing *m;
+
+    if (s == NULL) { /* deleting twice is deleting once */
+        exchange_reply(x, 204, NULL, &body, NULL);
+        return;
+    }
+    m = managing_new(x, answer_empty);
+    if (m != NULL) {
+        m->model = s->model;
+        m->change.write = write_remove;
+        m->change.apply = apply_remove;
+        post(m, x);
+    }
+    live_put(s);
+}
+
+/* ---- settings ----------------------------------------------------------------------------------- */
+
+
+static int find_settings(void *ud, const struct store_model *row)
+{
+    struct managing *m = ud;
+
+    if (row->id == m->model)
+        m->settings = handlers_settings(row->settings);
+    return 0;
+}
+
+/* The patch is applied to what the store has at that moment, so that two patches do not undo each other. settings_text holds the
+ * request's body until then. */
+static int write_patch(struct change *change, struct store *store)
+{
+    struct managing *m = of_change(change);
+    struct api_buffer body = m->settings_text;
+    struct api_problem problem;
+    int rc = store_model_scan(store, find_settings, m);
+
+    m->settings_text = (struct api_buffer)API_BUFFER_INIT;
+    if (rc == 0 && api_parse_model_patch(body.bytes, body.len, &m->settings, &problem) != 0)
+        rc = -EINVAL;
+    api_buffer_done(&body);
+    if (rc == 0 && settings_text(m) == NULL)
+        rc = -ENOMEM;
+    return rc == 0 ? store_model_settings(store, m->model, m->settings_text.bytes) : rc;
+}
+
+static int apply_patch(struct change *change, struct learner *learner)
+{
+    return learner_model_settings(learner, of_change(change)->model);
+}
+
+static void answer_patch(struct managing *m, struct exchange *x)
+{
+    struct api_problem problem;
+
+    if (m->rc == -EINVAL) {
+        api_problem_set(&problem, 422, "immutable_field", "settings",
+                        "features, seed and ridge_lambda are fixed when a model is created");
+        exchange_problem(x, &problem);
+    } else if (m->rc != 0) {
+        exchange_failed(x, m->rc);
+    } else {
+        handle_model(x); /* the model as it is now */
+    }
+}
+
+void handle_model_patch(struct exchange *x)
+{
+    const struct http_request *r = exchange_request(x);
+    struct snapshot *s = handlers_model(x, exchange_param(x, 0), "");
+    struct api_settings trial;
+    struct api_problem problem;
+    struct managing *m;
+
+    if (s == NULL)
+        return;
+    api_settings_default(&trial);
+    /* A first look: whatever is wrong with the body itself is answered with its own words. */
+    if (api_parse_model_patch(r->body, r->body_bytes, &trial, &problem) != 0 &&
+        strcmp(problem.code, "immutable_field") != 0) {
+        exchange_problem(x, &problem);
+        live_put(s);
+        return;
+    }
+    m = managing_new(x, answer_patch);
+    if (m != NULL) {
+        m->model = s->model;
+        api_buffer_add(&m->settings_text, r->body, r->body_bytes);
+        m->change.write = write_patch;
+        m->change.apply = apply_patch;
+        post(m, x);
+    }
+    live_put(s);
+}
+
+/* ---- labels and examples ------------------------------------------------------------------------ */
+
+static int write_label(struct change *change, struct store *store)
+{
+    struct managing *m = of_change(change);
+    int64_t label;
+    int rc = store_label_add(store, m->model, m->label, m->now_us, &label, &change->seq);
+
+    change->model = m->model;
+    return rc;
+}
+
+static void answer_label(struct managing *m, struct exchange *x)
+{
+    struct api_buffer body = API_BUFFER_INIT;
+    struct api_label_row row = {.label = m->label, .status = "active", .created_us = m->now_us};
+    struct api_problem problem;
+
+    if (m->rc == -EEXIST) {
+        api_problem_set(&problem, 409, "label_exists", "label", "the model has this label already");
+        exchange_problem(x, &problem);
+    } else if (m->rc != 0) {
+        exchange_failed(x, m->rc);
+    } else {
+        api_write_label(&body, &row);
+        exchange_json(x, 201, &body);
+    }
+}
+
+void handle_label_add(struct exchange *x)
+{
+    const struct http_request *r = exchange_request(x);
+    struct snapshot *s = handlers_model(x, exchange_param(x, 0), "");
+    struct api_label_add *add;
+    struct api_problem problem;
+    struct managing *m;
+
+    if (s == NULL)
+        return;
+    if (api_parse_label_add(r->body, r->body_bytes, &add, &problem) != 0) {
+        exchange_problem(x, &problem);
+        live_put(s);
+        return;
+    }
+    m = managing_new(x, answer_label);
+    if (m != NULL) {
+        m->model = s->model;
+        snprintf(m->label, sizeof m->label, "%s", add->label);
+        m->change.write = write_label;
+        m->change.wait_applied = true;
+        post(m, x);
+    }
+    api_label_add_free(add);
+    live_put(s);
+}
+
+static int forget_example(void *ud, const struct store_example *row)
+{
+    struct managing *m = ud;
+
+    m->model = row->model;
+    ring_forget_text(m->server->ring, row->model, row->text, row->text_bytes);
+    return 0;
+}
+
+static int write_delete(struct change *change, struct store *store)
+{
+    struct managing *m = of_change(change);
+    struct store_feedback f = {.op = STORE_DELETE,
+                               .weight = 0,
+                               .annotator = "",
+                               .source = "",
+                               .request_encoder = -1,
+                               .request_seq = -1,
+                               .now_us = m->now_us};
+    struct store_receipt receipt;
+    const char *field;
+    int rc = store_example_get(store, m->example, -1, forget_example, m);
+
+    if (rc != 0)
+        return rc;
+    f.model = m->model;
+    memcpy(f.example, m->example, STORE_ID_BYTES);
+    rc = store_feedback_put(store, &f, &receipt, &field);
+    if (rc == 0) {
+        change->model = m->model;
+        change->seq = receipt.seq;
+    }
+    return rc;
+}
+
+void handle_example_delete(struct exchange *x)
+{
+    const char *id = exchange_param(x, 0);
+    struct api_problem problem;
+    struct managing *m;
+    uint8_t example[API_ID_BYTES];
+
+    if (api_id_parse(id, strlen(id), example) != 0) {
+        api_problem_set(&problem, 422, "invalid_id", "id", "an example's id has 32 hex digits");
+        exchange_problem(x, &problem);
+        return;
+    }
+    m = managing_new(x, answer_empty);
+    if (m == NULL)
+        return;
+    memcpy(m->example, example, sizeof example);
+    m->change.write = write_delete;
+    m->change.wait_applied = true; /* deleted is unlearned */
+    post(m, x);
+}

@@ -1,0 +1,245 @@
+/* teaching.c -- see teaching.h. What can be checked on the loop is checked there (the model, the request named); what only the
+ * store knows (labels, examples, keys) is found out inside the keeper's transaction, each item between its own marks.
+ */
+#include "daemon/front/teaching.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/clock.h"
+#include "daemon/metrics.h"
+
+int teaching_init(struct teaching *t, struct server *server, uint32_t items_max)
+{
+    t->server = server;
+    t->items = calloc(items_max, sizeof *t->items);
+    t->items_max = items_max;
+    return t->items != NULL ? 0 : -ENOMEM;
+}
+
+void teaching_clear(struct teaching *t)
+{
+    for (uint32_t i = 0; i < t->items_len; i++) {
+        free(t->items[i].ring);
+        api_feedback_free(t->items[i].owner);
+    }
+    t->items_len = 0;
+}
+
+void teaching_done(struct teaching *t)
+{
+    teaching_clear(t);
+    free(t->items);
+}
+
+/* ---- on the loop -------------------------------------------------------------------------------- */
+
+static int find_model(struct teaching_item *t, struct server *server, const char *name)
+{
+    struct snapshot *s = live_get(server->live, name);
+
+    if (s == NULL)
+        return api_problem_set(&t->problem, 404, "unknown_model", "model",
+                               "there is no model of this name");
+    t->feedback.model = s->model;
+    live_put(s);
+    return 0;
+}
+
+/* What a request_id stands for: its text, and for confirm and reject what was answered. */
+static int find_request(struct teaching_item *t, struct server *server)
+{
+    struct store_feedback *f = &t->feedback;
+
+    t->ring = ring_get(server->ring, t->item->request_id);
+    if (t->ring == NULL)
+        return api_problem_set(&t->problem, 404, "unknown_request", "request_id",
+                               "this request is not remembered (any more); send the text");
+    if (t->ring->model != f->model)
+        return api_problem_set(&t->problem, 422, "invalid_value", "request_id",
+                               "this request was answered by another model");
+    f->text = t->ring->text;
+    f->text_bytes = t->ring->text_bytes;
+    f->pair = t->ring->pair;
+    f->pair_bytes = t->ring->pair_bytes;
+    f->request_encoder = t->ring->encoder_number;
+    f->request_seq = t->ring->seq;
+    if (f->label == NULL && t->ring->label[0] != '\0')
+        f->label = t->ring->label;
+    if (f->label == NULL)
+        return api_problem_set(&t->problem, 422, "missing_field", "label",
+                               "this request was answered without a label");
+    return 0;
+}
+
+static int prepare(struct teaching_item *t, struct server *server, const char *key)
+{
+    static const enum store_op ops[] = {STORE_LABEL, STORE_REJECT, STORE_LABEL, STORE_WITHDRAW};
+    const struct api_feedback_item *in = t->item;
+
+    if (in->problem != NULL) {
+        t->problem = *in->problem;
+        return -EINVAL;
+    }
+    if (in->labels != NULL)
+        return api_problem_set(&t->problem, 422, "kind_unsupported", "labels",
+                               "the model is of kind single: send label");
+    t->feedback = (struct store_feedback){
+        .op = ops[in->action],
+        .text = in->text,
+        .text_bytes = in->text_bytes,
+        .pair = in->pair,
+        .pair_bytes = in->pair_bytes,
+        .label = in->label,
+        .create_label = in->create_labels && in->action == API_LABEL,
+        .weight = in->weight,
+        .annotator = in->annotator,
+        .source = in->source,
+        .idempotency_key = in->idempotency_key != NULL ? in->idempotency_key : key,
+        .request_encoder = -1,
+        .request_seq = -1,
+        .now_us = clock_unix_us(),
+    };
+    store_sha256(in->canonical, in->canonical_bytes, t->feedback.body_hash);
+    memcpy(t->feedback.example, in->example, STORE_ID_BYTES);
+    if (find_model(t, server, in->model) != 0)
+        return -EINVAL;
+    return in->request_id != NULL ? find_request(t, server) : 0;
+}
+
+void teaching_add(struct teaching *t, const struct api_feedback_item *item,
+                  struct api_feedback *owner, const char *key, uint64_t index)
+{
+    struct teaching_item *own = &t->items[t->items_len++];
+
+    memset(own, 0, sizeof *own);
+    own->owner = owner;
+    own->item = item;
+    own->index = index;
+    own->refused = prepare(own, t->server, key) != 0;
+}
+
+/* ---- on the keeper's thread --------------------------------------------------------------------- */
+
+static int strongest_label(void *ud, const struct store_example *row)
+{
+    int64_t *label = ud;
+    double best = 0;
+
+    for (uint32_t i = 0; i < row->target_len; i++) {
+        if (row->target[i].value > best) {
+            best = row->target[i].value;
+            *label = row->target[i].label;
+        }
+    }
+    return 0;
+}
+
+/* Confirm or reject of a stored example without saying which label: the one it has. */
+static int fill_label(struct teaching_item *t, struct store *store, const char **ret_field)
+{
+    int64_t label = 0;
+    int rc;
+
+    if (t->feedback.label != NULL || t->feedback.op == STORE_WITHDRAW)
+        return 0;
+    *ret_field = "example";
+    rc = store_example_get(store, t->feedback.example, -1, strongest_label, &label);
+    if (rc != 0)
+        return rc;
+    *ret_field = "label";
+    rc = label != 0 ? store_label_name(store, label, t->label) : -ENOENT;
+    if (rc == 0)
+        t->feedback.label = t->label;
+    return rc;
+}
+
+/* What the store found wrong with one item. False: it is the store that failed. */
+static bool explain(struct teaching_item *t, int rc, const char *field)
+{
+    if (rc == -EEXIST)
+        api_problem_set(&t->problem, 409, "idempotency_conflict", field,
+                        "this key came before with another item");
+    else if (rc != -ENOENT)
+        return false;
+    else if (strcmp(field, "label") == 0)
+        api_problem_set(&t->problem, 422, "unknown_label", field, "the model has no such label");
+    else if (strcmp(field, "annotator") == 0)
+        api_problem_set(&t->problem, 404, "no_vote", field,
+                        "there is no vote of this annotator to take back");
+    else if (strcmp(field, "model") == 0)
+        api_problem_set(&t->problem, 404, "unknown_model", field, "the model is gone");
+    else
+        api_problem_set(&t->problem, 404, "unknown_example", field, "there is no such example");
+    return true;
+}
+
+static int put(struct teaching *t, struct teaching_item *item, struct store *store)
+{
+    const char *field = "";
+    int rc = store_mark(store), kept;
+
+    if (rc != 0)
+        return rc;
+    rc = fill_label(item, store, &field);
+    if (rc == 0)
+        rc = store_feedback_put(store, &item->feedback, &item->receipt, &field);
+    if (rc == 0 && item->ring != NULL &&
+        item->ring->encoder_number == t->server->encoder_number)
+        rc = store_embedding_put(store, item->receipt.example, item->ring->encoder_number,
+                                 item->ring->embedding,
+                                 item->ring->dim * sizeof *item->ring->embedding);
+    if (rc != 0 && !explain(item, rc, field))
+        return rc;
+    item->refused = rc != 0;
+    kept = store_unmark(store, rc == 0);
+    return kept;
+}
+
+static int write_items(struct change *change, struct store *store)
+{
+    struct teaching *t = (struct teaching *)((char *)change - offsetof(struct teaching, change));
+    int rc = 0;
+
+    for (uint32_t i = 0; i < t->items_len && rc == 0; i++) {
+        struct teaching_item *item = &t->items[i];
+
+        if (item->refused)
+            continue;
+        rc = put(t, item, store);
+        if (rc == 0 && !item->refused && item->receipt.seq >= change->seq) {
+            change->seq = item->receipt.seq;
+            change->model = item->feedback.model;
+        }
+    }
+    return rc;
+}
+
+static void written(struct change *change, int rc)
+{
+    struct teaching *t = (struct teaching *)((char *)change - offsetof(struct teaching, change));
+
+    t->rc = rc;
+    front_post(&t->message);
+}
+
+int teaching_post(struct teaching *t, bool wait_applied)
+{
+    t->change = (struct change){
+        .write = write_items, .done = written, .own_marks = true, .wait_applied = wait_applied};
+    return keeper_post(t->server->keeper, &t->change);
+}
+
+void teaching_count(const struct teaching *t)
+{
+    uint64_t refused = 0, duplicate = 0;
+
+    for (uint32_t i = 0; i < t->items_len; i++) {
+        refused += t->items[i].refused;
+        duplicate += !t->items[i].refused && t->items[i].receipt.duplicate;
+    }
+    metrics_add(METRICS_FEEDBACK_REJECTED, refused);
+    metrics_add(METRICS_FEEDBACK_DUPLICATE, duplicate);
+    metrics_add(METRICS_FEEDBACK_ACCEPTED, t->items_len - refused - duplicate);
+}

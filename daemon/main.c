@@ -1,0 +1,294 @@
+/* main.c -- the daemon from start to stop, top to bottom.
+ *
+ * Start: settings -> encoder and tokenizer -> store (locked) -> lanes -> keeper, reader -> learner, which brings every model
+ * live -> loops, which open the door last. Stop: the reverse: loops drain -> learner saves -> keeper and reader finish what they
+ * have -> lanes -> store. Signals are taken by the main thread alone.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/clock.h"
+#include "daemon/limits.h"
+#include "daemon/log.h"
+#include "daemon/server.h"
+
+enum { EXIT_START = 1, EXIT_USAGE = 2, WHY_BYTES = 1024 };
+
+static struct server server;
+static char why[WHY_BYTES];
+
+/* Everything that the stop order must know of beside the server. */
+static struct {
+    struct store *writer, *reader, *learner;
+} stores;
+
+static int hash_file(const char *folder, uint8_t hash[STORE_HASH_BYTES])
+{
+    char path[SETTINGS_PATH_BYTES + 32];
+    struct stat st;
+    void *map;
+    int fd, rc = -EIO;
+
+    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0 && fstat(fd, &st) == 0 && st.st_size > 0) {
+        map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (map != MAP_FAILED) {
+            store_sha256(map, (size_t)st.st_size, hash);
+            munmap(map, (size_t)st.st_size);
+            rc = 0;
+        }
+    }
+    if (fd >= 0)
+        close(fd);
+    if (rc != 0)
+        snprintf(why, sizeof why, "%.900s: %s", path, strerror(errno));
+    return rc;
+}
+
+static int open_encoder(void)
+{
+    const struct settings *s = &server.settings;
+    int rc = encoder_open(s->encoder, s->fp32 ? ENCODER_FP32 : ENCODER_BF16, why, sizeof why,
+                          &server.encoder);
+
+    if (rc == -ENOENT)
+        log_error("start", "event", "hint", "text",
+                  "no encoder there: deploy/model.sh fetches the default one, --encoder names "
+                  "another Hugging Face folder",
+                  NULL);
+    if (rc == 0)
+        rc = tokenizer_open(s->encoder, why, sizeof why, &server.tokenizer);
+    if (rc != 0)
+        return rc;
+    server.dim = encoder_info(server.encoder)->dim;
+    server.tokens_max = encoder_info(server.encoder)->tokens_max;
+    if (s->max_tokens > 0 && s->max_tokens <= encoder_info(server.encoder)->positions)
+        server.tokens_max = s->max_tokens;
+    if (server.tokens_max > LIMIT_TOKENS)
+        server.tokens_max = LIMIT_TOKENS;
+    if (tokenizer_vocab_len(server.tokenizer) > encoder_info(server.encoder)->vocab_len) {
+        snprintf(why, sizeof why,
+                 "%.400s: the tokenizer has %u ids, the encoder only %u: they do not belong "
+                 "together",
+                 s->encoder, tokenizer_vocab_len(server.tokenizer),
+                 encoder_info(server.encoder)->vocab_len);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int count_models(void *ud, const struct store_model *row)
+{
+    (void)row;
+    ++*(int *)ud;
+    return 0;
+}
+
+/* A new state folder gets a model named default, so that an empty daemon is usable. */
+static int make_default(struct store *store)
+{
+    struct api_settings settings;
+    struct api_buffer text = API_BUFFER_INIT;
+    int64_t id;
+    int models = 0, rc = store_model_scan(store, count_models, &models);
+
+    if (rc != 0 || models > 0)
+        return rc;
+    api_settings_default(&settings);
+    api_write_settings(&text, &settings);
+    api_buffer_add(&text, "", 1);
+    rc = text.rc != 0 ? text.rc
+                      : store_model_add(store, "default", "single", text.bytes, clock_unix_us(),
+                                        &id);
+    api_buffer_done(&text);
+    return rc;
+}
+
+static int open_state(void)
+{
+    const char *folder = server.settings.state;
+    uint8_t hash[STORE_HASH_BYTES];
+    int rc = hash_file(server.settings.encoder, hash);
+
+    if (rc != 0)
+        return rc;
+    for (int i = 0; i < STORE_HASH_BYTES; i++)
+        snprintf(server.encoder_sha256 + 2 * i, 3, "%02x", hash[i]);
+    rc = store_open(folder, STORE_WRITER, why, sizeof why, &stores.writer);
+    if (rc != 0)
+        return rc;
+    rc = store_encoder_claim(stores.writer, hash, clock_unix_us(), &server.encoder_number);
+    if (rc == 0)
+        rc = make_default(stores.writer);
+    if (rc != 0) {
+        snprintf(why, sizeof why, "%.400s: %s", folder, store_why(stores.writer));
+        return rc;
+    }
+    rc = store_open(folder, STORE_READER, why, sizeof why, &stores.reader);
+    return rc == 0 ? store_open(folder, STORE_READER, why, sizeof why, &stores.learner) : rc;
+}
+
+static int open_lanes(void)
+{
+    const struct batcher_limits limits = {.items_max = LIMIT_QUEUE_ITEMS,
+                                          .batch_tokens_max = LIMIT_BATCH_TOKENS,
+                                          .batch_items_max = LIMIT_BATCH_ITEMS,
+                                          .share_tokens_min = LIMIT_SHARE_TOKENS,
+                                          .learning_tokens = LIMIT_LEARNING_TOKENS};
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    uint32_t len = server.settings.lanes > 0 ? server.settings.lanes
+                   : cores < 1               ? 1
+                   : cores > LIMIT_LANES     ? LIMIT_LANES
+                                             : (uint32_t)cores;
+    int rc = batcher_open(&limits, len, &server.batcher);
+
+    for (uint32_t i = 0; i < len && rc == 0; i++) {
+        rc = lane_open(server.encoder, server.batcher, &limits, &server.lanes[i]);
+        if (rc == 0)
+            server.lanes_len++;
+    }
+    if (rc != 0)
+        snprintf(why, sizeof why, "the lanes cannot be started: %s", strerror(-rc));
+    return rc;
+}
+
+static int read_settings(const char *text, struct learner_settings *ret_settings)
+{
+    struct api_settings s;
+    int rc = api_settings_parse(text, strlen(text), &s);
+
+    if (rc == 0)
+        *ret_settings = (struct learner_settings){.features = s.features,
+                                                  .seed = s.seed,
+                                                  .lambda = s.ridge_lambda,
+                                                  .budget = s.rejection_budget,
+                                                  .score_min = s.score_min};
+    return rc;
+}
+
+static int open_learning(void)
+{
+    struct learner_parts parts = {.folder = server.settings.state,
+                                  .store = stores.learner,
+                                  .batcher = server.batcher,
+                                  .encoder = server.encoder,
+                                  .tokenizer = server.tokenizer,
+                                  .encoder_number = server.encoder_number,
+                                  .tokens_max = server.tokens_max,
+                                  .settings_read = read_settings};
+    int rc = live_open(LIMIT_MODELS, &server.live);
+
+    if (rc == 0)
+        rc = ring_open(LIMIT_RING_ENTRIES, LIMIT_RING_BYTES, &server.ring);
+    if (rc == 0)
+        rc = keeper_open(stores.writer, LIMIT_KEEPER_BOX, &server.keeper);
+    if (rc == 0)
+        rc = reader_open(stores.reader, LIMIT_READER_BOX, &server.reader);
+    if (rc != 0) {
+        snprintf(why, sizeof why, "the threads cannot be started: %s", strerror(-rc));
+        return rc;
+    }
+    parts.keeper = server.keeper;
+    parts.live = server.live;
+    rc = learner_open(&parts, why, sizeof why, &server.learner);
+    if (rc == 0)
+        keeper_tell(server.keeper, server.learner);
+    return rc;
+}
+
+static int start(void)
+{
+    int rc = open_encoder();
+
+    if (rc == 0)
+        rc = open_state();
+    if (rc == 0)
+        rc = open_lanes();
+    if (rc == 0)
+        rc = open_learning();
+    if (rc == 0) {
+        server.started_us = clock_unix_us();
+        server.loops_len = server.settings.loops > 0 ? server.settings.loops : 1;
+        rc = loops_open(&server.settings, server.loops_len, server_routes, server_routes_len,
+                        &server, why, sizeof why, &server.loops);
+    }
+    return rc;
+}
+
+static void stop(void)
+{
+    loops_drain(server.loops);
+    learner_close(server.learner);
+    keeper_close(server.keeper);
+    reader_close(server.reader);
+    batcher_shutdown(server.batcher);
+    for (uint32_t i = 0; i < server.lanes_len; i++)
+        lane_close(server.lanes[i]);
+    loops_close(server.loops);
+    batcher_close(server.batcher);
+    live_close(server.live);
+    ring_close(server.ring);
+    store_close(stores.learner);
+    store_close(stores.reader);
+    store_checkpoint(stores.writer);
+    store_close(stores.writer);
+    tokenizer_close(server.tokenizer);
+    encoder_close(server.encoder);
+}
+
+/* Every thread inherits the mask; the main thread waits for what was blocked. */
+static void block_signals(sigset_t *set)
+{
+    sigemptyset(set);
+    sigaddset(set, SIGINT);
+    sigaddset(set, SIGTERM);
+    sigaddset(set, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+int main(int argc, char **argv)
+{
+    int64_t started = clock_us();
+    char took[32];
+    sigset_t signals;
+    int caught;
+
+    api_alloc_set(malloc, free);
+    if (settings_read(argc, argv, why, sizeof why, &server.settings) != 0) {
+        fprintf(stderr, "learnd: %s\n", why);
+        return EXIT_USAGE;
+    }
+    if (server.settings.help || server.settings.version) {
+        printf("%s", server.settings.help ? settings_help() : "learnd " LEARND_VERSION "\n");
+        return 0;
+    }
+    if (server.settings.check_config) {
+        printf("learnd: the configuration is good\n");
+        return 0;
+    }
+    log_open(server.settings.log_level);
+    block_signals(&signals);
+    if (start() != 0) {
+        log_error("start", "event", "failed", "why", why, NULL);
+        fprintf(stderr, "learnd: %s\n", why);
+        return EXIT_START;
+    }
+    snprintf(took, sizeof took, "%lld", (long long)(clock_us() - started) / 1000);
+    log_info("start", "event", "ready", "version", LEARND_VERSION, "encoder",
+             server.settings.encoder, "state", server.settings.state, "took_ms", took, NULL);
+    while (sigwait(&signals, &caught) == 0 && caught == SIGHUP)
+        log_info("main", "event", "reload", "text", "settings are read at start only", NULL);
+    log_info("main", "event", "stopping", "signal", strsignal(caught), NULL);
+    stop();
+    log_info("main", "event", "stopped", NULL);
+    return 0;
+}

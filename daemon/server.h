@@ -1,0 +1,43 @@
+/* server.h -- the parts of a running daemon, as handlers see them. Filled by main.c before the first request; read-only after. */
+#ifndef LEARND_SERVER_H
+#define LEARND_SERVER_H
+
+#include "daemon/front/loop.h"
+#include "daemon/learn/keeper.h"
+#include "daemon/learn/learner.h"
+#include "daemon/learn/reader.h"
+#include "daemon/limits.h"
+#include "daemon/serve/batcher.h"
+#include "daemon/serve/lane.h"
+#include "daemon/serve/live.h"
+#include "daemon/serve/ring.h"
+#include "daemon/settings.h"
+#include "kernels/encoder/encoder.h"
+#include "kernels/text/tokenizer.h"
+
+#define LEARND_VERSION "0.1.0"
+
+struct server {
+    struct settings settings;
+    struct encoder *encoder;
+    struct tokenizer *tokenizer;
+    char encoder_sha256[65]; /* of model.safetensors, hex */
+    int64_t encoder_number;
+    uint32_t tokens_max; /* of one text */
+    uint32_t dim;
+    struct batcher *batcher;
+    struct lane *lanes[LIMIT_LANES];
+    uint32_t lanes_len, loops_len;
+    struct live *live;
+    struct ring *ring;
+    struct keeper *keeper;
+    struct reader *reader;
+    struct learner *learner;
+    struct loops *loops;
+    int64_t started_us; /* Unix time */
+};
+
+extern const struct route server_routes[];
+extern const size_t server_routes_len;
+
+#endif
