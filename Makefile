@@ -51,7 +51,33 @@ OPS_BIN     = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/ops/ops.c))
 FUZZ_BIN    = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH_BIN   = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/bench_*.c))
 
-all: $(BUILD)/learnd $(BUILD)/learnctl
+all: $(BUILD)/learnd $(if $(CTL_OBJ),$(BUILD)/learnctl)
+
+# A fresh machine lacks what the top of this file looks for, so set-up comes first and the build is a make of its own.
+run:
+	deploy/deps.sh run
+	@$(MAKE) --no-print-directory -j$$(nproc) all
+	@LEARND_ENCODER=$$(deploy/model.sh) && export LEARND_ENCODER && exec ./build/learnd $(ARGS)
+test:
+	deploy/deps.sh test
+	@deploy/model.sh >/dev/null
+	@$(MAKE) --no-print-directory -j$$(nproc) tests
+	@tests/run.sh build
+asan tsan: sanitizer = $(if $(filter asan,$@),address,thread)
+asan tsan:
+	deploy/deps.sh test
+	@$(MAKE) --no-print-directory -j$$(nproc) SAN=$(sanitizer) tests
+	@tests/run.sh build-$@
+check:
+	deploy/deps.sh test
+	@$(MAKE) --no-print-directory tidy
+	@$(MAKE) --no-print-directory asan
+	@$(MAKE) --no-print-directory tsan
+	@$(MAKE) --no-print-directory test
+tidy:
+	@if [ -x tests/tidy.sh ]; then tests/tidy.sh; fi
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h' ':!kernels/text/unicode_tables.c')
 tests: all $(UNIT_BIN) $(OPS_BIN) $(FUZZ_BIN) $(BENCH_BIN)
 
 $(BUILD)/learnd: $(call obj,daemon/main.c) $(LIBS)
@@ -66,6 +92,7 @@ $(BUILD)/lib%.a:
 	@rm -f $@
 	ar rcs $@ $^
 
+$(BUILD)/proto/openapi.o: proto/openapi.json
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
@@ -87,6 +114,6 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(LIBS)
 clean:
 	rm -rf build build-asan build-tsan build-fuzz
 
-.PHONY: all tests clean
+.PHONY: all run test asan tsan check tidy format tests clean
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Runs every test of one build and ends with one line: N passed, N failed, N skipped.
+# Usage: tests/run.sh [BUILD]   (build, build-asan, build-tsan)
+set -u
+cd "$(dirname "$0")/.."
+build=${1:-build}
+export LEARND_BIN=${LEARND_BIN:-$PWD/$build/learnd} LEARNCTL_BIN=${LEARNCTL_BIN:-$PWD/$build/learnctl}
+export LEARND_SHARED=${LEARND_SHARED:-$PWD/../shared}
+export LEARND_ENCODER=${LEARND_ENCODER:-${XDG_CACHE_HOME:-$HOME/.cache}/learnd/all-MiniLM-L6-v2}
+export ASAN_OPTIONS=abort_on_error=0:detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+export TSAN_OPTIONS="halt_on_error=0:second_deadlock_stack=1:suppressions=$PWD/tests/tsan.supp"
+case $build in build-tsan*) export OMP_NUM_THREADS=1 ;; esac
+passed=0 failed=0 skipped=0
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+# Runs a program and adds the counts that the awk program finds in its output.
+count() {
+    local name=$1 limit=$2 script=$3
+    shift 3
+    timeout "$limit" "$@" >"$log" 2>&1
+    local rc=$? p f s
+    read -r p f s < <(awk "$script"' END { print p + 0, f + 0, s + 0 }' "$log")
+    if [ $rc -ne 0 ] && [ "$f" -eq 0 ]; then f=1; fi
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+    printf '%-44s %4d passed %3d failed %3d skipped\n' "$name" "$p" "$f" "$s"
+    if [ "$f" -gt 0 ]; then
+        echo "---- $name (exit $rc)"
+        tail -60 "$log"
+        echo "----"
+    fi
+    grep -iE '^(skip|SKIPPED)' "$log" || true
+}
+
+cmocka='/^\[  PASSED  \]/ { p += $4 } /^\[  FAILED  \] [0-9]+ test/ { f += $4 } /^\[  SKIPPED \] [0-9]+ test/ { s += $4 }'
+tally='/^[0-9]+ passed, [0-9]+ failed/ { p += $1; f += $3 }'
+for t in "$build"/tests/unit/test_*; do
+    [ -x "$t" ] && [ ! -d "$t" ] && [ "${t%.o}" = "$t" ] && [ "${t%.d}" = "$t" ] && count "$t" 600 "$cmocka" "$t"
+done
+[ -x "$build/tests/ops/ops" ] && count "$build/tests/ops/ops" 600 "$tally" "$build/tests/ops/ops" compare
+for t in "$build"/tests/fuzz/fuzz_*; do
+    [ -x "$t" ] && [ "${t%.o}" = "$t" ] && [ "${t%.d}" = "$t" ] &&
+        count "$t" 600 "$tally" "$t" "tests/fuzz/corpus/$(basename "$t" | sed s/fuzz_//)"
+done
+[ "$build" = build ] && [ -x tests/tidy_test.sh ] && count tests/tidy_test.sh 300 "$tally" tests/tidy_test.sh
+
+pytest='/(passed|failed|skipped|error)/ && / in [0-9.]+s/ { for (i = 1; i <= NF; i++) { if ($i ~ /^passed/) p += $(i-1); if ($i ~ /^failed/) f += $(i-1); if ($i ~ /^error/) f += $(i-1); if ($i ~ /^skipped/) s += $(i-1) } }'
+suites=()
+for d in tests/e2e tests/crash; do ls "$d"/test_*.py >/dev/null 2>&1 && suites+=("$d"); done
+if [ ${#suites[@]} -gt 0 ]; then
+    mark=()
+    case $build in build) ;; *) mark=(-m sanitizer) ;; esac
+    count "pytest ${suites[*]}" 2400 "$pytest" python3 -m pytest -q -rs -p no:cacheprovider "${mark[@]}" "${suites[@]}"
+fi
+echo
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
