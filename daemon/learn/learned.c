@@ -47,28 +47,6 @@ static int open_head(struct learned *l, const struct learner_parts *parts)
     return head_open(&settings, &l->head);
 }
 
-int learned_open(const struct learner_parts *parts, const struct store_model *row,
-                 struct learned **ret_learned)
-{
-    struct learned *l = calloc(1, sizeof *l);
-    int rc;
-
-    if (l == NULL)
-        return -ENOMEM;
-    l->model = row->id;
-    snprintf(l->name, sizeof l->name, "%s", row->name);
-    l->labels = live_labels_new(0);
-    rc = l->labels != NULL ? parts->settings_read(row->settings, &l->settings) : -ENOMEM;
-    if (rc == 0)
-        rc = open_head(l, parts);
-    if (rc != 0) {
-        learned_close(l);
-        return rc;
-    }
-    *ret_learned = l;
-    return 0;
-}
-
 void learned_close(struct learned *l)
 {
     if (l == NULL)
@@ -79,7 +57,7 @@ void learned_close(struct learned *l)
     free(l);
 }
 
-/* ---- reading ------------------------------------------------------------------------------------ */
+/* ---- labels ------------------------------------------------------------------------------------- */
 
 struct label_reading {
     int64_t *ids;
@@ -140,6 +118,32 @@ out:
     free(r.ids);
     free(r.names);
     return rc;
+}
+
+int learned_open(const struct learner_parts *parts, const struct store_model *row,
+                 struct learned **ret_learned)
+{
+    struct learned *l = calloc(1, sizeof *l);
+    int rc;
+
+    if (l == NULL)
+        return -ENOMEM;
+    l->model = row->id;
+    snprintf(l->name, sizeof l->name, "%s", row->name);
+    l->labels = live_labels_new(0);
+    rc = l->labels != NULL ? parts->settings_read(row->settings, &l->settings) : -ENOMEM;
+    if (rc == 0)
+        rc = open_head(l, parts);
+    if (rc == 0) /* the image has columns, the store their names */
+        rc = read_labels(l, parts->store);
+    if (rc == 0)
+        rc = head_labels_grow(l->head, l->labels->len);
+    if (rc != 0) {
+        learned_close(l);
+        return rc;
+    }
+    *ret_learned = l;
+    return 0;
 }
 
 struct event_reading {
