@@ -24,15 +24,24 @@ static void update_part(struct sha256_ctx *ctx, const void *bytes, size_t len)
     sha256_update(ctx, len, bytes);
 }
 
+static void hash_text(struct sha256_ctx *ctx, const char *text, size_t text_bytes, const char *pair,
+                      size_t pair_bytes, uint8_t *ret_half)
+{
+    update_part(ctx, text, text_bytes);
+    if (pair != NULL)
+        update_part(ctx, pair, pair_bytes);
+    sha256_digest(ctx, STORE_ID_BYTES / 2, ret_half);
+}
+
+/* The first half is of the text alone: it orders a model's examples, and that order must not depend on the model's name. */
 void store_example_id(const char *model_name, const char *text, size_t text_bytes, const char *pair,
                       size_t pair_bytes, uint8_t ret_id[STORE_ID_BYTES])
 {
     struct sha256_ctx ctx;
 
     sha256_init(&ctx);
+    hash_text(&ctx, text, text_bytes, pair, pair_bytes, ret_id);
+    sha256_init(&ctx);
     update_part(&ctx, model_name, strlen(model_name));
-    update_part(&ctx, text, text_bytes);
-    if (pair != NULL)
-        update_part(&ctx, pair, pair_bytes);
-    sha256_digest(&ctx, STORE_ID_BYTES, ret_id);
+    hash_text(&ctx, text, text_bytes, pair, pair_bytes, ret_id + STORE_ID_BYTES / 2);
 }

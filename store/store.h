@@ -129,8 +129,8 @@ struct store_receipt {
     bool label_created;
 };
 
-/* The id of a text in a model: the first 16 bytes of SHA-256 over the model's name and the text, so that it does not
- * depend on arrival. */
+/* The id of a text in a model: 8 bytes of SHA-256 over the text, then 8 over the model's name and the text. It does
+ * not depend on arrival, and the order of examples not on the model's name. */
 void store_example_id(const char *model_name, const char *text, size_t text_bytes, const char *pair,
                       size_t pair_bytes, uint8_t ret_id[STORE_ID_BYTES]);
 void store_sha256(const void *bytes, size_t bytes_len, uint8_t ret_hash[STORE_HASH_BYTES]);

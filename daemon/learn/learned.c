@@ -287,7 +287,7 @@ int learned_catch_up(struct learned *l, const struct learner_parts *parts,
     l->applied = upto;
     l->unsaved += round.events;
     l->changed_us = clock_us();
-    if (fit_is_cheap(l->head))
+    if (!round.more && fit_is_cheap(l->head)) /* a backlog is worked off first */
         rc = fit(l, &round);
     started = clock_us();
     if (rc == 0)
