@@ -8,6 +8,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "kernels/cpu/simd.h"
+
 extern void dpotrf_(const char *uplo, const int *n, double *a, const int *lda, int *info);
 extern void dpotri_(const char *uplo, const int *n, double *a, const int *lda, int *info);
 extern void dgetrf_(const int *m, const int *n, double *a, const int *lda, int *pivots, int *info);
@@ -65,6 +67,12 @@ void algebra_syr2k(uint32_t M, uint32_t K, double alpha, const double *a, uint32
     else
         cblas_dsyr2k(CblasRowMajor, CblasLower, CblasTrans, (int)M, (int)K, alpha, a, (int)a_stride,
                      b, (int)b_stride, 1, p, (int)p_stride);
+}
+
+void algebra_features(uint32_t K, uint32_t M, const float *x, const double *w, double scale,
+                      double *f)
+{
+    simd_pick()->features_exact(f, x, w, scale, K, M);
 }
 
 double algebra_dot(uint32_t N, const double *x, const double *y)

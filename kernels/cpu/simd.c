@@ -279,6 +279,17 @@ static void features_row(float *y, const float *x, const float *w, float scale, 
         y[m] = y[m] > 0 ? y[m] * scale : 0;
 }
 
+static void features_exact(double *f, const float *x, const double *w, double scale, uint32_t K,
+                           uint32_t M)
+{
+    memset(f, 0, M * sizeof *f);
+    for (uint32_t k = 0; k < K; k++)
+        for (uint32_t m = 0; m < M; m++)
+            f[m] += (double)x[k] * w[(size_t)k * M + m];
+    for (uint32_t m = 0; m < M; m++)
+        f[m] = f[m] > 0 ? f[m] * scale : 0;
+}
+
 static float dot(const float *a, const float *b, uint32_t n)
 {
     float part[4][LANES] = {{0}};
@@ -354,6 +365,7 @@ const struct simd_table TABLE = {
     .attention = attention,
     .pool_row = pool_row,
     .features_row = features_row,
+    .features_exact = features_exact,
     .dot = dot,
     .dot_half = dot_half,
     .to_bf16 = to_bf16,

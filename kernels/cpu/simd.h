@@ -35,6 +35,9 @@ struct simd_table {
     /* y(M) = scale relu(x(K) w(K,M)). */
     void (*features_row)(float *y, const float *x, const float *w, float scale, uint32_t K,
                          uint32_t M);
+    /* f(M) = relu(x(K) w(K,M)) in fp64, one product after the other over K: learning's features. */
+    void (*features_exact)(double *f, const float *x, const double *w, double scale, uint32_t K,
+                           uint32_t M);
     float (*dot)(const float *a, const float *b, uint32_t n);
     float (*dot_half)(const float *a, const uint16_t *b, uint32_t n); /* b in IEEE fp16 */
     void (*to_bf16)(uint16_t *y, const float *x, size_t n);

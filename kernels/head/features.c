@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/algebra.h"
 #include "kernels/head/head_internal.h"
 
 static uint64_t mix(uint64_t z)
@@ -62,19 +63,12 @@ float head_half_to_float(uint16_t half)
 
 void head_features_of(const struct head *h, const uint16_t *embedding, double *f)
 {
-    uint32_t M = h->settings.features;
-    double scale = sqrt(2.0 / M);
+    uint32_t M = h->settings.features, d = h->settings.dim;
+    float x[HEAD_DIM_MAX];
 
-    memset(f, 0, M * sizeof *f);
-    for (uint32_t i = 0; i < h->settings.dim; i++) {
-        double x = head_half_to_float(embedding[i]);
-        const double *row = h->wide + (size_t)i * M;
-
-        for (uint32_t j = 0; j < M; j++)
-            f[j] += x * row[j];
-    }
-    for (uint32_t j = 0; j < M; j++)
-        f[j] = f[j] > 0 ? f[j] * scale : 0;
+    for (uint32_t i = 0; i < d; i++)
+        x[i] = head_half_to_float(embedding[i]);
+    algebra_features(d, M, x, h->wide, sqrt(2.0 / M), f);
 }
 
 void head_embedding_pack(const float *embedding, uint32_t dim, uint16_t *ret_packed)

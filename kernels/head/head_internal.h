@@ -12,6 +12,7 @@
 #include "kernels/head/head.h"
 
 enum {
+    HEAD_DIM_MAX = 8192,
     CHUNK_ROWS = 256,
     REBUILD_TERMS = 4096, /* terms between two rebuilds of P from G */
     PROBE_TERMS = 64,     /* terms between two probes of P */

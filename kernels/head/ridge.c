@@ -35,7 +35,7 @@ int head_open(const struct head_settings *settings, struct head **ret_head)
     struct head *h;
     size_t M = settings->features, square = M * M;
 
-    if (settings->dim < 1 || M < 1 || M > 8192 || !(settings->lambda > 0) ||
+    if (settings->dim < 1 || settings->dim > HEAD_DIM_MAX || M < 1 || M > 8192 || !(settings->lambda > 0) ||
         !isfinite(settings->lambda))
         return -EINVAL;
     h = calloc(1, sizeof *h);
