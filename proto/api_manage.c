@@ -259,6 +259,8 @@ void api_write_model(struct api_buffer *buffer, const struct api_model *model)
     write_pair(buffer, "kind", model->kind);
     write_pair(buffer, "encoder", "default");
     write_version(buffer, model->version);
+    json_write_key(buffer, "settled");
+    json_write_bool(buffer, model->settled);
     write_count(buffer, "examples", model->examples);
     write_count(buffer, "labels", model->labels);
     json_write_key(buffer, "settings");

@@ -44,6 +44,7 @@ int api_parse_model_patch(const char *body, size_t body_bytes, struct api_settin
 struct api_model {
     const char *name, *kind;
     struct api_version version; /* live */
+    bool settled;               /* its coefficients were fitted on exactly its examples */
     int64_t created_us;         /* Unix time */
     int64_t examples, labels;   /* with a target; active */
     struct api_settings settings;

@@ -118,6 +118,7 @@ static void answer_create(struct managing *m, struct exchange *x)
     struct api_model model = {.name = m->name,
                               .kind = "single",
                               .version = {m->server->encoder_number, 0},
+                              .settled = true,
                               .created_us = m->now_us,
                               .settings = m->settings};
 

@@ -92,6 +92,11 @@ class Daemon:
             raise RuntimeError(f"rejected: {got['rejected'][:3]}")
         return got
 
+    def settle(self, model):
+        """Waits until the model's coefficients are those of its examples."""
+        while not self.call("GET", "/v1/models/" + quote(model, safe=""))["settled"]:
+            time.sleep(0.02)
+
     def ask(self, model, texts, **options):
         """The results of many texts, in order."""
         results = []

@@ -146,7 +146,7 @@ static void test_feedback(void **state)
 
 static void write_model(struct api_buffer *b)
 {
-    struct api_model model = {"intents", "single", {0, 9}, 0, 3, 2, {0}};
+    struct api_model model = {"intents", "single", {0, 9}, true, 0, 3, 2, {0}};
 
     api_settings_default(&model.settings);
     api_write_model(b, &model);
@@ -196,7 +196,7 @@ static void test_rows(void **state)
     write_model(&b);
     check_bytes(&b,
                 "{\"name\":\"intents\",\"kind\":\"single\",\"encoder\":\"default\","
-                "\"version\":\"0.9\",\"examples\":3,\"labels\":2,\"settings\":{\"features\":1024,"
+                "\"version\":\"0.9\",\"settled\":true,\"examples\":3,\"labels\":2,\"settings\":{\"features\":1024,"
                 "\"seed\":1,\"ridge_lambda\":0.15,\"score_min\":0,\"rejection_budget\":0.05},"
                 "\"created\":\"" EPOCH "\"}");
     write_example(&b);
