@@ -191,6 +191,8 @@ int store_open(const char *folder, enum store_mode mode, char *why, size_t why_b
         store_close(s);
         return rc;
     }
+    if (mode == STORE_WRITER)
+        store_snapshot_sweep(s);
     *ret_store = s;
     return 0;
 }
