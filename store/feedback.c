@@ -76,6 +76,8 @@ int store_fold_read(struct store *s, int64_t number, struct store_fold *ret_fold
     sqlite3_reset(q);
     if (rc == 0)
         rc = close_label(&fold, &t, &total, &weights, &votes);
+    if (rc == -ENOMEM)
+        store_fail_file(s, "the votes of an example", ENOMEM);
     if (rc != 0) {
         store_fold_done(&fold);
         return rc;
