@@ -1,5 +1,6 @@
 /* fault_vfs.h -- a file system for SQLite that fails when told to: operation n of one kind, with the code a full disk or a
- * broken device gives. It stands on the default one and passes everything else through.
+ * broken device gives. It stands on the default one and passes everything else through, but for syncs: no test pulls the
+ * plug, and thousands of walks would wait for the disk.
  *
  * Threads: one at a time between arm and disarm.
  */
