@@ -37,6 +37,7 @@ CFLAGS   := -O1 -g -fno-omit-frame-pointer -fsanitize=thread $(filter-out -O3 -g
 LDFLAGS  += -fsanitize=thread
 endif
 
+comma := ,
 obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
 PROTO_OBJ   = $(call obj,$(wildcard proto/*.c)) $(patsubst /usr/share/llhttp/%.c,$(BUILD)/llhttp/%.o,$(LLHTTP_SRC))
 # kernels/cpu/simd.c is one text compiled for three machines; simd_pick.c chooses when first used.
@@ -47,6 +48,8 @@ DAEMON_OBJ  = $(call obj,$(filter-out daemon/main.c,$(wildcard daemon/*.c daemon
 CTL_OBJ     = $(call obj,$(wildcard daemon/ctl/*.c))
 LIBS        = $(BUILD)/libdaemon.a $(BUILD)/libproto.a $(BUILD)/libkernels.a $(BUILD)/libstore.a
 UNIT_BIN    = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
+UNIT_HELP_OBJ = $(call obj,$(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c)))
+UNIT_WRAP   = $(patsubst %,-Wl$(comma)--wrap=%,malloc calloc realloc strdup aligned_alloc)
 OPS_BIN     = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/ops/ops.c))
 FUZZ_BIN    = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH_BIN   = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/bench_*.c))
@@ -104,8 +107,9 @@ LDFLAGS += -fopenmp
 $(BUILD)/kernels/cpu/simd.v%.o: kernels/cpu/simd.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -march=x86-64-v$* -ffp-contract=fast -DSIMD_LEVEL=$* -c -o $@ $<
-$(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(LIBS)
-	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
+# What is not a test itself helps every test; fault_alloc.c stands between our code and malloc.
+$(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(UNIT_HELP_OBJ) $(LIBS)
+	$(CC) $(LDFLAGS) $(UNIT_WRAP) -o $@ $^ -lcmocka $(LDLIBS)
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/replay_main.o $(LIBS)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(LIBS)

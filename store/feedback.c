@@ -20,11 +20,12 @@ struct tally {
     uint32_t votes;
 };
 
-/* Adds one finished label to the fold if anything of it is left. */
+/* Adds one finished label to the fold if anything of it is left: more than the rounding of its sum, or 0.1 + 0.2 against 0.3
+ * would teach. */
 static int close_label(struct store_fold *fold, const struct tally *t, double *total,
                        double *weights, uint32_t *votes)
 {
-    if (!(t->score > 0))
+    if (!(t->score > 1e-12 * t->weight))
         return 0;
     if (fold->target_len == fold->target_max) {
         uint32_t max = fold->target_max * 2 + 4;
@@ -75,6 +76,8 @@ int store_fold_read(struct store *s, int64_t number, struct store_fold *ret_fold
     sqlite3_reset(q);
     if (rc == 0)
         rc = close_label(&fold, &t, &total, &weights, &votes);
+    if (rc == -ENOMEM)
+        store_fail_file(s, "the votes of an example", ENOMEM);
     if (rc != 0) {
         store_fold_done(&fold);
         return rc;

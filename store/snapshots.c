@@ -1,6 +1,7 @@
 /* snapshots.c -- images of heads as files. The file comes first and whole (temp, fsync, rename, fsync folder), its row
- * second: a row promises a file, a file without a row is only waste, and is overwritten or removed later.
+ * second: a row promises a file, a file without a row is only waste, and the next start removes it.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -105,10 +106,10 @@ static int rows_of(struct store *s, int64_t model, int64_t encoder, struct row r
     return rc < 0 ? rc : len;
 }
 
+/* Adds the row and removes those beyond KEEP. rows: all there were with it, newest first. */
 static int add_row(struct store *s, int64_t model, int64_t encoder, int64_t seq,
-                   const uint8_t sha256[STORE_HASH_BYTES])
+                   const uint8_t sha256[STORE_HASH_BYTES], struct row rows[ROWS_MAX], int *ret_len)
 {
-    struct row rows[ROWS_MAX];
     sqlite3_stmt *q = store_statement(s, STORE_SNAPSHOT_ADD);
     int len, rc;
 
@@ -126,39 +127,69 @@ static int add_row(struct store *s, int64_t model, int64_t encoder, int64_t seq,
         sqlite3_bind_int64(q, 3, rows[i].seq);
         rc = store_run(s, q);
     }
+    *ret_len = len;
     return rc;
-}
-
-/* The files that the new row has made superfluous. Failing to remove one costs space only. */
-static void remove_old(struct store *s, int64_t model, int64_t encoder, const struct row *rows,
-                       int len)
-{
-    char path[4096];
-
-    for (int i = KEEP - 1; i < len; i++)
-        if (path_of(path, s->folder, model, encoder, rows[i].seq, "") == 0)
-            unlink(path);
 }
 
 int store_snapshot_add(struct store *s, int64_t model, int64_t encoder, int64_t seq,
                        const uint8_t sha256[STORE_HASH_BYTES])
 {
-    struct row before[ROWS_MAX];
+    struct row rows[ROWS_MAX];
+    char path[4096];
     int rc = store_begin(s), len = 0;
 
     if (rc != 0)
         return rc;
-    len = rows_of(s, model, encoder, before);
-    rc = len < 0 ? len : add_row(s, model, encoder, seq, sha256);
+    rc = add_row(s, model, encoder, seq, sha256, rows, &len);
     if (rc == 0)
         rc = store_commit(s);
     if (rc != 0) {
         store_rollback(s);
         return rc;
     }
-    if (len > 0 && before[0].seq != seq)
-        remove_old(s, model, encoder, before, len);
+    for (int i = KEEP; i < len; i++) /* failing to remove one costs space until the next start */
+        if (path_of(path, s->folder, model, encoder, rows[i].seq, "") == 0)
+            unlink(path);
     return 0;
+}
+
+/* Does a row promise this file? On doubt, yes. */
+static bool promised(struct store *s, int64_t model, int64_t encoder, int64_t seq)
+{
+    sqlite3_stmt *q = store_statement(s, STORE_SNAPSHOT_FIND);
+    int rc;
+
+    sqlite3_bind_int64(q, 1, model);
+    sqlite3_bind_int64(q, 2, encoder);
+    sqlite3_bind_int64(q, 3, seq);
+    rc = store_step(s, q);
+    sqlite3_reset(q);
+    return rc != 0;
+}
+
+void store_snapshot_sweep(struct store *s)
+{
+    const struct dirent *entry;
+    char path[4096];
+    DIR *dir;
+
+    if (snprintf(path, sizeof path, "%s/heads", s->folder) >= (int)sizeof path)
+        return;
+    dir = opendir(path);
+    while (dir != NULL && (entry = readdir(dir)) != NULL) {
+        long long model, encoder, seq;
+        int end = 0;
+
+        if (sscanf(entry->d_name, "%lld-%lld-%lld.head%n", &model, &encoder, &seq, &end) != 3 ||
+            end == 0)
+            continue;
+        if (strcmp(entry->d_name + end, ".new") != 0 &&
+            (entry->d_name[end] != '\0' || promised(s, model, encoder, seq)))
+            continue;
+        unlinkat(dirfd(dir), entry->d_name, 0);
+    }
+    if (dir != NULL)
+        closedir(dir);
 }
 
 static int read_file(const char *path, void **ret_bytes, size_t *ret_len)

@@ -158,6 +158,19 @@ static int connect(struct store *s)
     return 0;
 }
 
+/* What begins and ends transactions is prepared beforehand (and after the last change of the schema, which would have it prepared
+ * again): a rollback that needs memory when there is none would leave its transaction open, and no other could begin. */
+static int prepare_transactions(struct store *s)
+{
+    for (int i = STORE_BEGIN_WRITE; i <= STORE_MARK_UNDO; i++) {
+        sqlite3_finalize(s->statements[i]);
+        s->statements[i] = NULL;
+        if (store_statement(s, (enum store_statement)i) == NULL)
+            return store_fail(s);
+    }
+    return 0;
+}
+
 int store_open(const char *folder, enum store_mode mode, char *why, size_t why_bytes,
                struct store **ret_store)
 {
@@ -185,12 +198,16 @@ int store_open(const char *folder, enum store_mode mode, char *why, size_t why_b
         rc = connect(s);
     if (rc == 0)
         rc = store_migrate(s);
+    if (rc == 0)
+        rc = prepare_transactions(s);
     if (rc != 0) {
         if (s->why[0] != '\0')
             snprintf(why, why_bytes, "%s", s->why);
         store_close(s);
         return rc;
     }
+    if (mode == STORE_WRITER)
+        store_snapshot_sweep(s);
     *ret_store = s;
     return 0;
 }

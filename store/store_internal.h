@@ -88,6 +88,8 @@
                     " VALUES(?1, ?2, ?3, ?4)")                                                     \
     X(SNAPSHOT_SCAN, "SELECT seq, sha256 FROM head_snapshot WHERE model = ?1 AND encoder = ?2"     \
                      " ORDER BY seq DESC")                                                         \
+    X(SNAPSHOT_FIND,                                                                               \
+      "SELECT 1 FROM head_snapshot WHERE model = ?1 AND encoder = ?2 AND seq = ?3")                \
     X(SNAPSHOT_REMOVE, "DELETE FROM head_snapshot WHERE model = ?1 AND encoder = ?2 AND seq = ?3") \
     X(SNAPSHOT_OF_MODEL, "SELECT encoder, seq FROM head_snapshot WHERE model = ?1")                \
     X(ENCODER_FIND, "SELECT id FROM encoder_version WHERE sha256 = ?1")                            \
@@ -127,6 +129,8 @@ void store_copy_name(char to[STORE_NAME_BYTES_MAX + 1], const unsigned char *fro
 
 /* migrate.c: brings the database to this program's version. */
 int store_migrate(struct store *store);
+/* snapshots.c: removes images that no row promises, and halves: what a process left that was killed. Writer. */
+void store_snapshot_sweep(struct store *store);
 /* journal.c: appends an event and moves the model's seq. */
 struct store_event_row {
     int64_t model;
