@@ -18,6 +18,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "kernels/cpu/simd.h"
 #include "tests/ops/ops_run.h"
 
 #define F K_F32
@@ -46,6 +47,12 @@ static const struct ops_case cases[] = {
     {OP_LINEAR, H, 0, 13, 31, 17, 4e-3, {0}},
     {OP_LINEAR, H, 2, 17, 96, 33, 4e-3, {0}},
     {OP_LINEAR, H, 0, 1030, 64, 96, 4e-3, {0}},
+    {OP_OWN_LINEAR, F, 0, 1, 384, 384, 1e-5, {0}},
+    {OP_OWN_LINEAR, F, 0, 71, 1152, 384, 1e-5, {0}},
+    {OP_OWN_LINEAR, F, 2, 66, 33, 65, 1e-5, {0}},
+    {OP_OWN_LINEAR, F, 0, 1, 1, 1, 1e-5, {0}},
+    {OP_OWN_LINEAR, H, 0, 130, 384, 1536, 4e-3, {0}},
+    {OP_OWN_LINEAR, H, 2, 7, 31, 17, 4e-3, {0}},
     {OP_ATTENTION, F, 0, 0, 384, 12, 1e-5, {1}},
     {OP_ATTENTION, F, 0, 0, 384, 12, 1e-5, {2, 31, 17, 1, 64}},
     {OP_ATTENTION, F, 1, 0, 48, 4, 1e-4, {15, 16, 33}}, /* scores of 60: exp doubles their error */
@@ -79,11 +86,34 @@ static const struct ops_case cases[] = {
 #undef F
 #undef H
 
-enum { CASES = sizeof cases / sizeof *cases, THREADS_MAX = 8 };
+enum { CASES = sizeof cases / sizeof *cases, THREADS_MAX = 8, LEVELS = 3 };
 
 static const uint32_t team_sizes[] = {2, 3, THREADS_MAX};
 
 static int passed, failed;
+
+/* simd_pick.c of the library stays out: the program decides which of its compiled levels runs, so that one machine tests all it
+ * can. Whether the machine can is asked as simd_pick.c asks. */
+static const struct simd_table *level = &simd_table_v2;
+
+const struct simd_table *simd_pick(void)
+{
+    return level;
+}
+
+static bool level_set(int i)
+{
+    bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+              __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("f16c");
+    bool v4 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    bool can[] = {true, v3, v3 && v4};
+    const struct simd_table *tables[] = {&simd_table_v2, &simd_table_v3, &simd_table_v4};
+
+    if (can[i])
+        level = tables[i];
+    return can[i];
+}
 
 static void report(const struct ops_case *c, const char *problem)
 {
@@ -94,7 +124,7 @@ static void report(const struct ops_case *c, const char *problem)
     if (problem == NULL)
         return;
     ops_shape(c, shape);
-    printf("%s %s: %s\n", ops_name(c->op), shape, problem);
+    printf("%s %s on %s: %s\n", ops_name(c->op), shape, level->name, problem);
 }
 
 static int view_open(const struct ops_run *run, struct kview *ret_view)
@@ -280,13 +310,15 @@ static int compare(const struct backend *be)
 {
     static const uint32_t maps[][2] = {{1152, 384}, {384, 384}, {1536, 384}, {384, 1536}, {96, 32}};
 
-    for (int i = 0; i < CASES; i++)
-        compare_case(be, &cases[i]);
+    for (int l = 0; l < LEVELS && level_set(l); l++) {
+        for (int i = 0; i < CASES; i++)
+            compare_case(be, &cases[i]);
+        compare_all_nan(be);
+    }
     for (size_t i = 0; i < sizeof maps / sizeof *maps; i++) {
         compare_rungs(be, K_F32, maps[i][0], maps[i][1]);
         compare_rungs(be, K_BF16, maps[i][0], maps[i][1]);
     }
-    compare_all_nan(be);
     printf("%d passed, %d failed\n", passed, failed);
     return failed > 0 || passed == 0;
 }
@@ -354,6 +386,8 @@ static int bench(const struct backend *be, const char *only)
 
     if (cold == NULL)
         return 1;
+    for (int l = 0; l < LEVELS && level_set(l); l++)
+        ; /* the best one */
     printf("op,shape,us,rate,unit\n");
     for (int i = 0; i < CASES; i++)
         if (only == NULL || strcmp(only, ops_name(cases[i].op)) == 0)

@@ -19,8 +19,10 @@ enum { VOCAB = 97, SEGMENTS = 2 };
 
 const char *ops_name(enum op_kind op)
 {
-    static const char *names[OP_KINDS] = {"embed", "linear",        "attention",  "add_layernorm",
-                                          "pool",  "head_features", "head_dense", "head_similarity"};
+    static const char *names[OP_KINDS] = {
+        "embed", "linear",        "own_linear", "attention",       "add_layernorm",
+        "pool",  "head_features", "head_dense", "head_similarity",
+    };
 
     return names[op];
 }
@@ -30,6 +32,7 @@ void ops_shape(const struct ops_case *c, char *text)
     static const char *how[OP_KINDS][3] = {
         [OP_EMBED] = {"types", "no_types"},
         [OP_LINEAR] = {"none", "gelu", "no_bias"},
+        [OP_OWN_LINEAR] = {"none", NULL, "no_bias"},
         [OP_ATTENTION] = {"even", "peaked"},
         [OP_ADD_LAYERNORM] = {"apart", "over_residual", "over_x"},
         [OP_POOL] = {"mean", "cls"},
@@ -159,7 +162,8 @@ static int make_linear(struct ops_run *run, uint64_t seed)
         return -ENOMEM;
     for (size_t i = 0; i < run->in[1].len; i++)
         w[i] = (float)run->in[1].exact[i];
-    rc = run->be->mat_load(w, c->M, c->K, c->dtype, &run->mat);
+    rc = c->op == OP_OWN_LINEAR ? own_mat_load(w, c->M, c->K, c->dtype, &run->own)
+                                : run->be->mat_load(w, c->M, c->K, c->dtype, &run->mat);
     free(w);
     return rc;
 }
@@ -175,6 +179,7 @@ static int make(struct ops_run *run, uint64_t seed)
         rc = make_embed(run, seed);
         break;
     case OP_LINEAR:
+    case OP_OWN_LINEAR:
         return make_linear(run, seed);
     case OP_ATTENTION: /* peaked: scores of about +-60 within one text */
         return fill(run, 0, run->rows, 3 * C, c->dtype, c->how == 1 ? 8 : 1, 0, seed);
@@ -234,6 +239,7 @@ void ops_run_done(struct ops_run *run)
         run->be->dealloc(run->in[i].device.data);
     }
     run->be->mat_free(run->mat);
+    own_mat_free(run->own);
     free(run->ids);
     free(run->types);
     free(run->at);
@@ -265,6 +271,11 @@ static void device_rows(const struct ops_run *run, struct kctx *k, uint32_t from
     case OP_LINEAR:
         be->linear(k, y, x, run->mat, c->how == 2 ? NULL : run->in[2].device.data, c->M,
                    c->how == 1 ? K_GELU : K_NONE, len);
+        break;
+    case OP_OWN_LINEAR: /* no context: the number of threads is its argument */
+        if (own_linear_run(y.data, x.data, run->own, c->how == 2 ? NULL : run->in[2].device.data,
+                           len, 1 + len % 3) != 0)
+            abort();
         break;
     case OP_ADD_LAYERNORM:
         if (c->how > 0) {
@@ -345,6 +356,7 @@ void ops_run_plain(const struct ops_run *run, double *y)
         embed_plain(run, y);
         break;
     case OP_LINEAR:
+    case OP_OWN_LINEAR:
         plain_linear(y, x, w, c->how == 2 ? NULL : run->in[2].exact, c->how == 1, c->N, c->M, c->K);
         break;
     case OP_ATTENTION:
@@ -379,7 +391,7 @@ double ops_run_flops(const struct ops_run *run)
         squares += (double)c->lens[b] * c->lens[b];
     if (c->op == OP_ATTENTION)
         return 4 * squares * c->M;
-    if (c->op == OP_LINEAR || c->op == OP_HEAD_FEATURES)
+    if (c->op == OP_LINEAR || c->op == OP_OWN_LINEAR || c->op == OP_HEAD_FEATURES)
         return 2.0 * c->N * c->M * c->K;
     return 0;
 }

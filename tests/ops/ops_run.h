@@ -7,12 +7,14 @@
 #define LEARND_OPS_RUN_H
 
 #include "kernels/backend.h"
+#include "kernels/cpu/own_linear.h"
 
 enum { OPS_TEXTS_MAX = 12, OPS_BUFFERS = 6 };
 
 enum op_kind {
     OP_EMBED,
     OP_LINEAR,
+    OP_OWN_LINEAR, /* cpu/own_linear.c by itself: what linear is below AVX-512 */
     OP_ATTENTION,
     OP_ADD_LAYERNORM,
     OP_POOL,
@@ -22,7 +24,7 @@ enum op_kind {
     OP_KINDS,
 };
 
-/* What `how` says: linear: 0 none, 1 gelu, 2 none without bias. embed: 1: types NULL. attention: 1: large scores.
+/* What `how` says: linear and own_linear: 0 none, 1 gelu, 2 none without bias. embed: 1: types NULL. attention: 1: large scores.
  * add_layernorm: 1: y is residual, 2: y is x. pool: 0 mean, 1 cls. */
 struct ops_case {
     enum op_kind op;
@@ -48,6 +50,7 @@ struct ops_run {
     size_t *at;                          /* (units+1) where a unit's result starts in y */
     struct ops_buffer in[OPS_BUFFERS];
     struct kmat *mat;
+    struct own_mat *own;
     int32_t *ids;
     uint8_t *types;
     enum kdtype y_dtype;
