@@ -1,5 +1,6 @@
-/* own_linear.c -- see own_linear.h. Weights lie in panels of SIMD_PANEL columns: panel p is (K,SIMD_PANEL), so that one step of
- * K is one load. Rows are taken in strips that stay in the second cache while every panel passes over them once.
+/* own_linear.c -- see own_linear.h. Weights lie in panels of SIMD_PANEL columns: panel p is
+ * (K,SIMD_PANEL), so that one step of K is one load. Rows are taken in strips that stay in the
+ * second cache while every panel passes over them once.
  */
 #include "kernels/cpu/own_linear.h"
 
@@ -10,7 +11,7 @@
 
 #include "kernels/cpu/simd.h"
 
-enum { STRIP_ROWS = 64 };
+enum { STRIP_ROWS = 64, TEAM_PRODUCTS_MIN = 1 << 20 }; /* under it a team's wake-up costs more */
 
 struct own_mat {
     uint32_t M, K, panels;
@@ -18,7 +19,8 @@ struct own_mat {
     float *values; /* (panels,K,SIMD_PANEL), zero beyond M */
 };
 
-int own_mat_load(const float *w, uint32_t M, uint32_t K, enum kdtype dtype, struct own_mat **ret_mat)
+int own_mat_load(const float *w, uint32_t M, uint32_t K, enum kdtype dtype,
+                 struct own_mat **ret_mat)
 {
     struct own_mat *mat = calloc(1, sizeof *mat);
     uint32_t panels = (M + SIMD_PANEL - 1) / SIMD_PANEL;
@@ -85,6 +87,8 @@ int own_linear_run(void *y, const void *x, const struct own_mat *w, const float 
     size_t element = w->dtype == K_BF16 ? 2 : 4;
     float *strip = NULL;
 
+    if ((size_t)(N < STRIP_ROWS ? N : STRIP_ROWS) * w->M * w->K < TEAM_PRODUCTS_MIN)
+        threads = 1;
     if (w->dtype == K_BF16) {
         strip = malloc((size_t)STRIP_ROWS * w->K * sizeof *strip);
         if (strip == NULL)

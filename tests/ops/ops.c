@@ -1,15 +1,18 @@
 /* ops.c -- every operation of kernels/backend.h: one list of cases, one mode a question.
  *
- *   ops compare          the cpu backend against plain double loops, and its promise that a row's bits depend neither on the
- *                        other rows, nor on the rung of the ladder, nor on the number of threads
- *   ops bench [OP]       cold caches, median, one thread; CSV on stdout: op,shape,us,rate,unit
+ *   ops compare          the cpu backend against plain double loops, and its promise that a row's
+ * bits depend neither on the other rows, nor on the rung of the ladder, nor on the number of
+ * threads ops bench [OP]       cold caches, median, one thread; CSV on stdout:
+ * op,shape,us,rate,unit
  *
- * A mode walks the same list; the gradient check of each operation's backward (central differences) is the third, and comes with
- * the backward operations. A new operation: a row in ops_run.c, its meaning in plain.c, its shapes here.
+ * A mode walks the same list; the gradient check of each operation's backward (central differences)
+ * is the third, and comes with the backward operations. A new operation: a row in ops_run.c, its
+ * meaning in plain.c, its shapes here.
  *
  * Tolerances are |y - plain| <= tolerance (1 + |plain|), with results of about 1:
  *   fp32  1e-5: sums of up to 1,536 products in fp32, polynomials good to 2e-7
- *   bf16  4e-3: one rounding of the result (2^-8 between neighbours); 1.2e-2 where the linear map is rounded before gelu
+ *   bf16  4e-3: one rounding of the result (2^-8 between neighbours); 1.2e-2 where the linear map
+ * is rounded before gelu
  */
 #include <math.h>
 #include <stdbool.h>
@@ -92,8 +95,8 @@ static const uint32_t team_sizes[] = {2, 3, THREADS_MAX};
 
 static int passed, failed;
 
-/* simd_pick.c of the library stays out: the program decides which of its compiled levels runs, so that one machine tests all it
- * can. Whether the machine can is asked as simd_pick.c asks. */
+/* simd_pick.c of the library stays out: the program decides which of its compiled levels runs, so
+ * that one machine tests all it can. Whether the machine can is asked as simd_pick.c asks. */
 static const struct simd_table *level = &simd_table_v2;
 
 const struct simd_table *simd_pick(void)
@@ -148,7 +151,8 @@ static bool same_bits(const struct ops_run *run, struct kview whole, struct kvie
                   (run->at[from + len] - run->at[from]) * bytes) == 0;
 }
 
-/* ---- compare ------------------------------------------------------------------------------------ */
+/* ---- compare ------------------------------------------------------------------------------------
+ */
 
 static bool close_to_plain(const struct ops_run *run, struct kview y, char *problem, size_t bytes)
 {
@@ -171,8 +175,8 @@ static bool close_to_plain(const struct ops_run *run, struct kview y, char *prob
 }
 
 /* Each unit alone (of many rows a sample), the halves, and all of it with more threads. */
-static bool stands_alone(const struct ops_run *run, struct kctx *k, struct kview whole,
-                         struct kview part, char *problem, size_t bytes)
+static bool stands_alone(struct ops_run *run, struct kctx *k, struct kview whole, struct kview part,
+                         char *problem, size_t bytes)
 {
     uint32_t step = run->units / 13 + 1, half = run->units / 2;
 
@@ -194,7 +198,8 @@ static bool stands_alone(const struct ops_run *run, struct kctx *k, struct kview
         return false;
     }
     for (size_t i = 0; i < sizeof team_sizes / sizeof *team_sizes; i++) {
-        run->be->ctx_threads(k, team_sizes[i]);
+        run->threads = team_sizes[i];
+        run->be->ctx_threads(k, run->threads);
         ops_run_device(run, k, 0, run->units, part);
         if (same_bits(run, whole, part, 0, run->units))
             continue;
@@ -229,7 +234,8 @@ static void compare_case(const struct backend *be, const struct ops_case *c)
     ops_run_done(&run);
 }
 
-/* linear makes a primitive a rung: the first rows of a batch have the same bits on every rung up to the tallest. */
+/* linear makes a primitive a rung: the first rows of a batch have the same bits on every rung up to
+ * the tallest. */
 static void compare_rungs(const struct backend *be, enum kdtype dtype, uint32_t M, uint32_t K)
 {
     const struct ops_case c = {OP_LINEAR, dtype, 0, 1088, M, K, 0, {0}};
@@ -261,7 +267,8 @@ static void compare_rungs(const struct backend *be, enum kdtype dtype, uint32_t 
     ops_run_done(&run);
 }
 
-/* A number that is not one must come out as one: silence would be an answer. Unit 0 is spoiled, unit 1 must not be. */
+/* A number that is not one must come out as one: silence would be an answer. Unit 0 is spoiled,
+ * unit 1 must not be. */
 static void compare_nan(const struct backend *be, const struct ops_case *c, uint32_t column)
 {
     struct kview y = {0};
@@ -291,9 +298,12 @@ static void compare_nan(const struct backend *be, const struct ops_case *c, uint
 static void compare_all_nan(const struct backend *be)
 {
     static const struct ops_case spoiled[] = {
-        {OP_LINEAR, K_F32, 0, 2, 32, 32, 0, {0}},       {OP_LINEAR, K_BF16, 1, 2, 32, 32, 0, {0}},
-        {OP_ADD_LAYERNORM, K_F32, 0, 2, 32, 0, 0, {0}}, {OP_ADD_LAYERNORM, K_BF16, 0, 2, 32, 0, 0, {0}},
-        {OP_POOL, K_F32, 0, 0, 32, 0, 0, {3, 2}},       {OP_POOL, K_BF16, 1, 0, 32, 0, 0, {3, 2}},
+        {OP_LINEAR, K_F32, 0, 2, 32, 32, 0, {0}},
+        {OP_LINEAR, K_BF16, 1, 2, 32, 32, 0, {0}},
+        {OP_ADD_LAYERNORM, K_F32, 0, 2, 32, 0, 0, {0}},
+        {OP_ADD_LAYERNORM, K_BF16, 0, 2, 32, 0, 0, {0}},
+        {OP_POOL, K_F32, 0, 0, 32, 0, 0, {3, 2}},
+        {OP_POOL, K_BF16, 1, 0, 32, 0, 0, {3, 2}},
         {OP_HEAD_DENSE, K_F32, 0, 2, 5, 33, 0, {0}},
     };
     static const struct ops_case texts[] = {{OP_ATTENTION, K_F32, 0, 0, 32, 2, 0, {3, 2}},
@@ -323,7 +333,8 @@ static int compare(const struct backend *be)
     return failed > 0 || passed == 0;
 }
 
-/* ---- bench -------------------------------------------------------------------------------------- */
+/* ---- bench --------------------------------------------------------------------------------------
+ */
 
 enum { COLD_BYTES = 64 << 20, SAMPLES = 21 };
 

@@ -1,5 +1,6 @@
-/* ops_run.c -- see ops_run.h. Inputs come from a counter, scaled so that every result is about 1: then one tolerance fits all
- * elements of a case. Rows of the ladder behind the batch hold NaN, because no operation may read them.
+/* ops_run.c -- see ops_run.h. Inputs come from a counter, scaled so that every result is about 1:
+ * then one tolerance fits all elements of a case. Rows of the ladder behind the batch hold NaN,
+ * because no operation may read them.
  */
 #include "tests/ops/ops_run.h"
 
@@ -76,7 +77,8 @@ double ops_value(struct kview v, size_t i)
     return f;
 }
 
-/* (rows,columns) random values times scale plus shift, on the device in dtype and exactly as the dtype rounds them. */
+/* (rows,columns) random values times scale plus shift, on the device in dtype and exactly as the
+ * dtype rounds them. */
 static int fill(struct ops_run *run, int at, uint32_t rows, uint32_t columns, enum kdtype dtype,
                 float scale, float shift, uint64_t seed)
 {
@@ -213,7 +215,8 @@ int ops_run_init(struct ops_run *run, const struct ops_case *c, const struct bac
     bool tokens = c->op == OP_EMBED || c->op == OP_ATTENTION;
     int rc;
 
-    *run = (struct ops_run){.c = c, .be = be, .units = c->N, .rows = c->N, .y_columns = c->M};
+    *run = (struct ops_run){
+        .c = c, .be = be, .units = c->N, .rows = c->N, .y_columns = c->M, .threads = 1};
     if (c->lens[0] > 0) {
         for (run->units = 0; run->units < OPS_TEXTS_MAX && c->lens[run->units] > 0; run->units++)
             run->offsets[run->units + 1] = run->offsets[run->units] + c->lens[run->units];
@@ -245,7 +248,8 @@ void ops_run_done(struct ops_run *run)
     free(run->at);
 }
 
-/* ---- on the device ------------------------------------------------------------------------------ */
+/* ---- on the device ------------------------------------------------------------------------------
+ */
 
 /* The view of a buffer from a row on. */
 static struct kview from_row(const struct ops_buffer *b, uint32_t row)
@@ -272,9 +276,9 @@ static void device_rows(const struct ops_run *run, struct kctx *k, uint32_t from
         be->linear(k, y, x, run->mat, c->how == 2 ? NULL : run->in[2].device.data, c->M,
                    c->how == 1 ? K_GELU : K_NONE, len);
         break;
-    case OP_OWN_LINEAR: /* no context: the number of threads is its argument */
+    case OP_OWN_LINEAR:
         if (own_linear_run(y.data, x.data, run->own, c->how == 2 ? NULL : run->in[2].device.data,
-                           len, 1 + len % 3) != 0)
+                           len, run->threads) != 0)
             abort();
         break;
     case OP_ADD_LAYERNORM:
@@ -324,7 +328,8 @@ void ops_run_device(const struct ops_run *run, struct kctx *k, uint32_t from, ui
                       c->how == 1 ? K_POOL_CLS : K_POOL_MEAN);
 }
 
-/* ---- in plain loops ----------------------------------------------------------------------------- */
+/* ---- in plain loops -----------------------------------------------------------------------------
+ */
 
 static void embed_plain(const struct ops_run *run, double *y)
 {
@@ -380,7 +385,8 @@ void ops_run_plain(const struct ops_run *run, double *y)
     }
 }
 
-/* ---- for bench ---------------------------------------------------------------------------------- */
+/* ---- for bench ----------------------------------------------------------------------------------
+ */
 
 double ops_run_flops(const struct ops_run *run)
 {

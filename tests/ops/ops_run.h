@@ -1,7 +1,9 @@
-/* ops_run.h -- one case of the list made concrete: its inputs, its call on a backend, its meaning in plain loops.
+/* ops_run.h -- one case of the list made concrete: its inputs, its call on a backend, its meaning
+ * in plain loops.
  *
- * A case is a batch of units: rows, or texts where the operation works on texts. Any run of units can be computed as a batch of its
- * own; that is how compare shows that a unit's bits do not depend on its neighbours. Tests only.
+ * A case is a batch of units: rows, or texts where the operation works on texts. Any run of units
+ * can be computed as a batch of its own; that is how compare shows that a unit's bits do not depend
+ * on its neighbours. Tests only.
  */
 #ifndef LEARND_OPS_RUN_H
 #define LEARND_OPS_RUN_H
@@ -24,8 +26,9 @@ enum op_kind {
     OP_KINDS,
 };
 
-/* What `how` says: linear and own_linear: 0 none, 1 gelu, 2 none without bias. embed: 1: types NULL. attention: 1: large scores.
- * add_layernorm: 1: y is residual, 2: y is x. pool: 0 mean, 1 cls. */
+/* What `how` says: linear and own_linear: 0 none, 1 gelu, 2 none without bias. embed: 1: types
+ * NULL. attention: 1: large scores. add_layernorm: 1: y is residual, 2: y is x. pool: 0 mean, 1
+ * cls. */
 struct ops_case {
     enum op_kind op;
     enum kdtype dtype;
@@ -36,7 +39,7 @@ struct ops_case {
 };
 
 struct ops_buffer {
-    double *exact;      /* what the dtype holds, as doubles */
+    double *exact;       /* what the dtype holds, as doubles */
     struct kview device; /* (rows(n), columns) */
     uint32_t columns;
     size_t len;
@@ -55,6 +58,7 @@ struct ops_run {
     uint8_t *types;
     enum kdtype y_dtype;
     uint32_t y_columns, y_rows;
+    uint32_t threads; /* for own_linear, which has no context */
 };
 
 const char *ops_name(enum op_kind op);

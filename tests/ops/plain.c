@@ -1,4 +1,5 @@
-/* plain.c -- see plain.h. Nothing here is fast, blocked or clever: it is read against the formulas of backend.h. */
+/* plain.c -- see plain.h. Nothing here is fast, blocked or clever: it is read against the formulas
+ * of backend.h. */
 #include "tests/ops/plain.h"
 
 #include <math.h>

@@ -1,7 +1,8 @@
-/* plain.h -- what the operations of kernels/backend.h mean: one loop a letter, everything in double. Tests only.
+/* plain.h -- what the operations of kernels/backend.h mean: one loop a letter, everything in
+ * double. Tests only.
  *
- * Letters and shapes are backend.h's. Inputs are doubles that the device's dtype holds exactly, so that what differs is the
- * device's arithmetic and the rounding of its result, nothing else.
+ * Letters and shapes are backend.h's. Inputs are doubles that the device's dtype holds exactly, so
+ * that what differs is the device's arithmetic and the rounding of its result, nothing else.
  */
 #ifndef LEARND_PLAIN_H
 #define LEARND_PLAIN_H
