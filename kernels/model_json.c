@@ -12,10 +12,15 @@ int model_json_parse(const char *name, const char *bytes, size_t bytes_len, char
     json_error_t error;
     json_t *json = json_loadb(bytes, bytes_len, JSON_REJECT_DUPLICATES, &error);
 
+    if (json == NULL && (json_error_code(&error) == json_error_out_of_memory ||
+                         error.text[0] == '\0')) { /* where jansson has no memory it has no words */
+        snprintf(why, why_bytes, "%s: out of memory", name);
+        return -ENOMEM;
+    }
     if (json == NULL) {
         snprintf(why, why_bytes, "%s: not valid JSON at line %d column %d: %s", name, error.line,
                  error.column, error.text);
-        return json_error_code(&error) == json_error_out_of_memory ? -ENOMEM : -EINVAL;
+        return -EINVAL;
     }
     *ret_json = json;
     return 0;
@@ -36,7 +41,7 @@ int model_json_read(const char *folder, const char *name, size_t bytes_max, char
     }
     file = fopen(path, "rb");
     if (file == NULL) {
-        rc = errno == ENOENT ? -ENOENT : -EINVAL;
+        rc = errno == ENOENT || errno == ENOMEM ? -errno : -EINVAL;
         snprintf(why, why_bytes, "%s: %s", path, strerror(errno));
         return rc;
     }

@@ -1,4 +1,5 @@
-/* cpu_linear.c -- y = x w^T + bias through oneDNN 2.6 or 3.x, the only file that knows its C API.
+/* cpu_linear.c -- y = x w^T + bias through oneDNN 2.6 or 3.x, the only file that knows its C API; below AVX-512 through
+ * own_linear.c.
  *
  * Creating a primitive costs 0.2-8 ms and run-time row counts cost 4-28 %, so primitives are made for a ladder of row
  * counts, on first use, and kept for the life of the context. The rows between N and the rung are computed on whatever the
@@ -6,7 +7,7 @@
  * asks for; every rung is created with exactly that layout.
  *
  * Bit-identical rows: work is split over columns and rows, never over K, and the additions over K of one
- * element run in the same order at every rung (tests/unit/test_backend.c proves it on the machine at hand).
+ * element run in the same order at every rung (tests/ops proves it on the machine at hand).
  */
 #include "kernels/cpu/cpu_linear.h"
 
@@ -16,6 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/cpu/own_linear.h"
+
 enum { RUNG_TALLEST = 1024 };
 
 struct kmat {
@@ -23,6 +26,7 @@ struct kmat {
     enum kdtype dtype;
     dnnl_engine_t engine;
     dnnl_memory_t weights;
+    struct own_mat *own; /* instead of all of oneDNN's */
 };
 
 /* One created primitive: a shape at a rung for a number of threads. */
@@ -56,6 +60,12 @@ static dnnl_engine_t engine_get(void)
         engine = none;
     }
     return engine;
+}
+
+/* oneDNN below AVX-512 knows no bf16, and its rows depend on their number. */
+static int below_avx512(void)
+{
+    return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core) != dnnl_cpu_isa_avx512_core;
 }
 
 /* 8 rows at a time while small, then about 6 % steps. */
@@ -278,7 +288,11 @@ int cpu_mat_load(const float *w, uint32_t M, uint32_t K, enum kdtype dtype, stru
 
     if (mat == NULL || engine == NULL)
         goto out;
-    *mat = (struct kmat){M, K, dtype, engine, NULL};
+    *mat = (struct kmat){M, K, dtype, engine, NULL, NULL};
+    if (below_avx512()) {
+        rc = own_mat_load(w, M, K, dtype, &mat->own);
+        goto out;
+    }
     rc = -EIO;
     if (describe(engine, RUNG_TALLEST, M, K, dtype, 1, NULL, &pd) != dnnl_success)
         goto out;
@@ -307,6 +321,7 @@ void cpu_mat_free(struct kmat *mat)
     if (mat == NULL)
         return;
     dnnl_memory_destroy(mat->weights);
+    own_mat_free(mat->own);
     free(mat);
 }
 
@@ -318,6 +333,8 @@ int cpu_linear_run(struct cpu_linear *linear, void *y, const void *x, const stru
     dnnl_exec_arg_t args[5];
     int len = 0, rc;
 
+    if (w->own != NULL)
+        return own_linear_run(y, x, w->own, bias, N, threads);
     omp_set_num_threads((int)threads);
     while (p != NULL && (p->rows != rows || p->M != w->M || p->K != w->K ||
                          p->threads != threads || p->dtype != w->dtype ||

@@ -205,7 +205,7 @@ static void gelu(void *x, enum kdtype dtype, size_t n)
 static void softmax_row(float *p, const float *q, const float *keys, uint32_t len, uint32_t padded,
                         uint32_t dim)
 {
-    float largest = -INFINITY, total;
+    float largest = -INFINITY, total, poison;
 
     memset(p, 0, padded * sizeof *p);
     for (uint32_t d = 0; d < dim; d++)
@@ -213,9 +213,10 @@ static void softmax_row(float *p, const float *q, const float *keys, uint32_t le
             p[j] += q[d] * keys[(size_t)d * padded + j];
     for (uint32_t j = 0; j < len; j++)
         largest = p[j] > largest ? p[j] : largest;
+    poison = sum(p, len) * 0.0f; /* comparing loses a NaN, and infinite scores with it; adding does not */
     for (uint32_t j = 0; j < padded; j++)
         p[j] = exp_negative(p[j] - largest < 0 ? p[j] - largest : 0);
-    total = 1.0f / sum(p, len);
+    total = 1.0f / sum(p, len) + poison;
     for (uint32_t j = 0; j < len; j++)
         p[j] *= total;
 }
@@ -266,6 +267,36 @@ static void pool_row(float *y, const void *x, enum kdtype dtype, uint32_t len, u
     inverse = 1.0f / sqrtf(sum_squares(y, 0.0f, C));
     for (uint32_t c = 0; c < C; c++)
         y[c] *= inverse;
+}
+
+/* A panel's row as one vector of the compiler's: two registers on v3, four on v2. */
+typedef float vector __attribute__((vector_size(SIMD_PANEL * sizeof(float))));
+
+/* Rows together only share the load of the panel; what is added, and in which order, is each row's own. */
+#define PANEL_ROWS(rows)                                                                           \
+    static void panel_rows_##rows(float *y, const float *x, const float *panel, uint32_t K)        \
+    {                                                                                              \
+        vector sums[rows] = {{0}}, w;                                                              \
+                                                                                                   \
+        for (uint32_t k = 0; k < K; k++) {                                                         \
+            memcpy(&w, panel + (size_t)k * SIMD_PANEL, sizeof w);                                  \
+            for (uint32_t n = 0; n < rows; n++)                                                    \
+                sums[n] += x[(size_t)n * K + k] * w;                                               \
+        }                                                                                          \
+        memcpy(y, sums, sizeof sums);                                                              \
+    }
+PANEL_ROWS(4)
+PANEL_ROWS(1)
+#undef PANEL_ROWS
+
+static void linear_panel(float *y, const float *x, const float *panel, uint32_t N, uint32_t K)
+{
+    uint32_t n = 0;
+
+    for (; n + 4 <= N; n += 4)
+        panel_rows_4(y + n * SIMD_PANEL, x + (size_t)n * K, panel, K);
+    for (; n < N; n++)
+        panel_rows_1(y + n * SIMD_PANEL, x + (size_t)n * K, panel, K);
 }
 
 static void features_row(float *y, const float *x, const float *w, float scale, uint32_t K,
@@ -364,6 +395,7 @@ const struct simd_table TABLE = {
     .gelu = gelu,
     .attention = attention,
     .pool_row = pool_row,
+    .linear_panel = linear_panel,
     .features_row = features_row,
     .features_exact = features_exact,
     .dot = dot,

@@ -14,6 +14,8 @@
 /* Floats of scratch that attention needs for a text of `len` tokens with heads of `dim` channels. */
 #define SIMD_ATTENTION_FLOATS(len, dim) ((size_t)((len) + 15) / 16 * 16 * (2 * (dim) + 1) + (dim) + 64)
 
+enum { SIMD_PANEL = 16 }; /* columns of a panel of own_linear.h */
+
 struct simd_table {
     const char *name;
     /* y(C) = layernorm(word + position + segment), dtypes: dt of the tables, dy of y. row: C floats. */
@@ -32,6 +34,8 @@ struct simd_table {
                       float *scratch);
     /* y(C) = unit length of the mean of x(len,C). */
     void (*pool_row)(float *y, const void *x, enum kdtype dtype, uint32_t len, uint32_t C);
+    /* y(N,SIMD_PANEL) = x(N,K) panel(K,SIMD_PANEL), each element one sum over K from first to last. */
+    void (*linear_panel)(float *y, const float *x, const float *panel, uint32_t N, uint32_t K);
     /* y(M) = scale relu(x(K) w(K,M)). */
     void (*features_row)(float *y, const float *x, const float *w, float scale, uint32_t K,
                          uint32_t M);

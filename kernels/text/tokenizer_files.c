@@ -167,7 +167,7 @@ static int read_file(const char *folder, const char *name, char **ret_bytes, siz
         return -EINVAL;
     file = fopen(path, "rb");
     if (file == NULL)
-        return errno == ENOENT ? -ENOENT : -EINVAL;
+        return errno == ENOENT || errno == ENOMEM ? -errno : -EINVAL;
     do {
         char *bigger = realloc(bytes, room *= 2);
 
@@ -213,7 +213,8 @@ static int read_lines(struct tokenizer_files *f, const char *bytes, size_t len, 
     return rc;
 }
 
-static int read_settings(struct tokenizer_files *f, json_t *json, struct names *names)
+static int read_settings(struct tokenizer_files *f, json_t *json, struct names *names, char *why,
+                         size_t why_bytes)
 {
     struct wordpiece *wp = &f->wordpiece;
     const char *class = json_string_value(json_object_get(json, "tokenizer_class"));
@@ -227,7 +228,7 @@ static int read_settings(struct tokenizer_files *f, json_t *json, struct names *
     wp->clean_text = true;
     wp->cjk_spaces = flag(json, "tokenize_chinese_chars", true);
     if (class != NULL && strncmp(class, "Bert", 4) != 0)
-        return -EINVAL;
+        return refuse(why, why_bytes, "tokenizer_config.json: only Bert tokenizers are supported");
     names->unknown = unknown != NULL ? unknown : names->unknown;
     names->cls = cls != NULL ? cls : names->cls;
     names->sep = sep != NULL ? sep : names->sep;
@@ -248,10 +249,10 @@ static int read_vocab_txt(struct tokenizer_files *f, const char *folder, char *w
         return rc;
     }
     rc = model_json_read(folder, "tokenizer_config.json", FILE_BYTES_MAX, why, why_bytes, &config);
-    if (rc == 0 || rc == -ENOENT)
-        rc = read_settings(f, config, &names);
-    if (rc == -EINVAL && config != NULL)
-        snprintf(why, why_bytes, "tokenizer_config.json: only Bert tokenizers are supported");
+    if (rc == 0 && !json_is_object(config))
+        rc = refuse(why, why_bytes, "tokenizer_config.json: must be an object");
+    else if (rc == 0 || rc == -ENOENT)
+        rc = read_settings(f, config, &names, why, why_bytes);
     if (rc == 0)
         rc = read_lines(f, bytes, len, why, why_bytes);
     if (rc == 0)

@@ -144,6 +144,29 @@ static void push(struct reading *r, int32_t c)
     }
 }
 
+/* Letters of Unicode 16 and 17, whose lower case the utf8proc of today's distributions does not know. */
+static int32_t lower_late(int32_t c)
+{
+    static const struct {
+        int32_t first, last, lower;
+    } late[] = {{0x1c89, 0x1c89, 0x1c8a}, {0xa7cb, 0xa7cb, 0x264},   {0xa7cc, 0xa7cc, 0xa7cd},
+                {0xa7ce, 0xa7ce, 0xa7cf}, {0xa7d2, 0xa7d2, 0xa7d3},  {0xa7d4, 0xa7d4, 0xa7d5},
+                {0xa7da, 0xa7da, 0xa7db}, {0xa7dc, 0xa7dc, 0x19b},   {0x10d50, 0x10d65, 0x10d70},
+                {0x16ea0, 0x16eb8, 0x16ebb}};
+
+    for (size_t i = 0; i < sizeof late / sizeof *late; i++)
+        if (c >= late[i].first && c <= late[i].last)
+            return c - late[i].first + late[i].lower;
+    return utf8proc_tolower(c);
+}
+
+/* Decomposed by Unicode 13 or 16, and not by the older NFD of Hugging Face's tokenizer. */
+static bool stays_whole(int32_t c)
+{
+    return c == 0x11938 || c == 0x105c9 || c == 0x105e4 || (c >= 0x11383 && c <= 0x113c8) ||
+           (c >= 0x16121 && c <= 0x16128) || (c >= 0x16d68 && c <= 0x16d6a);
+}
+
 static void lower(struct reading *r, int32_t c)
 {
     if (!r->wp->lowercase) {
@@ -154,7 +177,7 @@ static void lower(struct reading *r, int32_t c)
         push(r, 'i');
         push(r, 0x307);
     } else {
-        push(r, utf8proc_tolower(c));
+        push(r, lower_late(c));
     }
 }
 
@@ -187,7 +210,9 @@ static void strip(struct reading *r, int32_t c)
         lower(r, c);
         return;
     }
-    len = utf8proc_decompose_char(c, parts, DECOMPOSED_MAX, UTF8PROC_DECOMPOSE, &class);
+    len = stays_whole(c) ? 0
+                         : utf8proc_decompose_char(c, parts, DECOMPOSED_MAX, UTF8PROC_DECOMPOSE,
+                                                   &class);
     if (len <= 0 || len > DECOMPOSED_MAX) {
         parts[0] = c;
         len = 1;
