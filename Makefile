@@ -8,6 +8,8 @@
 #   make install  to DESTDIR and PREFIX                     make clean    remove build/
 # Variables: BUILD (build), SAN (address, thread), CC, PREFIX, DESTDIR, ARGS (for run).
 
+MAKEFLAGS += --no-builtin-rules
+.SUFFIXES:
 CC      ?= cc
 BUILD   ?= build
 PREFIX  ?= /usr/local
@@ -45,7 +47,7 @@ SIMD_OBJ    = $(foreach v,2 3 4,$(BUILD)/kernels/cpu/simd.v$(v).o)
 KERNELS_OBJ = $(call obj,$(filter-out kernels/cpu/simd.c,$(wildcard kernels/*.c kernels/*/*.c))) $(if $(wildcard kernels/cpu/simd.c),$(SIMD_OBJ))
 STORE_OBJ   = $(call obj,$(wildcard store/*.c))
 DAEMON_OBJ  = $(call obj,$(filter-out daemon/main.c,$(wildcard daemon/*.c daemon/front/*.c daemon/serve/*.c daemon/learn/*.c)))
-CTL_OBJ     = $(call obj,$(wildcard daemon/ctl/*.c))
+CTL_OBJ     = $(call obj,$(filter-out daemon/ctl/ctl_main.c,$(wildcard daemon/ctl/*.c)))
 LIBS        = $(BUILD)/libdaemon.a $(BUILD)/libproto.a $(BUILD)/libkernels.a $(BUILD)/libstore.a
 UNIT_BIN    = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 UNIT_HELP_OBJ = $(call obj,$(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c)))
@@ -85,12 +87,13 @@ tests: all $(UNIT_BIN) $(OPS_BIN) $(FUZZ_BIN) $(BENCH_BIN)
 
 $(BUILD)/learnd: $(call obj,daemon/main.c) $(LIBS)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
-$(BUILD)/learnctl: $(CTL_OBJ) $(BUILD)/libproto.a
-	$(CC) $(LDFLAGS) -o $@ $^ -lcurl $(LDLIBS)
+$(BUILD)/learnctl: $(call obj,daemon/ctl/ctl_main.c) $(BUILD)/libctl.a $(BUILD)/libproto.a
+	$(CC) $(LDFLAGS) -o $@ $^ -lcurl -ljansson -lm
 $(BUILD)/libproto.a: $(PROTO_OBJ)
 $(BUILD)/libkernels.a: $(KERNELS_OBJ)
 $(BUILD)/libstore.a: $(STORE_OBJ)
 $(BUILD)/libdaemon.a: $(DAEMON_OBJ)
+$(BUILD)/libctl.a: $(CTL_OBJ)
 $(BUILD)/lib%.a:
 	@rm -f $@
 	ar rcs $@ $^
@@ -108,8 +111,7 @@ $(BUILD)/kernels/cpu/simd.v%.o: kernels/cpu/simd.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -march=x86-64-v$* -ffp-contract=fast -DSIMD_LEVEL=$* -c -o $@ $<
 # What is not a test itself helps every test; fault_alloc.c stands between our code and malloc.
-$(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(UNIT_HELP_OBJ) $(LIBS)
-	$(CC) $(LDFLAGS) $(UNIT_WRAP) -o $@ $^ -lcmocka $(LDLIBS)
+$(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(UNIT_HELP_OBJ) $(BUILD)/libctl.a $(LIBS)
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/replay_main.o $(LIBS)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(BUILD)/tests/ops/ops: $(call obj,$(wildcard tests/ops/*.c)) $(LIBS)

@@ -12,10 +12,9 @@
 #include "daemon/serve/live.h"
 #include "daemon/serve/ring.h"
 #include "daemon/settings.h"
+#include "daemon/version.h"
 #include "kernels/encoder/encoder.h"
 #include "kernels/text/tokenizer.h"
-
-#define LEARND_VERSION "0.1.0"
 
 struct server {
     struct settings settings;

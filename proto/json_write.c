@@ -49,13 +49,14 @@ void json_close_array(struct api_buffer *buffer)
     api_buffer_add(buffer, "]", 1);
 }
 
-/* Length of the well-formed UTF-8 sequence (Unicode 15, table 3-7) at s, 1 .. 4; 0 if there is
- * none. */
-static size_t sequence_bytes(const unsigned char *s, size_t left)
+size_t json_utf8_sequence(const char *bytes, size_t bytes_left)
 {
+    const unsigned char *s = (const unsigned char *)bytes;
     unsigned char low = 0x80, high = 0xbf;
     size_t len;
 
+    if (bytes_left == 0)
+        return 0;
     if (s[0] < 0x80)
         return 1;
     if (s[0] >= 0xc2 && s[0] <= 0xdf) {
@@ -71,13 +72,22 @@ static size_t sequence_bytes(const unsigned char *s, size_t left)
     } else {
         return 0;
     }
-    if (left < len || s[1] < low || s[1] > high)
+    if (bytes_left < len || s[1] < low || s[1] > high)
         return 0;
     for (size_t i = 2; i < len; i++) {
         if ((s[i] & 0xc0) != 0x80)
             return 0;
     }
     return len;
+}
+
+bool json_is_utf8(const char *bytes, size_t bytes_len)
+{
+    size_t len = 1;
+
+    for (size_t at = 0; at < bytes_len && len > 0; at += len)
+        len = json_utf8_sequence(bytes + at, bytes_len - at);
+    return len > 0;
 }
 
 static void write_escape(struct api_buffer *buffer, unsigned char c)
@@ -106,7 +116,7 @@ static void write_quoted(struct api_buffer *buffer, const char *bytes, size_t by
             at++;
             continue;
         }
-        size_t len = s[at] < 0x80 ? 0 : sequence_bytes(s + at, bytes_len - at);
+        size_t len = s[at] < 0x80 ? 0 : json_utf8_sequence(bytes + at, bytes_len - at);
         if (len > 0) {
             at += len;
             continue;

@@ -1,0 +1,331 @@
+/* ctl_browse.c -- models, labels, examples, versions: lists for people or scripts, and what changes models and labels. */
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/ctl/ctl_list.h"
+#include "daemon/ctl/ctl_table.h"
+#include "proto/api.h"
+
+/* A kind of list: its table, and a function that adds one row's cells. */
+struct kind {
+    const char *plural, *align;
+    const char *const *heads;
+    void (*cells)(struct ctl_table *table, const struct json_value *row);
+    uint64_t rows_default; /* without --limit */
+};
+
+struct browsing {
+    const struct kind *kind;
+    struct ctl_table *table; /* NULL: JSON */
+};
+
+static enum ctl_exit on_row(void *ud, const struct json_value *row)
+{
+    struct browsing *b = ud;
+
+    if (b->table != NULL)
+        b->kind->cells(b->table, row);
+    else
+        ctl_print_json(row);
+    return CTL_OK;
+}
+
+static enum ctl_exit on_page(void *ud)
+{
+    struct browsing *b = ud;
+
+    return b->table == NULL || ctl_table_flush(b->table) == 0 ? CTL_OK : ctl_no_memory();
+}
+
+static enum ctl_exit browse(struct ctl *ctl, const struct kind *kind, struct api_buffer *target)
+{
+    long limit = ctl->options.limit;
+    struct browsing b = {.kind = kind};
+    struct ctl_list list = {.ctl = ctl,
+                            .plural = kind->plural,
+                            .rows_max = limit < 0    ? kind->rows_default
+                                        : limit == 0 ? UINT64_MAX
+                                                     : (uint64_t)limit,
+                            .page_rows = API_LIMIT_DEFAULT,
+                            .ud = &b,
+                            .row = on_row,
+                            .page = on_page};
+    enum ctl_exit code;
+
+    if (!ctl->options.json && ctl_table_open(stdout, kind->heads, kind->align, &b.table) != 0) {
+        api_buffer_done(target);
+        return ctl_no_memory();
+    }
+    code = ctl_list_walk(&list, target);
+    if (code == CTL_OK && list.more && !ctl->options.quiet)
+        ctl_say("there are more; --limit N shows N of them, --limit 0 all");
+    ctl_table_close(b.table);
+    return code;
+}
+
+/* /v1/models/{the model}tail */
+static struct api_buffer of_model(const struct ctl *ctl, const char *tail)
+{
+    struct api_buffer target = API_BUFFER_INIT;
+
+    ctl_target(&target, "/v1/models/");
+    ctl_target_name(&target, ctl_model(ctl));
+    ctl_target(&target, tail);
+    return target;
+}
+
+/* One request about `target`, whose answer is shown as a row of its kind. */
+static enum ctl_exit change(struct ctl *ctl, const char *method, struct api_buffer *target,
+                            const struct api_buffer *body, const struct kind *kind)
+{
+    struct browsing b = {.kind = kind};
+    struct json_value *answer = NULL;
+    const char *path = ctl_target_end(target);
+    enum ctl_exit code = path != NULL ? ctl_call(ctl, method, path, body, &answer) : ctl_no_memory();
+
+    if (code == CTL_OK && answer != NULL && !ctl->options.json && !ctl->options.quiet &&
+        ctl_table_open(stdout, kind->heads, kind->align, &b.table) != 0)
+        code = ctl_no_memory();
+    if (code == CTL_OK && answer != NULL && (ctl->options.json || b.table != NULL)) {
+        on_row(&b, answer);
+        code = on_page(&b);
+    }
+    ctl_table_close(b.table);
+    json_free(answer);
+    api_buffer_done(target);
+    return code;
+}
+
+/* ---- models ------------------------------------------------------------------------------------- */
+
+static void model_cells(struct ctl_table *t, const struct json_value *row)
+{
+    ctl_table_json(t, json_member(row, "name"));
+    ctl_table_json(t, json_member(row, "examples"));
+    ctl_table_json(t, json_member(row, "labels"));
+    ctl_table_json(t, json_member(row, "version"));
+    ctl_table_time(t, json_member(row, "created"));
+}
+
+static const char *const model_heads[] = {"model", "examples", "labels", "version", "created"};
+static const struct kind models = {"models", "lrrll", model_heads, model_cells, UINT64_MAX};
+
+/* name=value ..: a number or true or false is written as such, the rest as a text; what is known is the daemon's to say. */
+static enum ctl_exit write_settings(const struct ctl *ctl, int first, struct api_buffer *body)
+{
+    if (first >= ctl->args_len)
+        return CTL_OK;
+    json_write_key(body, "settings");
+    json_open_object(body);
+    for (int i = first; i < ctl->args_len; i++) {
+        const char *equals = strchr(ctl->args[i], '=');
+        struct json_value *value = NULL;
+        char name[64];
+
+        if (equals == NULL || equals == ctl->args[i] ||
+            (size_t)(equals - ctl->args[i]) >= sizeof name)
+            return ctl_misused(ctl, "\"%.40s\": a setting is NAME=VALUE", ctl->args[i]);
+        snprintf(name, sizeof name, "%.*s", (int)(equals - ctl->args[i]), ctl->args[i]);
+        json_write_key(body, name);
+        if (json_parse(equals + 1, strlen(equals + 1), NULL, &value, NULL) == 0)
+            json_write_value(body, value);
+        else
+            json_write_string(body, equals + 1);
+        json_free(value);
+    }
+    json_close_object(body);
+    return CTL_OK;
+}
+
+static enum ctl_exit models_change(struct ctl *ctl, bool create)
+{
+    struct api_buffer target = API_BUFFER_INIT, body = API_BUFFER_INIT;
+    enum ctl_exit code;
+
+    ctl_target(&target, "/v1/models");
+    json_open_object(&body);
+    if (create) {
+        json_write_key(&body, "name");
+        json_write_string(&body, ctl->args[1]);
+    } else {
+        ctl_target(&target, "/");
+        ctl_target_name(&target, ctl->args[1]);
+    }
+    code = write_settings(ctl, 2, &body);
+    json_close_object(&body);
+    if (code == CTL_OK)
+        code = change(ctl, create ? "POST" : "PATCH", &target, &body, &models);
+    api_buffer_done(&target);
+    api_buffer_done(&body);
+    return code;
+}
+
+static enum ctl_exit models_delete(struct ctl *ctl)
+{
+    struct api_buffer target = API_BUFFER_INIT;
+
+    if (!ctl->options.yes)
+        return ctl_misused(ctl, "this removes %.60s and all it was taught; --yes does it",
+                           ctl->args[1]);
+    ctl_target(&target, "/v1/models/");
+    ctl_target_name(&target, ctl->args[1]);
+    return change(ctl, "DELETE", &target, NULL, &models);
+}
+
+static enum ctl_exit models_show(struct ctl *ctl)
+{
+    struct api_buffer target = API_BUFFER_INIT;
+    struct json_value *answer = NULL;
+    const char *path;
+    enum ctl_exit code;
+
+    ctl_target(&target, "/v1/models/");
+    ctl_target_name(&target, ctl->args[1]);
+    if (ctl->options.json)
+        return change(ctl, "GET", &target, NULL, &models);
+    path = ctl_target_end(&target);
+    code = path != NULL ? ctl_call(ctl, "GET", path, NULL, &answer) : ctl_no_memory();
+    if (code == CTL_OK) {
+        static const char *const heads[] = {"setting", "value"};
+        static const char *const names[] = {"features", "seed", "ridge_lambda", "score_min",
+                                            "rejection_budget"};
+        struct ctl_table *t = NULL;
+
+        if (ctl_table_open(stdout, heads, "ll", &t) != 0)
+            code = ctl_no_memory();
+        for (size_t i = 0; i < sizeof names / sizeof *names && code == CTL_OK; i++) {
+            ctl_table_string(t, names[i]);
+            ctl_table_printf(t, "%g",
+                             json_number(json_member(json_member(answer, "settings"), names[i]), 0));
+        }
+        if (code == CTL_OK && ctl_table_flush(t) != 0)
+            code = ctl_no_memory();
+        ctl_table_close(t);
+    }
+    json_free(answer);
+    api_buffer_done(&target);
+    return code;
+}
+
+enum ctl_exit ctl_models(struct ctl *ctl)
+{
+    const char *verb = ctl->args_len > 0 ? ctl->args[0] : NULL;
+    struct api_buffer target = API_BUFFER_INIT;
+
+    if (verb == NULL) {
+        ctl_target(&target, "/v1/models");
+        return browse(ctl, &models, &target);
+    }
+    if (ctl->args_len < 2)
+        return ctl_misused(ctl, "which model?");
+    if (strcmp(verb, "create") == 0)
+        return models_change(ctl, true);
+    if (strcmp(verb, "set") == 0)
+        return ctl->args_len > 2 ? models_change(ctl, false)
+                                 : ctl_misused(ctl, "which setting? NAME=VALUE");
+    if (ctl->args_len > 2)
+        return ctl_misused(ctl, "\"%.40s\" is too much", ctl->args[2]);
+    if (strcmp(verb, "show") == 0)
+        return models_show(ctl);
+    if (strcmp(verb, "delete") == 0)
+        return models_delete(ctl);
+    return ctl_misused(ctl, "models cannot %.40s", verb);
+}
+
+/* ---- labels ------------------------------------------------------------------------------------- */
+
+static void label_cells(struct ctl_table *t, const struct json_value *row)
+{
+    ctl_table_json(t, json_member(row, "label"));
+    ctl_table_json(t, json_member(row, "examples"));
+    ctl_table_json(t, json_member(row, "status"));
+    ctl_table_time(t, json_member(row, "created"));
+}
+
+static const char *const label_heads[] = {"label", "examples", "status", "created"};
+static const struct kind labels = {"labels", "lrll", label_heads, label_cells, UINT64_MAX};
+
+enum ctl_exit ctl_labels(struct ctl *ctl)
+{
+    struct api_buffer target, body = API_BUFFER_INIT;
+    enum ctl_exit code;
+
+    if (ctl->args_len == 0) {
+        target = of_model(ctl, "/labels");
+        return browse(ctl, &labels, &target);
+    }
+    if (strcmp(ctl->args[0], "add") != 0)
+        return ctl_misused(ctl, "labels cannot %.40s", ctl->args[0]);
+    if (ctl->args_len != 2)
+        return ctl_misused(ctl, "which label? One, in quotes if it holds spaces");
+    target = of_model(ctl, "/labels");
+    json_open_object(&body);
+    json_write_key(&body, "label");
+    json_write_string(&body, ctl->args[1]);
+    json_close_object(&body);
+    code = change(ctl, "POST", &target, &body, &labels);
+    api_buffer_done(&body);
+    return code;
+}
+
+/* ---- examples and versions ---------------------------------------------------------------------- */
+
+static void example_cells(struct ctl_table *t, const struct json_value *row)
+{
+    ctl_table_json(t, json_member(row, "example"));
+    ctl_table_json(t, json_member(row, "label"));
+    ctl_table_json(t, json_member(row, "annotators"));
+    ctl_table_json(t, json_member(row, "status"));
+    ctl_table_json(t, json_member(row, "text"));
+}
+
+static const char *const example_heads[] = {"example", "label", "votes", "status", "text"};
+static const struct kind examples = {"examples", "llrll", example_heads, example_cells, 50};
+
+enum ctl_exit ctl_examples(struct ctl *ctl)
+{
+    const struct ctl_options *o = &ctl->options;
+    struct api_buffer target = API_BUFFER_INIT;
+
+    if (ctl->args_len > 1)
+        return ctl_misused(ctl, "one example, or none for the list");
+    if (ctl->args_len == 1) {
+        ctl_target(&target, "/v1/examples/");
+        ctl_target_name(&target, ctl->args[0]);
+        return change(ctl, "GET", &target, NULL, &examples);
+    }
+    target = of_model(ctl, "/examples");
+    ctl_target_query(&target, "label", o->label);
+    ctl_target_query(&target, "annotator", o->annotator);
+    ctl_target_query(&target, "status", o->status);
+    ctl_target_query(&target, "q", o->contains);
+    return browse(ctl, &examples, &target);
+}
+
+static void version_cells(struct ctl_table *t, const struct json_value *row)
+{
+    ctl_table_json(t, json_member(row, "version"));
+    ctl_table_json(t, json_member(row, "state"));
+    ctl_table_json(t, json_member(row, "op"));
+    ctl_table_json(t, json_member(row, "label"));
+    ctl_table_json(t, json_member(row, "annotator"));
+    ctl_table_json(t, json_member(row, "example"));
+    ctl_table_time(t, json_member(row, "created"));
+}
+
+static const char *const version_heads[] = {"version", "state",   "op",     "label",
+                                            "annotator", "example", "created"};
+static const struct kind versions = {"versions", "lllllll", version_heads, version_cells, 20};
+
+enum ctl_exit ctl_versions(struct ctl *ctl)
+{
+    struct api_buffer target;
+
+    if (ctl->args_len > 1)
+        return ctl_misused(ctl, "one version, or none for the list");
+    target = of_model(ctl, ctl->args_len == 1 ? "/versions/" : "/versions");
+    if (ctl->args_len == 0)
+        return browse(ctl, &versions, &target);
+    ctl_target_name(&target, ctl->args[0]);
+    return change(ctl, "GET", &target, NULL, &versions);
+}

@@ -1,0 +1,262 @@
+/* ctl_export.c -- what a model was taught, as a file that import reads back to the same model.
+ *
+ * A row an example: text, label, text_pair, weight. An example whose annotators disagree has a soft target; it becomes a row for
+ * each label, by annotators export-1, export-2 .., with weights whose shares are the target's and whose mean is the
+ * example's weight: so the fold of what is imported equals the fold that was exported. Examples that teach nothing
+ * (rejected, withdrawn) are left out.
+ *
+ * A file is written beside its place, flushed to disk, then renamed: it is there whole or not at all.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/ctl/ctl_csv.h"
+#include "daemon/ctl/ctl_list.h"
+#include "daemon/ctl/ctl_progress.h"
+#include "daemon/ctl/ctl_rows.h"
+
+enum {
+    PAGE_ROWS = 100, /* texts may have a megabyte */
+    WEIGHT_MAX = 100, /* of one vote */
+};
+
+struct export {
+    struct ctl *ctl;
+    enum ctl_format format;
+    FILE *file;
+    char *temporary; /* NULL: stdout */
+    struct api_buffer row;
+    uint64_t examples;
+    struct ctl_progress progress;
+};
+
+/* One vote. annotator "": none. */
+static void write_vote(struct export *e, const struct json_value *example, const char *label,
+                       const char *annotator, double weight)
+{
+    size_t text_len = 0, pair_len = 0;
+    const char *text = json_text(json_member(example, "text"), &text_len);
+    const char *pair = json_text(json_member(example, "text_pair"), &pair_len);
+
+    if (e->format == CTL_FORMAT_CSV) {
+        struct api_buffer number = API_BUFFER_INIT;
+
+        json_write_number(&number, weight);
+        ctl_csv_write(&e->row, text, text_len);
+        api_buffer_add(&e->row, ",", 1);
+        ctl_csv_write(&e->row, label, strlen(label));
+        api_buffer_add(&e->row, ",", 1);
+        ctl_csv_write(&e->row, pair, pair_len);
+        api_buffer_add(&e->row, ",", 1);
+        ctl_csv_write(&e->row, annotator, strlen(annotator));
+        api_buffer_add(&e->row, ",", 1);
+        api_buffer_add(&e->row, number.bytes, number.len);
+        api_buffer_add(&e->row, "\r\n", 2);
+        api_buffer_done(&number);
+        return;
+    }
+    json_open_object(&e->row);
+    json_write_key(&e->row, "text");
+    json_write_text(&e->row, text, text_len);
+    json_write_key(&e->row, "label");
+    json_write_string(&e->row, label);
+    if (pair != NULL) {
+        json_write_key(&e->row, "text_pair");
+        json_write_text(&e->row, pair, pair_len);
+    }
+    if (annotator[0] != '\0') {
+        json_write_key(&e->row, "annotator");
+        json_write_string(&e->row, annotator);
+    }
+    if (weight != 1) {
+        json_write_key(&e->row, "weight");
+        json_write_number(&e->row, weight);
+    }
+    json_close_object(&e->row);
+    api_buffer_add(&e->row, "\n", 1);
+}
+
+/* A vote's weight is at most WEIGHT_MAX: a target so heavy and so uneven keeps its shares and loses weight. */
+static double scale_of(const struct json_value *labels, double weight)
+{
+    double largest = 0, scale = weight * (double)json_len(labels);
+
+    for (size_t i = 0; i < json_len(labels); i++) {
+        double share = json_number(json_member(json_at(labels, i), "share"), 0);
+
+        largest = share > largest ? share : largest;
+    }
+    return largest * scale > WEIGHT_MAX ? WEIGHT_MAX / largest : scale;
+}
+
+static enum ctl_exit on_row(void *ud, const struct json_value *example)
+{
+    struct export *e = ud;
+    const struct json_value *labels = json_member(example, "labels");
+    double weight = json_number(json_member(example, "weight"), 1);
+    double scale = scale_of(labels, weight);
+
+    if (json_text(json_member(example, "text"), NULL) == NULL || json_len(labels) == 0)
+        return CTL_OK;
+    e->examples++;
+    api_buffer_reset(&e->row);
+    for (size_t i = 0; i < json_len(labels); i++) {
+        const struct json_value *one = json_at(labels, i);
+        const char *label = json_text(json_member(one, "label"), NULL);
+        char annotator[32] = "";
+
+        if (label == NULL)
+            continue;
+        if (json_len(labels) > 1)
+            snprintf(annotator, sizeof annotator, "export-%zu", i + 1);
+        write_vote(e, example, label, annotator,
+                   json_len(labels) > 1 ? scale * json_number(json_member(one, "share"), 0) : weight);
+    }
+    if (e->row.rc != 0)
+        return ctl_no_memory();
+    if (fwrite(e->row.bytes, 1, e->row.len, e->file) != e->row.len) {
+        ctl_say("%s: %s", e->temporary != NULL ? e->temporary : "stdout", strerror(errno));
+        return CTL_USAGE;
+    }
+    return CTL_OK;
+}
+
+static enum ctl_exit on_page(void *ud)
+{
+    struct export *e = ud;
+
+    ctl_progress_show(&e->progress, e->examples, e->examples);
+    return CTL_OK;
+}
+
+/* How many there are, for the bar; and whether there is such a model, before a file is made. */
+static enum ctl_exit count_examples(struct ctl *ctl, uint64_t *ret_examples)
+{
+    struct api_buffer target = API_BUFFER_INIT;
+    struct json_value *answer = NULL;
+    const char *path;
+    enum ctl_exit code;
+
+    ctl_target(&target, "/v1/models/");
+    ctl_target_name(&target, ctl_model(ctl));
+    path = ctl_target_end(&target);
+    code = path != NULL ? ctl_call(ctl, "GET", path, NULL, &answer) : ctl_no_memory();
+    if (code == CTL_OK)
+        *ret_examples = (uint64_t)json_int(json_member(answer, "examples"), 0);
+    json_free(answer);
+    api_buffer_done(&target);
+    return code;
+}
+
+/* ---- the file ----------------------------------------------------------------------------------- */
+
+static enum ctl_exit open_file(struct export *e, const char *path)
+{
+    struct stat st;
+    mode_t mask;
+    int fd;
+
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) {
+        ctl_say("%s is no file to be replaced; without FILE the rows go to stdout", path);
+        return CTL_USAGE;
+    }
+    if (asprintf(&e->temporary, "%s.XXXXXX", path) < 0) {
+        e->temporary = NULL;
+        return ctl_no_memory();
+    }
+    fd = mkstemp(e->temporary);
+    if (fd < 0) {
+        ctl_say("%s: %s", path, strerror(errno));
+        free(e->temporary);
+        e->temporary = NULL;
+        return CTL_USAGE;
+    }
+    mask = umask(0);
+    umask(mask);
+    if (fchmod(fd, 0666 & ~mask) != 0 || (e->file = fdopen(fd, "w")) == NULL) {
+        ctl_say("%s: %s", path, strerror(errno));
+        close(fd);
+        return CTL_USAGE;
+    }
+    return CTL_OK;
+}
+
+/* Puts the file in its place if all went well, else takes it away. */
+static enum ctl_exit close_file(struct export *e, const char *path, enum ctl_exit code)
+{
+    int rc = 0;
+
+    if (e->file != NULL && code == CTL_OK && (fflush(e->file) != 0 || fsync(fileno(e->file)) != 0))
+        rc = errno;
+    if (e->file != NULL && fclose(e->file) != 0 && rc == 0)
+        rc = errno;
+    if (rc == 0 && code == CTL_OK && rename(e->temporary, path) != 0)
+        rc = errno;
+    if (rc != 0 && code == CTL_OK) {
+        ctl_say("%s: %s", path, strerror(rc));
+        code = CTL_USAGE;
+    }
+    if (code != CTL_OK && e->temporary != NULL)
+        unlink(e->temporary);
+    free(e->temporary);
+    return code;
+}
+
+static enum ctl_exit export_all(struct export *e)
+{
+    struct api_buffer target = API_BUFFER_INIT;
+    struct ctl_list list = {.ctl = e->ctl,
+                            .plural = "examples",
+                            .rows_max = UINT64_MAX,
+                            .page_rows = PAGE_ROWS,
+                            .ud = e,
+                            .row = on_row,
+                            .page = on_page};
+    enum ctl_exit code;
+
+    if (e->format == CTL_FORMAT_CSV)
+        fputs("text,label,text_pair,annotator,weight\r\n", e->file);
+    ctl_target(&target, "/v1/models/");
+    ctl_target_name(&target, ctl_model(e->ctl));
+    ctl_target(&target, "/examples?status=active");
+    ctl_target_query(&target, "label", e->ctl->options.label);
+    code = ctl_list_walk(&list, &target);
+    ctl_progress_clear(&e->progress);
+    return code;
+}
+
+enum ctl_exit ctl_export(struct ctl *ctl)
+{
+    struct export e = {.ctl = ctl, .format = CTL_FORMAT_JSONL, .file = stdout};
+    const char *path = ctl->args_len > 0 && strcmp(ctl->args[0], "-") != 0 ? ctl->args[0] : NULL;
+    uint64_t total = 0;
+    enum ctl_exit code;
+
+    if (ctl->args_len > 1)
+        return ctl_misused(ctl, "one file, or none for stdout");
+    if (ctl->options.format != NULL)
+        e.format = ctl_format_of(ctl->options.format);
+    else if (path != NULL)
+        e.format = ctl_format_of_path(path);
+    if (e.format == CTL_FORMAT_NONE)
+        return ctl_misused(ctl, "jsonl or csv? --format says it");
+    code = count_examples(ctl, &total);
+    if (code == CTL_OK && path != NULL) {
+        e.file = NULL;
+        code = open_file(&e, path);
+    }
+    ctl_progress_init(&e.progress, path != NULL && !ctl->options.quiet && !ctl->options.json, total);
+    if (code == CTL_OK)
+        code = export_all(&e);
+    if (path != NULL)
+        code = close_file(&e, path, code);
+    if (code == CTL_OK && path != NULL && !ctl->options.quiet)
+        ctl_say("%llu examples in %s", (unsigned long long)e.examples, path);
+    api_buffer_done(&e.row);
+    return code;
+}

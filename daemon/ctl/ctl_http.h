@@ -1,0 +1,38 @@
+/* ctl_http.h -- one connection to a daemon, kept over requests; the only door to libcurl.
+ *
+ * Knows HTTP, not learnd: any answer is an answer, whatever its status. Never follows a redirect, never asks a proxy: a daemon is
+ * spoken to directly.
+ */
+#ifndef LEARND_CTL_HTTP_H
+#define LEARND_CTL_HTTP_H
+
+#include "proto/api_buffer.h"
+
+struct ctl_http_settings {
+    const char *url; /* http://.., https://.., unix:PATH */
+    const char *key; /* NULL: none */
+    double timeout_s;
+};
+
+struct ctl_answer {
+    long status;
+    long retry_after_s;     /* 0: not said */
+    struct api_buffer body; /* the caller ends it with api_buffer_done */
+};
+
+struct ctl_http;
+
+/* 0; -EINVAL with why: not such a URL; -ENOMEM. Nothing is sent yet. */
+int ctl_http_open(const struct ctl_http_settings *settings, char *why, size_t why_bytes,
+                  struct ctl_http **ret_http);
+void ctl_http_close(struct ctl_http *http);
+
+/* target: path and query, encoded. body NULL: none. 0 with *ret_answer; -ECONNREFUSED (nobody there), -ENXIO (no such host),
+ * -ETIMEDOUT, -EPIPE (broke off: it may or may not have been done), -EMSGSIZE (the answer is beyond any measure), -ENOMEM, -EIO;
+ * then ctl_http_why says it in words. */
+int ctl_http_send(struct ctl_http *http, const char *method, const char *target,
+                  const char *content_type, const struct api_buffer *body,
+                  struct ctl_answer *ret_answer);
+const char *ctl_http_why(const struct ctl_http *http);
+
+#endif

@@ -1,0 +1,332 @@
+/* ctl_import.c -- a file of examples, taught.
+ *
+ * Rows travel as lines of ndjson, a thousand to a request: as many as the daemon names one by one in its answer, so that every
+ * rejected row can be told by its line in the file, and the bar shows what is on disk, not what was sent. Memory holds one such
+ * request, whatever the size of the file.
+ *
+ * Each row carries an idempotency key made of its content (with the model and the flags): after a failure the same command is
+ * repeated, and what was kept is recognised. So a row that stands twice in a file counts once, and a row that was imported, then
+ * changed by other means, is not taught again; --batch WORD goes into the keys for those who want that.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "daemon/ctl/ctl_call.h"
+#include "daemon/ctl/ctl_progress.h"
+#include "daemon/ctl/ctl_rows.h"
+#include "daemon/ctl/ctl_table.h"
+#include "proto/api.h"
+
+enum {
+    REQUEST_BYTES = 1 << 20, /* beyond this a request is sent, however few its rows */
+    TRIES = 5,               /* of a request that a busy daemon puts off */
+    WAIT_S_MAX = 5,
+};
+
+struct import {
+    struct ctl *ctl;
+    const char *name; /* of the file, for people */
+    FILE *file;
+    struct ctl_rows *rows;
+    struct api_buffer body, row;
+    uint64_t lines[API_ITEMS_MAX]; /* (len) of the file, of each line of the body */
+    size_t len;
+    uint64_t accepted, duplicates, rejected;
+    char version[API_VERSION_CHARS];
+    struct ctl_progress progress;
+};
+
+/* ---- rejected rows ------------------------------------------------------------------------------ */
+
+static void write_member(struct api_buffer *out, const char *name, const char *text)
+{
+    json_write_key(out, name);
+    json_write_string(out, text);
+}
+
+/* FILE:LINE: as compilers say it, so that editors find the place. */
+static void reject(struct import *m, uint64_t line, const char *code, const char *field,
+                   const char *detail)
+{
+    struct api_buffer out = API_BUFFER_INIT;
+
+    m->rejected++;
+    if (m->ctl->options.json) {
+        json_open_object(&out);
+        json_write_key(&out, "line");
+        json_write_int(&out, (int64_t)line);
+        write_member(&out, "code", code);
+        write_member(&out, "field", field);
+        write_member(&out, "detail", detail);
+        json_close_object(&out);
+        ctl_print_buffer(&out);
+    } else {
+        ctl_progress_clear(&m->progress);
+        ctl_clean(&out, code, strlen(code));
+        api_buffer_add_string(&out, ": ");
+        ctl_clean(&out, detail, strlen(detail));
+        if (field[0] != '\0') {
+            api_buffer_add_string(&out, " (");
+            ctl_clean(&out, field, strlen(field));
+            api_buffer_add_string(&out, ")");
+        }
+        fprintf(stderr, "%s:%llu: %.*s\n", m->name, (unsigned long long)line, (int)out.len,
+                out.len > 0 ? out.bytes : "");
+    }
+    api_buffer_done(&out);
+}
+
+static const char *text_or(const struct json_value *value, const char *fallback)
+{
+    const char *text = json_text(value, NULL);
+
+    return text != NULL ? text : fallback;
+}
+
+/* ---- requests ----------------------------------------------------------------------------------- */
+
+static void note(struct import *m, const struct json_value *answer)
+{
+    const struct json_value *accepted = json_member(answer, "accepted");
+    const struct json_value *rejected = json_member(answer, "rejected");
+    const char *version = json_text(json_member(answer, "version"), NULL);
+
+    m->accepted += json_len(accepted);
+    for (size_t i = 0; i < json_len(accepted); i++)
+        m->duplicates += json_bool(json_member(json_at(accepted, i), "duplicate"), false);
+    for (size_t i = 0; i < json_len(rejected); i++) {
+        const struct json_value *one = json_at(rejected, i);
+        int64_t index = json_int(json_member(one, "index"), -1);
+
+        reject(m, index >= 0 && (size_t)index < m->len ? m->lines[index] : 0,
+               text_or(json_member(one, "code"), "error"), text_or(json_member(one, "field"), ""),
+               text_or(json_member(one, "detail"), ""));
+    }
+    if (version != NULL)
+        snprintf(m->version, sizeof m->version, "%s", version);
+}
+
+static void wait_s(long seconds)
+{
+    struct timespec left = {.tv_sec = seconds < 1 ? 1 : seconds > WAIT_S_MAX ? WAIT_S_MAX : seconds};
+
+    while (nanosleep(&left, &left) != 0 && errno == EINTR)
+        ;
+}
+
+/* A busy daemon (503) is asked again: the keys make that safe. */
+static enum ctl_exit send_body(struct import *m, struct json_value **ret_answer)
+{
+    for (int attempt = 1;; attempt++) {
+        struct json_value *answer = NULL;
+        long status = 0, pause_s = 0;
+        enum ctl_exit code = ctl_call_any(m->ctl, "POST", "/v1/feedback", CTL_NDJSON, &m->body,
+                                          &status, &pause_s, &answer);
+
+        if (code == CTL_OK && status / 100 == 2) {
+            *ret_answer = answer;
+            return CTL_OK;
+        }
+        if (code == CTL_OK && (status != 503 || attempt == TRIES)) {
+            ctl_progress_clear(&m->progress);
+            code = ctl_call_refused(m->ctl, status, answer);
+        }
+        json_free(answer);
+        if (code != CTL_OK)
+            return code;
+        wait_s(pause_s);
+    }
+}
+
+static enum ctl_exit flush(struct import *m)
+{
+    struct json_value *answer = NULL;
+    enum ctl_exit code;
+    long at = ftell(m->file);
+
+    if (m->len == 0)
+        return CTL_OK;
+    code = send_body(m, &answer);
+    if (code == CTL_OK)
+        note(m, answer);
+    json_free(answer);
+    api_buffer_reset(&m->body);
+    m->len = 0;
+    ctl_progress_show(&m->progress, at > 0 ? (uint64_t)at : 0, m->accepted + m->rejected);
+    return code;
+}
+
+/* ---- rows --------------------------------------------------------------------------------------- */
+
+/* FNV-1a of 128 bits. No secret and no judge: the daemon compares the items themselves, so two rows that met in
+ * one key would be an error that is seen, once in 2^64 rows. */
+static void write_key(struct api_buffer *row, const char *batch)
+{
+    unsigned __int128 hash = ((unsigned __int128)0x6c62272e07bb0142 << 64) | 0x62b821756295c58d;
+    const unsigned __int128 prime = ((unsigned __int128)1 << 88) | 0x13b;
+    char key[48];
+
+    for (size_t i = 0; i < row->len; i++)
+        hash = (hash ^ (unsigned char)row->bytes[i]) * prime;
+    for (; batch != NULL && *batch != '\0'; batch++)
+        hash = (hash ^ (unsigned char)*batch) * prime;
+    snprintf(key, sizeof key, "import-%016llx%016llx", (unsigned long long)(hash >> 64),
+             (unsigned long long)hash);
+    write_member(row, "idempotency_key", key);
+}
+
+static void write_row(struct import *m, const struct ctl_row *row)
+{
+    static const char *const names[] = {"text", "label", "text_pair", "annotator", "source"};
+    const struct ctl_options *o = &m->ctl->options;
+    const char *flags[] = {NULL, NULL, NULL, o->annotator, o->source};
+
+    api_buffer_reset(&m->row);
+    json_open_object(&m->row);
+    write_member(&m->row, "model", ctl_model(m->ctl));
+    for (int i = CTL_TEXT; i < CTL_WEIGHT; i++) {
+        if (row->columns[i].bytes != NULL) {
+            json_write_key(&m->row, names[i]);
+            json_write_text(&m->row, row->columns[i].bytes, row->columns[i].len);
+        } else if (flags[i] != NULL) {
+            write_member(&m->row, names[i], flags[i]);
+        }
+    }
+    if (row->has_weight || o->weight >= 0) {
+        json_write_key(&m->row, "weight");
+        json_write_number(&m->row, row->has_weight ? row->weight : o->weight);
+    }
+    if (o->no_new_labels) {
+        json_write_key(&m->row, "create_labels");
+        json_write_bool(&m->row, false);
+    }
+    write_key(&m->row, o->batch);
+    if (o->wait != NULL)
+        write_member(&m->row, "wait", o->wait);
+    json_close_object(&m->row);
+    api_buffer_add(&m->row, "\n", 1);
+}
+
+static enum ctl_exit add_row(struct import *m, const struct ctl_row *row)
+{
+    enum ctl_exit code = CTL_OK;
+
+    if (row->code != NULL) {
+        reject(m, row->line, row->code, row->field, row->detail);
+        return CTL_OK;
+    }
+    write_row(m, row);
+    if (m->len == API_ITEMS_MAX || (m->len > 0 && m->body.len + m->row.len > REQUEST_BYTES))
+        code = flush(m);
+    api_buffer_add(&m->body, m->row.bytes, m->row.len);
+    if (m->row.rc != 0 || m->body.rc != 0)
+        return ctl_no_memory();
+    m->lines[m->len++] = row->line;
+    return code;
+}
+
+static enum ctl_exit import_all(struct import *m)
+{
+    enum ctl_exit code = CTL_OK;
+    struct ctl_row row;
+    int rc = 0;
+
+    while (code == CTL_OK && (rc = ctl_rows_next(m->rows, &row)) == 1)
+        code = add_row(m, &row);
+    if (code == CTL_OK && rc == 0)
+        code = flush(m);
+    ctl_progress_clear(&m->progress);
+    if (rc == -ENOMEM)
+        return ctl_no_memory();
+    if (rc < 0) {
+        ctl_say("%s: %s", m->name, strerror(-rc));
+        return CTL_USAGE;
+    }
+    return code;
+}
+
+/* ---- the command -------------------------------------------------------------------------------- */
+
+static void summarize(const struct import *m, enum ctl_exit code)
+{
+    struct api_buffer out = API_BUFFER_INIT;
+
+    if (m->ctl->options.json) {
+        json_open_object(&out);
+        json_write_key(&out, "accepted");
+        json_write_int(&out, (int64_t)m->accepted);
+        json_write_key(&out, "duplicates");
+        json_write_int(&out, (int64_t)m->duplicates);
+        json_write_key(&out, "rejected");
+        json_write_int(&out, (int64_t)m->rejected);
+        json_write_key(&out, "version");
+        json_write_string(&out, m->version[0] != '\0' ? m->version : NULL);
+        json_close_object(&out);
+        ctl_print_buffer(&out);
+        api_buffer_done(&out);
+    } else if (!m->ctl->options.quiet) {
+        printf("%llu accepted, %llu of them known before; %llu rejected\n",
+               (unsigned long long)m->accepted, (unsigned long long)m->duplicates,
+               (unsigned long long)m->rejected);
+    }
+    if (code != CTL_OK && m->accepted > 0)
+        ctl_say("what was accepted is kept; the same command again goes on from there");
+}
+
+static enum ctl_exit open_rows(struct import *m, enum ctl_format format)
+{
+    const char *names[CTL_COLUMNS] = {m->ctl->options.text_column, m->ctl->options.label_column};
+    char why[256];
+    int rc = ctl_rows_open(m->file, format, names, why, sizeof why, &m->rows);
+
+    if (rc == -ENOMEM)
+        return ctl_no_memory();
+    if (rc == 0)
+        return CTL_OK;
+    ctl_say("%s: %s", m->name, rc == -EINVAL ? why : strerror(-rc));
+    if (rc == -EINVAL)
+        fprintf(stderr, "          --text-column and --label-column name other ones\n");
+    return CTL_USAGE;
+}
+
+enum ctl_exit ctl_import(struct ctl *ctl)
+{
+    struct import m = {.ctl = ctl, .file = stdin, .name = "stdin"};
+    enum ctl_format format;
+    enum ctl_exit code;
+    struct stat st;
+
+    if (ctl->args_len != 1)
+        return ctl_misused(ctl, "which file? One, or - for stdin");
+    format = ctl->options.format != NULL ? ctl_format_of(ctl->options.format)
+                                         : ctl_format_of_path(ctl->args[0]);
+    if (format == CTL_FORMAT_NONE)
+        return ctl_misused(ctl, "is %.100s jsonl or csv? --format says it", ctl->args[0]);
+    if (strcmp(ctl->args[0], "-") != 0) {
+        m.name = ctl->args[0];
+        m.file = fopen(m.name, "r");
+    }
+    if (m.file == NULL) {
+        ctl_say("%s: %s", m.name, strerror(errno));
+        return CTL_USAGE;
+    }
+    ctl_progress_init(&m.progress, !ctl->options.quiet && !ctl->options.json,
+                      fstat(fileno(m.file), &st) == 0 && S_ISREG(st.st_mode) ? (uint64_t)st.st_size
+                                                                             : 0);
+    code = open_rows(&m, format);
+    if (code == CTL_OK) {
+        code = import_all(&m);
+        summarize(&m, code);
+    }
+    ctl_rows_close(m.rows);
+    api_buffer_done(&m.body);
+    api_buffer_done(&m.row);
+    if (m.file != stdin)
+        fclose(m.file);
+    if (code != CTL_OK || m.rejected == 0)
+        return code;
+    return m.accepted > 0 ? CTL_PARTLY : CTL_REFUSED;
+}

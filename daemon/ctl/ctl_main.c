@@ -1,0 +1,237 @@
+/* ctl_main.c -- learnctl: the table of commands, help, and the way from argv to an exit code. */
+#include <errno.h>
+#include <locale.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/ctl/ctl.h"
+#include "daemon/ctl/ctl_call.h"
+#include "daemon/ctl/ctl_http.h"
+
+#define TEACHING "annotator source weight wait"
+
+static const struct ctl_command commands[] = {
+    {"classify", "TEXT... | -f FILE | <FILE", "which label, how sure, and whether to trust it",
+     "Without texts they are read from stdin, a line each. \"unsure\" marks an answer that misses the\n"
+     "model's thresholds: take it as \"I don't know\".\n",
+     "file pair truncate at among top threshold explain no-store deadline", ctl_classify},
+    {"embed", "TEXT... | -f FILE | <FILE", "the vectors that the model sees",
+     "A line of numbers for each text.\n", "file pair truncate", ctl_embed},
+    {"teach", "LABEL (TEXT... | -f FILE | --request ID | --example ID)",
+     "say which label is right",
+     "Prints the id of each example. It is on disk when the command ends; with --wait applied the\n"
+     "next answer knows it too.\n",
+     "file pair request example no-new-labels " TEACHING, ctl_teach},
+    {"confirm", "--request ID | --example ID | --text TEXT --label LABEL",
+     "say that an answer was right", "", "request example text pair label " TEACHING, ctl_confirm},
+    {"reject", "--request ID | --example ID | --text TEXT --label LABEL",
+     "say that an answer was wrong", "Without --label: not what was answered.\n",
+     "request example text pair label " TEACHING, ctl_reject},
+    {"withdraw", "EXAMPLE", "take votes on an example back",
+     "Those of --annotator, or without it all. The text stays and teaches nothing.\n",
+     "annotator source wait", ctl_withdraw},
+    {"forget", "EXAMPLE...", "delete examples, as if never seen", "", "", ctl_forget},
+    {"import", "FILE | -", "teach a file of examples: jsonl, ndjson or csv",
+     "Columns: text, label, and if needed text_pair, annotator, source, weight. CSV (RFC 4180) names\n"
+     "them in its first line. A rejected row is told as FILE:LINE: and the others are kept. After a\n"
+     "failure repeat the command: rows that are kept are recognised. --annotator, --source and\n"
+     "--weight stand for columns that are not there.\n",
+     "format text-column label-column batch no-new-labels " TEACHING, ctl_import},
+    {"export", "[FILE]", "write all examples as jsonl or csv",
+     "By the file's name; without FILE jsonl to stdout. import reads it back to the same model.\n",
+     "format label", ctl_export},
+    {"models", "[show NAME | create NAME [SETTING=VALUE...] | set NAME SETTING=VALUE... | delete NAME]",
+     "list, make, change and remove models",
+     "Settings: features, seed, ridge_lambda (fixed when created), score_min, rejection_budget.\n",
+     "limit yes", ctl_models},
+    {"labels", "[add LABEL]", "list labels, or add one", "", "limit", ctl_labels},
+    {"examples", "[EXAMPLE]", "list what was taught, or one of it", "",
+     "label annotator status contains limit", ctl_examples},
+    {"versions", "[VERSION]", "how the model came to be, newest first", "", "limit", ctl_versions},
+    {"status", "", "is it ready, what runs, what is there",
+     "Ends with 3 if the daemon is not ready.\n", "", ctl_status},
+    {"version", "", "of this program", "", "", ctl_version},
+};
+
+enum { COMMANDS_LEN = sizeof commands / sizeof *commands };
+
+void ctl_say(const char *format, ...)
+{
+    va_list args;
+
+    fputs("learnctl: ", stderr);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+}
+
+enum ctl_exit ctl_misused(const struct ctl *ctl, const char *format, ...)
+{
+    va_list args;
+
+    fputs("learnctl: ", stderr);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fprintf(stderr, "\nusage: learnctl %s %s\n", ctl->command->name, ctl->command->usage);
+    return CTL_USAGE;
+}
+
+/* ---- help --------------------------------------------------------------------------------------- */
+
+static enum ctl_exit help(void)
+{
+    printf("learnctl -- talks to learnd, a text classifier that learns while it serves\n\n"
+           "usage: learnctl COMMAND [ARGUMENT...] [FLAG...]\n\n");
+    for (int i = 0; i < COMMANDS_LEN; i++)
+        printf("  %-10s %s\n", commands[i].name, commands[i].summary);
+    printf("\n`learnctl COMMAND --help` says more. Flags of every command:\n\n");
+    ctl_options_help(NULL, stdout);
+    printf("\nexit code: 0 done; 1 refused by the daemon; 2 wrong use, or a file that cannot be read or\n"
+           "written; 3 the daemon cannot be reached, is not ready or failed; 4 done in part, some items\n"
+           "rejected\n");
+    return CTL_OK;
+}
+
+static enum ctl_exit help_of(const struct ctl_command *c)
+{
+    printf("usage: learnctl %s %s\n\n%s\n%s\n", c->name, c->usage, c->summary, c->help);
+    ctl_options_help(c->options, stdout);
+    printf("%s`learnctl --help` lists the flags of every command.\n", c->options[0] != '\0' ? "\n" : "");
+    return CTL_OK;
+}
+
+static const struct ctl_command *find(const char *name)
+{
+    for (int i = 0; i < COMMANDS_LEN; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+/* ---- the daemon --------------------------------------------------------------------------------- */
+
+/* The first line of the key file, or of the environment's key: printable ASCII, as a header needs it. */
+static enum ctl_exit read_key(const struct ctl_options *o, char key[256])
+{
+    const char *from = o->key_file != NULL ? o->key_file : "LEARNCTL_KEY";
+    FILE *file;
+    size_t len;
+
+    key[0] = '\0';
+    if (o->key_file != NULL) {
+        file = fopen(o->key_file, "r");
+        if (file == NULL) {
+            ctl_say("%s: %s", o->key_file, strerror(errno));
+            return CTL_USAGE;
+        }
+        if (fgets(key, 256, file) == NULL)
+            key[0] = '\0';
+        fclose(file);
+    } else if (o->key != NULL) {
+        snprintf(key, 256, "%s", o->key);
+    }
+    len = strcspn(key, "\r\n");
+    key[len] = '\0';
+    for (size_t i = 0; i < len; i++)
+        if (key[i] <= ' ' || key[i] > '~')
+            len = 255;
+    if (len == 255 || (len == 0 && o->key_file != NULL)) {
+        ctl_say("%s holds no key", from);
+        return CTL_USAGE;
+    }
+    return CTL_OK;
+}
+
+static enum ctl_exit connect_and_run(struct ctl *ctl)
+{
+    struct ctl_http_settings settings = {.url = ctl->options.url,
+                                         .timeout_s = ctl->options.timeout_s};
+    char key[256], why[256] = "no memory";
+    enum ctl_exit code = read_key(&ctl->options, key);
+    int rc;
+
+    if (code != CTL_OK)
+        return code;
+    settings.key = key[0] != '\0' ? key : NULL;
+    rc = ctl_http_open(&settings, why, sizeof why, &ctl->http);
+    if (rc != 0) {
+        ctl_say("%s", why);
+        return rc == -EINVAL ? CTL_USAGE : CTL_FAILED;
+    }
+    code = ctl->command->run(ctl);
+    ctl_http_close(ctl->http);
+    return code;
+}
+
+static enum ctl_exit run(struct ctl *ctl, int argc, char **argv)
+{
+    char why[192];
+    int rest = 0;
+
+    ctl_options_init(&ctl->options);
+    if (ctl_options_read(&ctl->options, ctl->command->options, argc, argv, &rest, why,
+                         sizeof why) != 0)
+        return ctl_misused(ctl, "%s", why);
+    if (ctl->options.help)
+        return help_of(ctl->command);
+    if (ctl->options.timeout_s < 0.001 || ctl->options.timeout_s > 1e6)
+        return ctl_misused(ctl, "--timeout needs seconds, up to a million");
+    ctl->args = argv + 1;
+    ctl->args_len = rest - 1;
+    return connect_and_run(ctl);
+}
+
+/* The command is the first argument that is no flag; flags of every command may stand before it. */
+static enum ctl_exit dispatch(int argc, char **argv)
+{
+    struct ctl ctl = {0};
+    struct ctl_options first;
+    char why[192], **copy = malloc(((size_t)argc + 1) * sizeof *copy);
+    int rest = 0;
+    enum ctl_exit code;
+
+    if (copy == NULL)
+        return ctl_no_memory();
+    memcpy(copy, argv, (size_t)argc * sizeof *copy);
+    ctl_options_init(&first);
+    if (ctl_options_read(&first, NULL, argc, copy, &rest, why, sizeof why) != 0) {
+        ctl_say("%s", why);
+        free(copy);
+        return CTL_USAGE;
+    }
+    if (rest == 0 || strcmp(copy[0], "help") == 0) {
+        const struct ctl_command *about = rest > 1 ? find(copy[1]) : NULL;
+
+        code = about != NULL ? help_of(about) : help();
+        free(copy);
+        return rest == 0 && !first.help ? CTL_USAGE : code;
+    }
+    ctl.command = find(copy[0]);
+    if (ctl.command == NULL) {
+        ctl_say("there is no command \"%.40s\"; learnctl --help lists them", copy[0]);
+        free(copy);
+        return CTL_USAGE;
+    }
+    /* Again, now with what this command takes; the command's name is the first of the rest. */
+    memcpy(copy, argv, (size_t)argc * sizeof *copy);
+    code = run(&ctl, argc, copy);
+    free(copy);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    enum ctl_exit code;
+
+    setlocale(LC_CTYPE, "C.UTF-8"); /* for widths; input and output are UTF-8 whatever the locale */
+    code = dispatch(argc - 1, argv + 1);
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        ctl_say("stdout: %s", strerror(errno));
+        return CTL_USAGE;
+    }
+    return code;
+}
