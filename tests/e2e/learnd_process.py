@@ -66,6 +66,16 @@ class Daemon:
     # ---- life
 
     def start(self):
+        offset = self.start_unready()
+        self.wait_line(r"event=ready ", offset)
+        address = self.wait_line(r"event=listening address=(http://\S+)", offset)
+        self.url = address.group(1)
+        self.host, self.port = re.match(r"http://(.+):(\d+)$", self.url).groups()
+        self.port = int(self.port)
+        return self
+
+    def start_unready(self):
+        """Only spawns it. Returns where in the log its lines begin."""
         assert self.process is None, "it runs already"
         offset = self.log.stat().st_size if self.log.exists() else 0
         with open(self.log, "ab") as out:
@@ -74,12 +84,7 @@ class Daemon:
                  "--listen", "127.0.0.1:0", *map(str, self.args)],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment(self.env),
                 preexec_fn=self.preexec, pass_fds=self.pass_fds)
-        self.wait_line(r"event=ready ", offset)
-        address = self.wait_line(r"event=listening address=(http://\S+)", offset)
-        self.url = address.group(1)
-        self.host, self.port = re.match(r"http://(.+):(\d+)$", self.url).groups()
-        self.port = int(self.port)
-        return self
+        return offset
 
     def wait_line(self, pattern, offset=0, seconds=START_S):
         """The first match of pattern in the log behind offset; fails when the process ended without it."""
