@@ -130,6 +130,15 @@ static void begin_exchange(struct conn *c)
     make_id(c);
 }
 
+static void tell_gone(struct conn *c)
+{
+    void (*gone)(void *) = c->x.gone;
+
+    c->x.gone = NULL;
+    if (gone != NULL)
+        gone(c->x.gone_ud);
+}
+
 /* Answers with a problem and closes: what follows on the connection cannot be trusted or is not wanted. */
 static void refuse(struct conn *c, int status, const char *code, const char *detail)
 {
@@ -138,6 +147,7 @@ static void refuse(struct conn *c, int status, const char *code, const char *det
     api_problem_set(&problem, status, code, "", "%s", detail);
     if (!c->x.active)
         begin_exchange(c);
+    tell_gone(c); /* a stream that breaks off ends for its handler as if the client had left */
     c->x.keep_alive = false;
     exchange_problem(&c->x, &problem);
 }
@@ -461,14 +471,10 @@ void conn_close(struct conn *c)
     c->closing = true;
     c->reading = false;
     if (c->x.active) {
-        void (*gone)(void *) = c->x.gone;
-
         c->x.active = false;
-        c->x.gone = NULL;
         c->loop->generations[c->slot]++; /* messages on their way find nobody */
         metrics_add(METRICS_CLIENTS_GONE, 1);
-        if (gone != NULL)
-            gone(c->x.gone_ud);
+        tell_gone(c);
     }
     uv_close(&c->io.handle, on_closed);
 }
