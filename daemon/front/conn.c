@@ -68,11 +68,17 @@ static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
 
     if (len == 0)
         return;
+    if (len == UV_EOF && !c->x.active && c->writing > 0) {
+        stop_reading(c); /* it only waits for the rest of its answers */
+        c->close_after = true;
+        return;
+    }
     if (len < 0) {
-        c->ended = true;
         conn_close(c);
         return;
     }
+    if (c->x.streaming)
+        c->since_us = clock_us();
     if (c->x.active && !c->x.streaming) {
         if (!hold(c, buf->base, (size_t)len))
             conn_close(c);
@@ -490,7 +496,7 @@ void conn_tick(struct conn *c, int64_t now_us)
             metrics_add(METRICS_TIMEOUTS, 1);
             conn_close(c);
         }
-    } else if (c->x.active && !c->x.streaming) {
+    } else if (c->x.active && (!c->x.streaming || !c->reading)) {
         return; /* ours to finish */
     } else if (http_busy(c->parser)) {
         if (seconds >= LIMIT_REQUEST_S) {
@@ -637,6 +643,7 @@ void exchange_pause(struct exchange *x)
 
 void exchange_resume(struct exchange *x)
 {
+    x->conn->since_us = clock_us();
     start_reading(x->conn);
 }
 
