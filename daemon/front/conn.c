@@ -251,7 +251,7 @@ static bool take_headers(struct conn *c)
             return false;
         }
     }
-    if (r->expect_continue && r->has_body && !c->closing)
+    if (r->expect_continue && r->has_body && !c->closing && !c->close_after)
         send_continue(c);
     return !c->closing;
 }
