@@ -9,13 +9,22 @@
 Every daemon is stopped at the end, with exit status 0 and no sanitizer report, or its test fails.
 """
 import itertools
+import json
 
 import pytest
 
 import learnd_process
-from learnd_process import Daemon
+from contract import Contract
+from learnd_process import ROOT, Daemon
 
 _names = itertools.count()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def contract():
+    """Every answer of every daemon is held against the contract."""
+    Daemon.contract = Contract(json.loads((ROOT / "proto" / "openapi.json").read_text()))
+    return Daemon.contract
 
 
 @pytest.fixture

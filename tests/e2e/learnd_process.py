@@ -55,6 +55,8 @@ def run(*args, env=None, timeout=60, **more):
 
 
 class Daemon:
+    contract = None  # a contract.Contract that every answer is held against
+
     def __init__(self, state, log, encoder=TINY, args=(), env=None, preexec=None, pass_fds=()):
         self.state, self.log, self.encoder = Path(state), Path(log), Path(encoder)
         self.args, self.env, self.preexec, self.pass_fds = list(args), env, preexec, pass_fds
@@ -162,6 +164,8 @@ class Daemon:
             body = body.encode() if isinstance(body, str) else body
         answer = self.session.request(method, self.url + path, data=body, headers=headers,
                                       timeout=more.pop("timeout", 120), **more)
+        if self.contract is not None:
+            self.contract.check(method, path, answer)
         if expect is not None:
             assert answer.status_code == expect, \
                 f"{method} {path}: {answer.status_code}, not {expect}: {answer.text[:600]}"
