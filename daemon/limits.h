@@ -14,7 +14,7 @@ enum {
     LIMIT_LINE_BYTES = 1 << 20,          /* of one line of ndjson */
     LIMIT_HELD_BYTES = 64 << 10,         /* pipelined bytes kept while a request is under way */
     LIMIT_IDLE_S = 75,    /* a connection without a request */
-    LIMIT_REQUEST_S = 30, /* from a request's first byte to its last */
+    LIMIT_REQUEST_S = 30, /* from a request's first byte to its last; of a stream, without a byte */
     LIMIT_WRITE_S = 30,   /* for a client to take its answer */
     LIMIT_DRAIN_S = 20,   /* for requests under way when the daemon stops */
     /* asking */

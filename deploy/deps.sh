@@ -33,6 +33,7 @@ if [ "$want" != run ]; then
     add libcmocka-dev "unit tests"
     add python3-pytest "end-to-end tests"
     add python3-requests "end-to-end tests"
+    add python3-jsonschema "end-to-end tests: answers against openapi.json"
     add git "the house rules look at what is tracked"
 fi
 if [ "$want" = fuzz ]; then

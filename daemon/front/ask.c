@@ -68,7 +68,8 @@ static int best_first(const void *a, const void *b)
     return (x->score < y->score) - (x->score > y->score);
 }
 
-/* Labels that the answer lists, best first, into scored[]. */
+/* Labels that the answer lists, best first, into scored[]. Scores leave as floats, so a threshold is rounded to one: a score that
+ * was read from an answer, sent back as threshold, lets its own label through. */
 static uint32_t list_labels(const struct asking *a, const struct work_item *item,
                             struct api_scored *scored)
 {
@@ -78,7 +79,7 @@ static uint32_t list_labels(const struct asking *a, const struct work_item *item
 
     for (uint32_t l = 0; l < head_view_labels_len(a->work.snapshot->view); l++)
         if (item->probabilities[l] > 0 &&
-            (!c->has_threshold || item->probabilities[l] >= c->threshold))
+            (!c->has_threshold || item->probabilities[l] >= (float)c->threshold))
             scored[len++] = (struct api_scored){labels->names[l], item->probabilities[l]};
     qsort(scored, len, sizeof *scored, best_first);
     return len < most ? len : most;
@@ -167,7 +168,7 @@ static void write_result(const struct asking *a, uint32_t i, struct api_scored *
                            .because = because};
 
     result_id(a, i, id);
-    r.abstain = !known || item->answer.novel || r.score < s->score_min;
+    r.abstain = !known || item->answer.novel || r.score < (float)s->score_min;
     r.labels_len = list_labels(a, item, scored);
     r.because_len = list_because(a, item, i, because);
     api_classify_result(body, &r);

@@ -68,11 +68,17 @@ static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
 
     if (len == 0)
         return;
+    if (len == UV_EOF && !c->x.active && c->writing > 0) {
+        stop_reading(c); /* it only waits for the rest of its answers */
+        c->close_after = true;
+        return;
+    }
     if (len < 0) {
-        c->ended = true;
         conn_close(c);
         return;
     }
+    if (c->x.streaming)
+        c->since_us = clock_us();
     if (c->x.active && !c->x.streaming) {
         if (!hold(c, buf->base, (size_t)len))
             conn_close(c);
@@ -130,6 +136,15 @@ static void begin_exchange(struct conn *c)
     make_id(c);
 }
 
+static void tell_gone(struct conn *c)
+{
+    void (*gone)(void *) = c->x.gone;
+
+    c->x.gone = NULL;
+    if (gone != NULL)
+        gone(c->x.gone_ud);
+}
+
 /* Answers with a problem and closes: what follows on the connection cannot be trusted or is not wanted. */
 static void refuse(struct conn *c, int status, const char *code, const char *detail)
 {
@@ -138,6 +153,7 @@ static void refuse(struct conn *c, int status, const char *code, const char *det
     api_problem_set(&problem, status, code, "", "%s", detail);
     if (!c->x.active)
         begin_exchange(c);
+    tell_gone(c); /* a stream that breaks off ends for its handler as if the client had left */
     c->x.keep_alive = false;
     exchange_problem(&c->x, &problem);
 }
@@ -235,7 +251,7 @@ static bool take_headers(struct conn *c)
             return false;
         }
     }
-    if (r->expect_continue && r->has_body && !c->closing)
+    if (r->expect_continue && r->has_body && !c->closing && !c->close_after)
         send_continue(c);
     return !c->closing;
 }
@@ -461,14 +477,10 @@ void conn_close(struct conn *c)
     c->closing = true;
     c->reading = false;
     if (c->x.active) {
-        void (*gone)(void *) = c->x.gone;
-
         c->x.active = false;
-        c->x.gone = NULL;
         c->loop->generations[c->slot]++; /* messages on their way find nobody */
         metrics_add(METRICS_CLIENTS_GONE, 1);
-        if (gone != NULL)
-            gone(c->x.gone_ud);
+        tell_gone(c);
     }
     uv_close(&c->io.handle, on_closed);
 }
@@ -484,7 +496,7 @@ void conn_tick(struct conn *c, int64_t now_us)
             metrics_add(METRICS_TIMEOUTS, 1);
             conn_close(c);
         }
-    } else if (c->x.active && !c->x.streaming) {
+    } else if (c->x.active && (!c->x.streaming || !c->reading)) {
         return; /* ours to finish */
     } else if (http_busy(c->parser)) {
         if (seconds >= LIMIT_REQUEST_S) {
@@ -631,6 +643,7 @@ void exchange_pause(struct exchange *x)
 
 void exchange_resume(struct exchange *x)
 {
+    x->conn->since_us = clock_us();
     start_reading(x->conn);
 }
 

@@ -46,7 +46,6 @@ struct conn {
     bool local;    /* a unix socket: no Host or Origin to check */
     bool reading, closing;
     bool parsing;      /* inside conn_parse: an answer given now must not parse on */
-    bool ended;        /* the client sends no more */
     uint32_t writing;  /* answers not yet taken by the client */
     bool close_after;  /* when they are */
     int64_t since_us;  /* since when it is in its present state, for time limits */

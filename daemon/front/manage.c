@@ -18,6 +18,7 @@ struct managing {
     char name[LIVE_NAME_BYTES], label[LIVE_NAME_BYTES];
     struct api_settings settings;
     struct api_buffer settings_text;
+    struct api_problem problem; /* with rc -EINVAL */
     uint8_t example[API_ID_BYTES];
     int64_t now_us;
     void (*answer)(struct managing *m, struct exchange *x);
@@ -212,11 +213,10 @@ static int write_patch(struct change *change, struct store *store)
 {
     struct managing *m = of_change(change);
     struct api_buffer body = m->settings_text;
-    struct api_problem problem;
     int rc = store_model_scan(store, find_settings, m);
 
     m->settings_text = (struct api_buffer)API_BUFFER_INIT;
-    if (rc == 0 && api_parse_model_patch(body.bytes, body.len, &m->settings, &problem) != 0)
+    if (rc == 0 && api_parse_model_patch(body.bytes, body.len, &m->settings, &m->problem) != 0)
         rc = -EINVAL;
     api_buffer_done(&body);
     if (rc == 0 && settings_text(m) == NULL)
@@ -231,12 +231,8 @@ static int apply_patch(struct change *change, struct learner *learner)
 
 static void answer_patch(struct managing *m, struct exchange *x)
 {
-    struct api_problem problem;
-
     if (m->rc == -EINVAL) {
-        api_problem_set(&problem, 422, "immutable_field", "settings",
-                        "features, seed and ridge_lambda are fixed when a model is created");
-        exchange_problem(x, &problem);
+        exchange_problem(x, &m->problem);
     } else if (m->rc != 0) {
         exchange_failed(x, m->rc);
     } else {

@@ -21,7 +21,9 @@ struct stream {
     struct api_feedback_counts counts;
     struct api_version version;
     struct api_buffer accepted, rejected;
-    bool wait_applied, ended, busy;
+    bool wait_all;     /* ?wait=applied: every batch waits */
+    bool wait_applied; /* a line of the present batch asks for it */
+    bool ended, busy;
     int failed; /* -errno that ends the stream */
 };
 
@@ -152,7 +154,7 @@ static void pump(struct stream *s)
     if (s->failed == 0 && s->teaching.items_len > 0) {
         s->busy = true;
         exchange_pause(s->x);
-        rc = teaching_post(&s->teaching, s->wait_applied);
+        rc = teaching_post(&s->teaching, s->wait_applied || s->wait_all);
         if (rc == 0)
             return;
         s->busy = false;
@@ -189,16 +191,36 @@ static void arrive(struct front_message *message, struct exchange *x)
 
 /* ---- hooks -------------------------------------------------------------------------------------- */
 
+/* Reads ?wait. False after an answer. */
+static bool read_wait(struct exchange *x, bool *ret_applied)
+{
+    struct api_problem problem;
+    const char *wait;
+    char text[16];
+
+    if (exchange_query(x, "wait", text, sizeof text, &wait) != 0)
+        return false;
+    if (api_wait_parse(wait, wait != NULL ? strlen(wait) : 0, ret_applied, &problem) == 0)
+        return true;
+    exchange_problem(x, &problem);
+    return false;
+}
+
 static void on_begin(struct exchange *x)
 {
-    struct stream *s = calloc(1, sizeof *s);
+    bool wait_all;
+    struct stream *s;
 
+    if (!read_wait(x, &wait_all))
+        return;
+    s = calloc(1, sizeof *s);
     if (s == NULL || teaching_init(&s->teaching, exchange_server(x), LIMIT_STREAM_ITEMS) != 0) {
         free(s);
         exchange_failed(x, -ENOMEM);
         return;
     }
     s->x = x;
+    s->wait_all = wait_all;
     s->teaching.message.ref = exchange_ref(x);
     s->teaching.message.arrive = arrive;
     exchange_set_user(x, s);
