@@ -50,6 +50,7 @@ UNIT_BIN    = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 OPS_BIN     = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/ops/ops.c))
 FUZZ_BIN    = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH_BIN   = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/bench_*.c))
+BENCH_OBJ   = $(call obj,$(filter-out tests/bench/bench_%,$(wildcard tests/bench/*.c)))
 
 all: $(BUILD)/learnd $(if $(CTL_OBJ),$(BUILD)/learnctl)
 
@@ -107,6 +108,8 @@ $(BUILD)/kernels/cpu/simd.v%.o: kernels/cpu/simd.c
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(LIBS)
 	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/replay_main.o $(LIBS)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+$(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BENCH_OBJ) $(LIBS)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(LIBS)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
