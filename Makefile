@@ -55,6 +55,7 @@ UNIT_WRAP   = $(patsubst %,-Wl$(comma)--wrap=%,malloc calloc realloc strdup alig
 OPS_BIN     = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/ops/ops.c))
 FUZZ_BIN    = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH_BIN   = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/bench_*.c))
+BENCH_OBJ   = $(call obj,$(filter-out tests/bench/bench_%,$(wildcard tests/bench/*.c)))
 
 all: $(BUILD)/learnd $(if $(CTL_OBJ),$(BUILD)/learnctl)
 
@@ -112,9 +113,13 @@ $(BUILD)/kernels/cpu/simd.v%.o: kernels/cpu/simd.c
 	$(CC) $(CPPFLAGS) $(CFLAGS) -march=x86-64-v$* -ffp-contract=fast -DSIMD_LEVEL=$* -c -o $@ $<
 # What is not a test itself helps every test; fault_alloc.c stands between our code and malloc.
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(UNIT_HELP_OBJ) $(BUILD)/libctl.a $(LIBS)
+	$(CC) $(LDFLAGS) $(UNIT_WRAP) -o $@ $^ -lcmocka $(LDLIBS)
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/replay_main.o $(LIBS)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(BUILD)/tests/ops/ops: $(call obj,$(wildcard tests/ops/*.c)) $(LIBS)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+$(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BENCH_OBJ) $(LIBS)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(LIBS)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
