@@ -307,6 +307,105 @@ static void write_problem(struct api_buffer *b)
     api_write_problem(b, &problem, "01J9");
 }
 
+/* ---- what events tell ---- */
+
+static void write_swap(struct api_buffer *b)
+{
+    api_write_event_swap(b, &(struct api_event_swap){.model = "m",
+                                                     .version = {2, 1850},
+                                                     .settled = true,
+                                                     .examples = 12,
+                                                     .labels = 3});
+}
+
+static void write_label_event(struct api_buffer *b)
+{
+    api_write_event_label(b, &(struct api_event_label){"m", "renamed", "new \"name\"", "old", 0});
+}
+
+static void write_model_event(struct api_buffer *b)
+{
+    api_write_event_model(b, &(struct api_event_model){"m", "removed", 0});
+}
+
+static void write_drift(struct api_buffer *b)
+{
+    api_write_event_drift(b, &(struct api_event_drift){.model = "m",
+                                                       .detector = "mmd",
+                                                       .measure = "features",
+                                                       .before = NAN,
+                                                       .after = 0.25,
+                                                       .statistic = 0.5,
+                                                       .threshold = 0.125});
+}
+
+static void write_warning(struct api_buffer *b)
+{
+    api_write_event_warning(b, &(struct api_event_warning){NULL, "disk", "line\nend", 0});
+}
+
+static void write_reset(struct api_buffer *b)
+{
+    api_write_event_reset(b, &(struct api_event_reset){"restarted", 0});
+}
+
+#define ABOUT_M "{\"time\":\"" EPOCH "\",\"model\":\"m\","
+#define ABOUT_ALL "{\"time\":\"" EPOCH "\",\"model\":null,"
+
+static void test_events(void **state)
+{
+    struct api_buffer b = API_BUFFER_INIT;
+
+    (void)state;
+    write_swap(&b);
+    check_bytes(&b, ABOUT_M "\"version\":\"2.1850\",\"settled\":true,\"examples\":12,"
+                            "\"labels\":3}");
+    write_label_event(&b);
+    check_bytes(&b, ABOUT_M "\"action\":\"renamed\",\"label\":\"new \\\"name\\\"\","
+                            "\"from\":\"old\"}");
+    write_model_event(&b);
+    check_bytes(&b, ABOUT_M "\"action\":\"removed\"}");
+    write_drift(&b);
+    check_bytes(&b, ABOUT_M "\"detector\":\"mmd\",\"measure\":\"features\",\"label\":null,"
+                            "\"before\":null,\"after\":0.25,\"statistic\":0.5,"
+                            "\"threshold\":0.125,\"since\":null}");
+    write_warning(&b);
+    check_bytes(&b, ABOUT_ALL "\"code\":\"disk\",\"detail\":\"line\\nend\"}");
+    write_reset(&b);
+    check_bytes(&b, ABOUT_ALL "\"reason\":\"restarted\"}");
+    api_write_event_retry(&b, 2000);
+    api_write_event_mark(&b, "b-0");
+    api_write_event(&b, "b-1", "swap", "{}", 2);
+    check_bytes(&b, "retry: 2000\n:\nid: b-0\n\nid: b-1\nevent: swap\ndata: {}\n\n");
+}
+
+static void test_event_types(void **state)
+{
+    static const char *const bad[] = {"", ",", "swap,", ",swap", "swap,,label", "swaps", "swa",
+                                      "swap label", "SWAP", "reset", "swap,label,nothing"};
+    struct api_problem problem;
+    uint32_t types = 77;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        assert_int_equal(api_event_types_parse(bad[i], strlen(bad[i]), &types, &problem), -EINVAL);
+        assert_int_equal(problem.status, 422);
+        assert_string_equal(problem.code, "invalid_value");
+        assert_string_equal(problem.field, "types");
+        assert_int_equal(types, 77);
+    }
+    assert_int_equal(api_event_types_parse(NULL, 0, &types, &problem), 0);
+    assert_int_equal(types, API_EVENT_TYPES_ALL);
+    assert_int_equal(api_event_types_parse("warning,swap,warning", 20, &types, &problem), 0);
+    assert_int_equal(types, 1u << API_EVENT_WARNING | 1u << API_EVENT_SWAP);
+    for (int i = 0; i < API_EVENTS_LEN; i++) {
+        const char *name = api_event_name((enum api_event)i);
+
+        assert_int_equal(api_event_types_parse(name, strlen(name), &types, &problem), 0);
+        assert_int_equal(types, 1u << i);
+    }
+}
+
 static void test_about(void **state)
 {
     struct api_buffer b = API_BUFFER_INIT;
@@ -432,7 +531,10 @@ static void test_answers_keep_the_contract(void **state)
         {"Examples", write_examples},       {"VersionRow", write_version},
         {"Versions", write_versions},       {"Info", write_info},
         {"Request", write_request},         {"Health", write_health},
-        {"Problem", write_problem},
+        {"Problem", write_problem},         {"EventSwap", write_swap},
+        {"EventLabel", write_label_event},  {"EventModel", write_model_event},
+        {"EventDrift", write_drift},        {"EventWarning", write_warning},
+        {"EventReset", write_reset},
     };
     struct json_value *doc = NULL;
     size_t bytes;
@@ -489,6 +591,8 @@ int main(void)
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_lists),
         cmocka_unit_test(test_about),
+        cmocka_unit_test(test_events),
+        cmocka_unit_test(test_event_types),
         cmocka_unit_test(test_answers_keep_the_contract),
         cmocka_unit_test(test_no_memory_sticks),
     };
