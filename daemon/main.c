@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -174,6 +175,15 @@ static int read_settings(const char *text, struct learner_settings *ret_settings
     return rc;
 }
 
+static int open_bus(void)
+{
+    uint64_t boot;
+
+    if (getrandom(&boot, sizeof boot, 0) != sizeof boot)
+        return -EIO;
+    return bus_open(boot, LIMIT_EVENTS, LIMIT_EVENT_KEYS, &server.bus);
+}
+
 static int open_learning(void)
 {
     struct learner_parts parts = {.folder = server.settings.state,
@@ -189,7 +199,9 @@ static int open_learning(void)
     if (rc == 0)
         rc = ring_open(LIMIT_RING_ENTRIES, LIMIT_RING_BYTES, &server.ring);
     if (rc == 0)
-        rc = keeper_open(stores.writer, LIMIT_KEEPER_BOX, &server.keeper);
+        rc = open_bus();
+    if (rc == 0)
+        rc = keeper_open(stores.writer, server.bus, LIMIT_KEEPER_BOX, &server.keeper);
     if (rc == 0)
         rc = reader_open(stores.reader, LIMIT_READER_BOX, &server.reader);
     if (rc != 0) {
@@ -198,6 +210,7 @@ static int open_learning(void)
     }
     parts.keeper = server.keeper;
     parts.live = server.live;
+    parts.bus = server.bus;
     rc = learner_open(&parts, why, sizeof why, &server.learner);
     if (rc == 0)
         keeper_tell(server.keeper, server.learner);
@@ -218,7 +231,7 @@ static int start(void)
         server.started_us = clock_unix_us();
         server.loops_len = server.settings.loops > 0 ? server.settings.loops : 1;
         rc = loops_open(&server.settings, server.loops_len, server_routes, server_routes_len,
-                        &server, why, sizeof why, &server.loops);
+                        server.bus, &server, why, sizeof why, &server.loops);
     }
     return rc;
 }
@@ -236,6 +249,7 @@ static void stop(void)
     batcher_close(server.batcher);
     live_close(server.live);
     ring_close(server.ring);
+    bus_close(server.bus);
     store_close(stores.learner);
     store_close(stores.reader);
     store_checkpoint(stores.writer);

@@ -8,6 +8,7 @@
 #include "daemon/learn/reader.h"
 #include "daemon/limits.h"
 #include "daemon/serve/batcher.h"
+#include "daemon/serve/bus.h"
 #include "daemon/serve/lane.h"
 #include "daemon/serve/live.h"
 #include "daemon/serve/ring.h"
@@ -29,6 +30,7 @@ struct server {
     uint32_t lanes_len, loops_len;
     struct live *live;
     struct ring *ring;
+    struct bus *bus;
     struct keeper *keeper;
     struct reader *reader;
     struct learner *learner;

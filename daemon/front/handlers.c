@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "daemon/events.h"
+
 #define ASK LIMIT_BODY_BYTES
 #define TEACH LIMIT_FEEDBACK_BODY_BYTES
 
@@ -24,6 +26,7 @@ const struct route server_routes[] = {
     {"GET", "/v1/models/{}/versions/{}", handle_version, ROLE_PREDICT, 0, NULL},
     {"GET", "/v1/examples/{}", handle_example, ROLE_ANNOTATE, 0, NULL},
     {"DELETE", "/v1/examples/{}", handle_example_delete, ROLE_ANNOTATE, 0, NULL},
+    {"GET", "/v1/events", handle_events, ROLE_ANNOTATE, 0, NULL},
     {"GET", "/v1/info", handle_info, ROLE_PREDICT, 0, NULL},
     {"GET", "/health/live", handle_live, ROLE_NONE, 0, NULL},
     {"GET", "/health/ready", handle_ready, ROLE_NONE, 0, NULL},
@@ -61,9 +64,12 @@ void handlers_failure(int rc, struct api_problem *problem)
 
 void exchange_failed(struct exchange *x, int rc)
 {
+    struct server *server = exchange_server(x);
     struct api_problem problem;
 
     handlers_failure(rc, &problem);
+    if (rc == -EAGAIN)
+        events_warning(server->bus, NULL, problem.code, problem.detail);
     exchange_problem(x, &problem);
 }
 

@@ -26,6 +26,8 @@ void handle_examples(struct exchange *x);
 void handle_example(struct exchange *x);
 void handle_versions(struct exchange *x);
 void handle_version(struct exchange *x);
+/* watch.c */
+void handle_events(struct exchange *x);
 /* about.c */
 void handle_info(struct exchange *x);
 void handle_request(struct exchange *x);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "daemon/clock.h"
+#include "daemon/events.h"
 #include "daemon/metrics.h"
 
 int teaching_init(struct teaching *t, struct server *server, uint32_t items_max)
@@ -216,6 +217,16 @@ static int write_items(struct change *change, struct store *store)
     return rc;
 }
 
+static void committed(struct change *change)
+{
+    struct teaching *t = (struct teaching *)((char *)change - offsetof(struct teaching, change));
+
+    for (uint32_t i = 0; i < t->items_len; i++)
+        if (!t->items[i].refused && t->items[i].receipt.label_created)
+            events_label(t->server->bus, t->items[i].item->model, EVENTS_LABEL_CREATED,
+                         t->items[i].feedback.label, NULL);
+}
+
 static void written(struct change *change, int rc)
 {
     struct teaching *t = (struct teaching *)((char *)change - offsetof(struct teaching, change));
@@ -226,8 +237,11 @@ static void written(struct change *change, int rc)
 
 int teaching_post(struct teaching *t, bool wait_applied)
 {
-    t->change = (struct change){
-        .write = write_items, .done = written, .own_marks = true, .wait_applied = wait_applied};
+    t->change = (struct change){.write = write_items,
+                                .committed = committed,
+                                .done = written,
+                                .own_marks = true,
+                                .wait_applied = wait_applied};
     return keeper_post(t->server->keeper, &t->change);
 }
 

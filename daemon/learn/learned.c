@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "daemon/clock.h"
+#include "daemon/events.h"
 #include "daemon/learn/touched.h"
 #include "daemon/log.h"
 
@@ -214,6 +215,18 @@ static int read_stretch(struct learned *l, const struct learner_parts *parts, st
 
 /* ---- a round ------------------------------------------------------------------------------------ */
 
+static void tell_swap(const struct learned *l, const struct learner_parts *parts)
+{
+    struct events_swap swap = {.model = l->name,
+                               .encoder_number = parts->encoder_number,
+                               .seq = l->applied,
+                               .settled = l->settled,
+                               .examples = head_examples_len(l->head),
+                               .labels = l->labels->len};
+
+    events_swap(parts->bus, &swap);
+}
+
 int learned_publish(struct learned *l, const struct learner_parts *parts)
 {
     struct snapshot *s = calloc(1, sizeof *s);
@@ -237,11 +250,13 @@ int learned_publish(struct learned *l, const struct learner_parts *parts)
     s->settled = head_fit_stale(l->head) == 0;
     s->published_us = clock_unix_us();
     rc = live_publish(parts->live, s);
-    if (rc != 0)
+    if (rc != 0) {
         live_put(s);
-    else
-        l->settled = s->settled;
-    return rc;
+        return rc;
+    }
+    l->settled = s->settled;
+    tell_swap(l, parts);
+    return 0;
 }
 
 static int fit(struct learned *l, struct learned_round *round)
@@ -319,6 +334,7 @@ int learned_settle(struct learned *l, const struct learner_parts *parts,
 
 struct image_change {
     struct change change; /* first */
+    struct bus *bus;
     int64_t model, encoder, seq;
     uint8_t sha256[STORE_HASH_BYTES];
 };
@@ -332,8 +348,12 @@ static int image_write(struct change *change, struct store *store)
 
 static void image_done(struct change *change, int rc)
 {
-    if (rc != 0)
+    struct image_change *c = (struct image_change *)change;
+
+    if (rc != 0) {
         log_warn("learner", "event", "image_not_named", NULL);
+        events_warning(c->bus, NULL, "image_not_named", strerror(-rc));
+    }
     free(change);
 }
 
@@ -355,6 +375,7 @@ int learned_save(struct learned *l, const struct learner_parts *parts)
         c->change.write = image_write;
         c->change.done = image_done;
         c->change.after_commit = true;
+        c->bus = parts->bus;
         c->model = l->model;
         c->seq = l->applied;
         c->encoder = parts->encoder_number;
@@ -362,6 +383,7 @@ int learned_save(struct learned *l, const struct learner_parts *parts)
     }
     if (rc != 0) {
         log_warn("learner", "event", "image_not_written", "model", l->name, "why", why, NULL);
+        events_warning(parts->bus, l->name, "image_not_written", strerror(-rc));
         free(c);
         return rc;
     }

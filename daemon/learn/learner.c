@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "daemon/clock.h"
+#include "daemon/events.h"
 #include "daemon/learn/learned.h"
 #include "daemon/log.h"
 
@@ -106,6 +107,7 @@ static bool catch_up(struct learner *l, struct learned *m)
         atomic_fetch_add(&l->failures, 1);
         log_error("learner", "event", "round_failed", "model", m->name, "error", strerror(-rc),
                   NULL);
+        events_warning(l->parts.bus, m->name, "round_failed", strerror(-rc));
         l->retry_us = clock_us() + RETRY_US;
         wake(l, m->model, rc);
         return false;
@@ -148,10 +150,14 @@ static int64_t idle_work(struct learner *l)
         struct learned_round r = {0};
 
         if (!m->settled && quiet >= SETTLE_US) {
-            if (learned_settle(m, &l->parts, &r) == 0)
+            int rc = learned_settle(m, &l->parts, &r);
+
+            if (rc == 0) {
                 count(l, &r);
-            else
+            } else {
                 atomic_fetch_add(&l->failures, 1);
+                events_warning(l->parts.bus, m->name, "settle_failed", strerror(-rc));
+            }
             return 0; /* look at the box before the next one */
         }
         if (m->unsaved >= SAVE_EVENTS || (m->unsaved > 0 && quiet >= SAVE_US)) {

@@ -34,6 +34,7 @@ struct learner_parts {
     struct keeper *keeper;/* for embeddings and snapshot rows */
     struct batcher *batcher;
     struct live *live;
+    struct bus *bus; /* for swaps and warnings, or NULL */
     const struct encoder *encoder;
     const struct tokenizer *tokenizer;
     int64_t encoder_number;
