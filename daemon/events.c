@@ -77,7 +77,7 @@ void events_model(struct bus *bus, const char *model, enum events_model_action a
 
     if (bus == NULL)
         return;
-    if (action == EVENTS_MODEL_REMOVED) /* a swap of it that is still held would come behind its end */
+    if (action == EVENTS_MODEL_REMOVED) /* a swap still held would come behind its end */
         bus_forget(bus, model);
     api_write_event_model(&data, &event);
     post(bus, API_EVENT_MODEL, model, NULL, 0, &data);

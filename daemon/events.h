@@ -1,8 +1,10 @@
-/* events.h -- what the daemon tells those who watch (GET /v1/events): one function a type of event, which writes it as JSON
- * and posts it on the bus. As a log line is for the operator's files, an event is for a program that shows or reacts.
+/* events.h -- what the daemon tells those who watch (GET /v1/events): one function a type of event,
+ * which writes it as JSON and posts it on the bus. As a log line is for the operator's files, an
+ * event is for a program that shows or reacts.
  *
- * Any thread, also with its own lock held: nothing here waits. An event that cannot be made, for lack of memory, is counted as lost
- * (learnd_events_lost_total). bus NULL: nobody can watch, nothing is done. Names are borrowed for the call.
+ * Any thread, also with its own lock held: nothing here waits. An event that cannot be made, for
+ * lack of memory, is counted as lost (learnd_events_lost_total). bus NULL: nobody can watch,
+ * nothing is done. Names are borrowed for the call.
  */
 #ifndef LEARND_EVENTS_H
 #define LEARND_EVENTS_H
@@ -22,7 +24,8 @@ struct events_swap {
 };
 void events_swap(struct bus *bus, const struct events_swap *swap);
 
-/* After the commit that did it. from: renamed: the old name; merged, split: the label it came from; else NULL. */
+/* After the commit that did it. from: renamed: the old name; merged, split: the label it came from;
+ * else NULL. */
 enum events_label_action {
     EVENTS_LABEL_CREATED,
     EVENTS_LABEL_RENAMED,
@@ -50,8 +53,9 @@ struct events_drift {
 };
 void events_drift(struct bus *bus, const struct events_drift *drift);
 
-/* model NULL: of the whole daemon. code: a stable word; detail: for people, never a text that was sent. One {model, code} is told
- * every ten seconds at most, however often it happens: an episode is its repetition. */
+/* model NULL: of the whole daemon. code: a stable word; detail: for people, never a text that was
+ * sent. One {model, code} is told every ten seconds at most, however often it happens: an episode
+ * is its repetition. */
 void events_warning(struct bus *bus, const char *model, const char *code, const char *detail);
 
 #endif

@@ -35,8 +35,7 @@ int api_event_types_parse(const char *text, size_t text_bytes, uint32_t *ret_typ
         size_t len = (size_t)((comma != NULL ? comma : end) - text);
         int i = 0;
 
-        while (i < API_EVENTS_LEN &&
-               (strlen(NAMES[i]) != len || memcmp(NAMES[i], text, len) != 0))
+        while (i < API_EVENTS_LEN && (strlen(NAMES[i]) != len || memcmp(NAMES[i], text, len) != 0))
             i++;
         if (i == API_EVENTS_LEN)
             return api_problem_set(problem, 422, "invalid_value", "types",

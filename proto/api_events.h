@@ -48,7 +48,7 @@ struct api_event_label {
     const char *model;
     const char *action; /* created renamed merged split retired restored changed */
     const char *label;  /* as it is called now */
-    const char *from;   /* NULL: null. renamed: the old name; merged, split: the label it came from */
+    const char *from; /* NULL: null. renamed: the old name; merged, split: the label it came from */
     int64_t time_us;
 };
 void api_write_event_label(struct api_buffer *buffer, const struct api_event_label *event);
@@ -63,12 +63,12 @@ void api_write_event_model(struct api_buffer *buffer, const struct api_event_mod
 /* A detector fired: what moved, from where to where, since when. */
 struct api_event_drift {
     const char *model;
-    const char *detector;  /* the test: adwin, page_hinkley, mmd .. */
-    const char *measure;   /* what moved: error, features, label_mix .. */
-    const char *label;     /* NULL: null, not about one label */
-    double before, after;  /* the measure; NaN: null, it has no such value */
+    const char *detector; /* the test: adwin, page_hinkley, mmd .. */
+    const char *measure;  /* what moved: error, features, label_mix .. */
+    const char *label;    /* NULL: null, not about one label */
+    double before, after; /* the measure; NaN: null, it has no such value */
     double statistic, threshold;
-    int64_t since_us;      /* the change is thought to begin there; 0: null, not known */
+    int64_t since_us; /* the change is thought to begin there; 0: null, not known */
     int64_t time_us;
 };
 void api_write_event_drift(struct api_buffer *buffer, const struct api_event_drift *event);
@@ -82,8 +82,8 @@ struct api_event_warning {
 };
 void api_write_event_warning(struct api_buffer *buffer, const struct api_event_warning *event);
 
-/* Not of a type: it comes whatever was asked for. Events behind the id that the client gave are missing; what follows is
- * all that is held. */
+/* Not of a type: it comes whatever was asked for. Events behind the id that the client gave are
+ * missing; what follows is all that is held. */
 struct api_event_reset {
     const char *reason; /* restarted overtaken unknown_id */
     int64_t time_us;
@@ -95,7 +95,8 @@ void api_write_event(struct api_buffer *buffer, const char *id, const char *name
                      size_t data_bytes);
 /* How long a client waits before it connects again. */
 void api_write_event_retry(struct api_buffer *buffer, uint32_t retry_ms);
-/* A comment, and the id of where the stream stands: no event for the client, but what it resumes from. */
+/* A comment, and the id of where the stream stands: no event for the client, but what it resumes
+ * from. */
 void api_write_event_mark(struct api_buffer *buffer, const char *id);
 
 #endif

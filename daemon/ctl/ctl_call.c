@@ -25,6 +25,7 @@ static const struct {
     {"text_too_long", "--truncate right cuts it"},
     {"body_too_large", "give fewer or shorter texts at once"},
     {"queue_full", "the daemon has too much to do; try again in a moment"},
+    {"too_many_streams", "others watch already; end one of them"},
     {"shutting_down", "the daemon stops; try again when it is back"},
     {"disk_full", "make room where the daemon keeps its state, then repeat the command"},
     {"immutable_field", "make another model with these settings: `learnctl models create NAME ...`"},
@@ -117,7 +118,7 @@ void ctl_print_json(const struct json_value *value)
     api_buffer_done(&line);
 }
 
-static enum ctl_exit unreachable(const struct ctl *ctl, int rc)
+enum ctl_exit ctl_call_unreachable(const struct ctl *ctl, int rc)
 {
     const char *hint = NULL;
 
@@ -147,7 +148,7 @@ enum ctl_exit ctl_call_any(struct ctl *ctl, const char *method, const char *targ
         return ctl_no_memory();
     rc = ctl_http_send(ctl->http, method, target, content_type, body, &answer);
     if (rc != 0)
-        return unreachable(ctl, rc);
+        return ctl_call_unreachable(ctl, rc);
     if (answer.body.len > 0)
         rc = json_parse(answer.body.bytes, answer.body.len, NULL, &root, NULL);
     api_buffer_done(&answer.body);

@@ -50,6 +50,10 @@ static const struct ctl_command commands[] = {
     {"examples", "[EXAMPLE]", "list what was taught, or one of it", "",
      "label annotator status contains limit", ctl_examples},
     {"versions", "[VERSION]", "how the model came to be, newest first", "", "limit", ctl_versions},
+    {"events", "", "watch what happens, a line an event",
+     "Until it is interrupted, or for --limit N events. It comes back when the daemon does, and goes on\n"
+     "where it was; \"reset\" says that some events may be missing. --model shows those of one model.\n",
+     "types since limit", ctl_events},
     {"status", "", "is it ready, what runs, what is there",
      "Ends with 3 if the daemon is not ready.\n", "", ctl_status},
     {"version", "", "of this program", "", "", ctl_version},

@@ -66,6 +66,9 @@ static const struct row rows[] = {
     {"status", '\0', false, TEXT, AT(status), "WORD", "active, rejected or withdrawn"},
     {"contains", '\0', false, TEXT, AT(contains), "TEXT", "only texts that contain this"},
     {"limit", 'n', false, WHOLE, AT(limit), "N", "at most N rows; 0: all"},
+    {"types", '\0', false, TEXT, AT(types), "LIST",
+     "only swap, label, model, drift, warning, with commas between"},
+    {"since", '\0', false, TEXT, AT(since), "ID", "go on behind this event, as --json prints its id"},
     {"yes", '\0', false, FLAG, AT(yes), NULL, "do it without asking"},
 };
 

@@ -35,6 +35,8 @@ struct ctl_options {
     const char *status, *contains;
     long limit;
     bool yes;
+    /* watching */
+    const char *types, *since;
 };
 
 /* Defaults, then the environment: LEARNCTL_URL, LEARNCTL_MODEL, LEARNCTL_KEY. */

@@ -1,8 +1,9 @@
 /* flow.c -- answers without end: exchange_flow_*, see exchange.h.
  *
- * The head says that the connection closes behind the answer, and the exchange stays under way until it ends; so nothing else on the
- * connection waits for it. The socket's own buffer is made small: what it holds is lost to a client that is dropped, and
- * it hides for how long nothing has been taken.
+ * The head says that the connection closes behind the answer, and the exchange stays under way
+ * until it ends; so nothing else on the connection waits for it. The socket's own buffer is made
+ * small: what it holds is lost to a client that is dropped, and it hides for how long nothing has
+ * been taken.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -69,7 +70,7 @@ int exchange_flow_begin(struct exchange *x, const char *content_type, const char
         free(p);
         return -ENOSPC;
     }
-    uv_send_buffer_size(&c->io.handle, &kernel_bytes); /* where it fails the usual size serves too */
+    uv_send_buffer_size(&c->io.handle, &kernel_bytes); /* if it fails the usual size serves too */
     rc = send_piece(c, p, head, 0);
     if (rc != 0)
         return rc;

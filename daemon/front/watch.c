@@ -1,13 +1,15 @@
 /* watch.c -- see watch.h: GET /v1/events, server-sent events with Last-Event-ID.
  *
- * A stream is a cursor on the bus and a socket. It is written to while less than LIMIT_EVENT_UNSENT_BYTES wait in it; the
- * rest stays on the bus, so a stream costs that much memory and no more, however far it is behind, and a client that resumes
- * from far back is served at its own speed. The bus overwrites its oldest events: a stream that is overtaken while bytes wait in it
- * has a slow reader and is dropped; one that had taken all that was written has not (events came faster than this loop
- * runs), and is told with a reset what it would be told when it came back. A reader that takes nothing for LIMIT_WRITE_S is dropped too.
+ * A stream is a cursor on the bus and a socket. It is written to while less than
+ * LIMIT_EVENT_UNSENT_BYTES wait in it; the rest stays on the bus, so a stream costs that much
+ * memory and no more, however far it is behind, and a client that resumes from far back is served
+ * at its own speed. The bus overwrites its oldest events: a stream that is overtaken while bytes
+ * wait in it has a slow reader and is dropped; one that had taken all that was written has not
+ * (events came faster than this loop runs), and is told with a reset what it would be told when it
+ * came back. A reader that takes nothing for LIMIT_WRITE_S is dropped too.
  *
- * Every piece ends on an id that the client resumes from, heartbeats included: a filter may keep a client without events for longer
- * than the bus holds any.
+ * Every piece ends on an id that the client resumes from, heartbeats included: a filter may keep a
+ * client without events for longer than the bus holds any.
  */
 #include "daemon/front/watch.h"
 
@@ -33,7 +35,7 @@ struct watch {
     size_t unsent;               /* as the last tick saw it */
 };
 
-/* ---- from the bus ------------------------------------------------------------------------------- */
+/* ---- from the bus ---------------------------------------------------------------------------- */
 
 /* Any thread. Harmless when nobody watches; a loop that has ended is not woken. */
 static void wake(void *ud)
@@ -70,7 +72,7 @@ static void set_due(struct loop *l)
         uv_timer_start(&l->due, on_due, wait_us > 0 ? (uint64_t)wait_us / 1000 + 1 : 0, 0);
 }
 
-/* ---- a stream ----------------------------------------------------------------------------------- */
+/* ---- a stream -------------------------------------------------------------------------------- */
 
 static void watch_free(struct watch *w)
 {
@@ -213,7 +215,7 @@ void watch_stop(struct loop *l)
     uv_close((uv_handle_t *)&l->due, NULL);
 }
 
-/* ---- the request -------------------------------------------------------------------------------- */
+/* ---- the request ----------------------------------------------------------------------------- */
 
 /* Which events are wanted. False: answered. */
 static bool read_filter(struct exchange *x, struct watch *w)
@@ -240,8 +242,9 @@ static bool read_filter(struct exchange *x, struct watch *w)
     return true;
 }
 
-/* Where the stream begins: behind the id that was given, by the header or, for those who cannot set one, the query. Without one, with
- * what comes from now on. *ret_reset: why it cannot go on there; NULL: it can. False: answered. */
+/* Where the stream begins: behind the id that was given, by the header or, for those who cannot set
+ * one, the query. Without one, with what comes from now on. *ret_reset: why it cannot go on there;
+ * NULL: it can. False: answered. */
 static bool read_place(struct exchange *x, struct watch *w, const char **ret_reset)
 {
     struct server *server = exchange_server(x);
@@ -263,42 +266,43 @@ static bool read_place(struct exchange *x, struct watch *w, const char **ret_res
     return true;
 }
 
-static void join(struct loop *l, struct watch *w)
+/* Before the cursor is taken: what is posted behind it then wakes the loop. */
+static void join(struct exchange *x, struct watch *w)
 {
+    struct loop *l = x->conn->loop;
+
     w->loop = l;
+    w->x = x;
     w->next = l->watches;
     w->back = &l->watches;
     if (w->next != NULL)
         w->next->back = &w->next;
     l->watches = w;
+    atomic_fetch_add(&l->watches_len, 1);
     w->sent_us = w->moved_us = clock_us();
 }
 
 /* Opens the stream that w says. Takes w. */
 static void begin(struct exchange *x, struct watch *w)
 {
+    static const char extra[] = "Cache-Control: no-cache\r\n";
     struct api_buffer piece = API_BUFFER_INIT;
-    struct loop *l = x->conn->loop;
     const char *reset;
     bool open = false;
     int rc;
 
-    atomic_fetch_add(&l->watches_len, 1); /* before the cursor is taken: what is posted behind it wakes */
+    join(x, w);
     if (!read_place(x, w, &reset)) {
-        atomic_fetch_sub(&l->watches_len, 1);
-        free(w);
+        watch_free(w);
         return;
     }
-    rc = exchange_flow_begin(x, "text/event-stream", "Cache-Control: no-cache\r\n", on_taken, &open);
+    rc = exchange_flow_begin(x, "text/event-stream", extra, on_taken, &open);
     if (rc != 0 || !open) {
-        atomic_fetch_sub(&l->watches_len, 1);
-        free(w);
+        watch_free(w);
         if (rc != 0)
             exchange_failed(x, rc);
         return;
     }
-    w->x = x;
-    join(l, w);
     exchange_on_gone(x, on_gone, w);
     api_write_event_retry(&piece, LIMIT_EVENT_RETRY_MS);
     if (reset != NULL)
@@ -307,7 +311,7 @@ static void begin(struct exchange *x, struct watch *w)
         add_mark(w, &piece);
     if (write_piece(w, &piece)) {
         pump(w);
-        set_due(l);
+        set_due(x->conn->loop);
     }
 }
 

@@ -1,5 +1,5 @@
-/* watch.h -- the event streams of one loop (GET /v1/events). Private to daemon/front; everything but watch_woken runs on the
- * loop's own thread.
+/* watch.h -- the event streams of one loop (GET /v1/events). Private to daemon/front; everything
+ * but watch_woken runs on the loop's own thread.
  */
 #ifndef LEARND_WATCH_H
 #define LEARND_WATCH_H
@@ -12,7 +12,8 @@ int watch_open(struct loop *loop, struct bus *bus);
 void watch_pump(struct loop *loop);
 /* Once a second: heartbeats, and clients that take nothing. */
 void watch_tick(struct loop *loop, int64_t now_us);
-/* The loop stops: the last events, then the end of every stream; who does not take them at once is cut off. */
+/* The loop stops: the last events, then the end of every stream; who does not take them at once is
+ * cut off. */
 void watch_stop(struct loop *loop);
 
 #endif

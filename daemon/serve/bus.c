@@ -1,6 +1,7 @@
-/* bus.c -- see bus.h. Slots of a fixed size: a post is one copy of a kilobyte and no allocation, so it cannot fail for lack of
- * memory, and there is no order in which the ring could fragment. Held events are found by a walk over a few hundred keys; they
- * are posted some ten times a second a model.
+/* bus.c -- see bus.h. Slots of a fixed size: a post is one copy of a kilobyte and no allocation, so
+ * it cannot fail for lack of memory, and there is no order in which the ring could fragment. Held
+ * events are found by a walk over a few hundred keys; they are posted some ten times a second a
+ * model.
  */
 #include "daemon/serve/bus.h"
 
@@ -15,8 +16,8 @@
 struct held {
     char key[BUS_NAME_BYTES];
     int64_t merge_us;
-    int64_t free_us; /* monotonic: from then on the next one need not wait */
-    bool waits;      /* event is held until free_us */
+    int64_t free_us;        /* monotonic: from then on the next one need not wait */
+    bool waits;             /* event is held until free_us */
     struct bus_event event; /* type and model are the key's also when nothing waits */
 };
 
@@ -32,8 +33,9 @@ struct bus {
     uint32_t max;
     struct held *keys; /* (keys_max) */
     uint32_t keys_len, keys_max;
-    int64_t due_us; /* the least free_us of those that wait; -1: none */
-    struct waker wakers[BUS_WAKERS_MAX]; /* only ever appended to: those below a length once seen need no lock */
+    int64_t due_us;                      /* the least free_us of those that wait; -1: none */
+    struct waker wakers[BUS_WAKERS_MAX]; /* only ever appended to: those below a length once seen
+                                            need no lock */
     uint32_t wakers_len;
     struct bus_counts counts;
 };
@@ -83,7 +85,7 @@ int bus_subscribe(struct bus *bus, void (*wake)(void *ud), void *ud)
     return rc;
 }
 
-/* ---- under the lock ----------------------------------------------------------------------------- */
+/* ---- under the lock -------------------------------------------------------------------------- */
 
 /* The cursor behind which every event is still there. */
 static uint64_t oldest(const struct bus *bus)
@@ -126,7 +128,8 @@ static void flush(struct bus *bus, int64_t now_us)
     }
 }
 
-/* The place of a key: its own, else one that is of no use any more, else a new one; NULL: all are in use. */
+/* The place of a key: its own, else one that is of no use any more, else a new one; NULL: all are
+ * in use. */
 static struct held *place_of(struct bus *bus, const struct bus_event *event, const char *key,
                              int64_t now_us)
 {
@@ -173,7 +176,7 @@ static void take(struct bus *bus, const struct bus_event *event, const char *key
     k->free_us = now_us + merge_us;
 }
 
-/* ---- posting ------------------------------------------------------------------------------------ */
+/* ---- posting --------------------------------------------------------------------------------- */
 
 int bus_post(struct bus *bus, const struct bus_post *post, int64_t now_us)
 {
@@ -207,7 +210,7 @@ void bus_forget(struct bus *bus, const char *model)
     pthread_mutex_unlock(&bus->lock);
 }
 
-/* ---- reading ------------------------------------------------------------------------------------ */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static bool passes(const struct bus_event *event, uint32_t types, const char *model)
 {
@@ -281,7 +284,7 @@ struct bus_counts bus_counts(struct bus *bus)
     return counts;
 }
 
-/* ---- ids ---------------------------------------------------------------------------------------- */
+/* ---- ids ------------------------------------------------------------------------------------- */
 
 void bus_id_format(const struct bus *bus, uint64_t n, char ret_id[BUS_ID_BYTES])
 {
@@ -289,7 +292,8 @@ void bus_id_format(const struct bus *bus, uint64_t n, char ret_id[BUS_ID_BYTES])
              (unsigned long long)n);
 }
 
-/* Only what bus_id_format writes: 16 lower-case digits, '-', a number without sign, blanks or leading zeros. */
+/* Only what bus_id_format writes: 16 lower-case digits, '-', a number without sign, blanks or
+ * leading zeros. */
 static int read_id(const char *id, uint64_t *ret_boot, uint64_t *ret_n)
 {
     const char *number = id + 17;

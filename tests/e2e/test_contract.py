@@ -8,6 +8,7 @@ import re
 import jsonschema
 import pytest
 
+from event_stream import EventStream
 from learnd_process import ROOT
 
 
@@ -53,6 +54,9 @@ def test_every_operation_answers(shared, model, contract):
                  "/health/ready", "/openapi.json"):
         shared.get(path)
     shared.call("GET", "/metrics", expect=200)
+    with EventStream(shared, f"model={model}") as stream:
+        shared.post(f"/v1/models/{model}/labels", {"label": "late"}, expect=201)
+        assert next(stream).kind == "label"
     shared.delete(f"/v1/examples/{example}")
     shared.delete("/v1/models/contract")
     called = {(m.upper(), re.sub(r"\{[^}]*\}", "{}", p)) for m, p, status in contract.seen

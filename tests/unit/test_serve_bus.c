@@ -27,8 +27,7 @@ static struct bus *open_bus(uint32_t events, uint32_t keys)
 
 static void post(struct bus *bus, uint32_t type, const char *model, const char *data)
 {
-    struct bus_post p = {
-        .type = type, .model = model, .data = data, .data_bytes = strlen(data)};
+    struct bus_post p = {.type = type, .model = model, .data = data, .data_bytes = strlen(data)};
 
     assert_int_equal(bus_post(bus, &p, 0), 0);
 }
@@ -306,7 +305,7 @@ static void test_no_memory(void **state)
     bus_close(NULL);
 }
 
-/* ---- threads ------------------------------------------------------------------------------------ */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 enum { POSTERS = 4, READERS = 3, POSTS = 4000, RING = 256 };
 
@@ -343,7 +342,8 @@ static void *run_poster(void *arg)
     return NULL;
 }
 
-/* Sleeps until it is woken, and must have seen or missed every event in the end: no wake is lost. */
+/* Sleeps until it is woken, and must have seen or missed every event in the end: no wake is lost.
+ */
 static void *run_reader(void *arg)
 {
     struct reader *r = arg;
