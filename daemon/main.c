@@ -201,13 +201,14 @@ static int open_learning(void)
     if (rc == 0)
         rc = open_bus();
     if (rc == 0)
-        rc = keeper_open(stores.writer, server.bus, LIMIT_KEEPER_BOX, &server.keeper);
+        rc = keeper_open(stores.writer, LIMIT_KEEPER_BOX, &server.keeper);
     if (rc == 0)
         rc = reader_open(stores.reader, LIMIT_READER_BOX, &server.reader);
     if (rc != 0) {
         snprintf(why, sizeof why, "the threads cannot be started: %s", strerror(-rc));
         return rc;
     }
+    keeper_warn(server.keeper, server.bus);
     parts.keeper = server.keeper;
     parts.live = server.live;
     parts.bus = server.bus;

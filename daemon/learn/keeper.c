@@ -107,7 +107,7 @@ static void *run(void *arg)
     return NULL;
 }
 
-int keeper_open(struct store *store, struct bus *bus, uint32_t box_max, struct keeper **ret_keeper)
+int keeper_open(struct store *store, uint32_t box_max, struct keeper **ret_keeper)
 {
     struct keeper *k = calloc(1, sizeof *k);
     int rc;
@@ -115,7 +115,6 @@ int keeper_open(struct store *store, struct bus *bus, uint32_t box_max, struct k
     if (k == NULL)
         return -ENOMEM;
     k->store = store;
-    k->bus = bus;
     rc = mailbox_init(&k->box, box_max);
     if (rc == 0) {
         rc = -pthread_create(&k->thread, NULL, run, k);
@@ -128,6 +127,11 @@ int keeper_open(struct store *store, struct bus *bus, uint32_t box_max, struct k
     }
     *ret_keeper = k;
     return 0;
+}
+
+void keeper_warn(struct keeper *k, struct bus *bus)
+{
+    k->bus = bus;
 }
 
 void keeper_tell(struct keeper *k, struct learner *learner)

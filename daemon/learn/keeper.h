@@ -41,8 +41,10 @@ struct change {
     int rc;
 };
 
-/* store: the writer connection, the keeper's from now on until keeper_close. bus: for warnings, or NULL. 0, -ENOMEM, -EAGAIN. */
-int keeper_open(struct store *store, struct bus *bus, uint32_t box_max, struct keeper **ret_keeper);
+/* store: the writer connection, the keeper's from now on until keeper_close. 0, -ENOMEM, -EAGAIN. */
+int keeper_open(struct store *store, uint32_t box_max, struct keeper **ret_keeper);
+/* Where its warnings go; before the first post. Without it nowhere. */
+void keeper_warn(struct keeper *keeper, struct bus *bus);
 /* The learner that is told of commits; before the first post. */
 void keeper_tell(struct keeper *keeper, struct learner *learner);
 /* 0: the keeper has it until done(). -EAGAIN: the box is full. -ESHUTDOWN. */

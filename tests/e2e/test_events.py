@@ -1,4 +1,5 @@
 """GET /v1/events: order, resuming, filters, readers that are slow or leave, stops and restarts."""
+import http.client
 import json
 import random
 import resource
@@ -272,18 +273,6 @@ def test_too_many_streams(shared):
     EventStream(shared).close()
 
 
-def test_a_heartbeat_says_where_the_stream_stands(shared, model):
-    """Without events of its own, a client still knows what to resume from."""
-    with EventStream(shared, "types=warning") as stream:
-        new_labels(shared, model, ["a"])
-        before = stream.last_id
-        assert stream.block() is None
-        assert stream.last_id != before
-    with EventStream(shared, f"types=label&model={model}", stream.last_id) as stream:
-        new_labels(shared, model, ["b"])
-        assert next(stream).data["label"] == "b"
-
-
 # ---- slow readers, stops
 
 def flood(daemon, n, each=1000, prefix="f"):
@@ -350,6 +339,25 @@ def test_resuming_from_far_back_is_not_slow(flooded):
         flooded.ask("others are served")
         assert len(stream.take(HELD - 1)) == HELD - 1
     assert count(flooded, "learnd_event_streams_slow_total") == 1
+
+
+def test_time_passes(daemon):
+    """A client without events is told where its stream stands, to resume from there; one that takes nothing for long is
+    dropped although the bus still holds all that it has not read."""
+    with EventStream(daemon, receive_bytes=4096) as stalled, \
+            EventStream(daemon, "types=warning") as quiet:
+        flood(daemon, 3)
+        before = quiet.last_id
+        assert quiet.block() is None
+        assert quiet.last_id != before
+        daemon.wait_line(r"at=events event=reader_dropped reason=stalled request_id=\w{26}")
+        with pytest.raises((http.client.HTTPException, AssertionError, OSError)):
+            stalled.take(4000)  # it breaks off, and not as a stream that has ended
+    assert count(daemon, "learnd_event_streams_stalled_total") == 1
+    assert count(daemon, "learnd_event_streams_slow_total") == 0
+    with EventStream(daemon, "types=label", quiet.last_id) as stream:
+        new_labels(daemon, "default", ["b"])
+        assert next(stream).data["label"] == "b"
 
 
 @pytest.mark.sanitizer
