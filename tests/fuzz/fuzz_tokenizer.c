@@ -17,7 +17,7 @@
 
 #include "kernels/text/tokenizer.h"
 
-enum { IDS_MAX = 1 << 16 };
+enum { IDS_MAX = 1 << 12 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
