@@ -25,7 +25,8 @@ enum {
     HEAD_SCORES = 5,        /* ridge, LDA, count, prototype, nearest */
     HEAD_NEIGHBOURS = 5,    /* nearest examples kept for novelty and explanation */
     HEAD_FIT_EXAMPLES = 500,/* examples with the smallest ids that fit the pool */
-    HEAD_FIT_MIN = 20,      /* under this many the prior medians serve */
+    HEAD_FIT_MIN = 4,       /* under this many the prior medians serve */
+    HEAD_NOVELTY_MIN = 20,  /* under this many nothing is called novel */
     HEAD_BLOCK = 64,        /* signed terms in one recursive step */
 };
 

@@ -117,6 +117,7 @@ struct loo {
     uint32_t len, labels_len;
     double *scores; /* (len,labels_len,HEAD_SCORES) */
     uint32_t *own;  /* (len) place of the example's own label in derived->labels */
+    double *weights;/* (len) the example's own weight */
     double *near;   /* (len) mean cosine of its nearest */
 };
 int loo_make(const struct head *head, const struct derived *derived, struct loo *ret_loo);
@@ -124,8 +125,11 @@ void loo_done(struct loo *loo);
 
 /* ---- pool.c ---- */
 extern const double pool_prior[HEAD_SCORES];
+/* The prior medians, leaning back while there are many labels with few examples each. */
+void pool_prior_scaled(const struct derived *derived, double coefficients[HEAD_SCORES]);
 /* Minimises the negative log-likelihood of `own` under softmax(scores b), with log-normal priors. */
-int pool_fit(const struct loo *loo, double coefficients[HEAD_SCORES]);
+int pool_fit(const struct loo *loo, const struct derived *derived,
+             double coefficients[HEAD_SCORES]);
 /* p(len) = softmax over len labels of the weighted scores (len,HEAD_SCORES). */
 void pool_softmax(double *p, uint32_t len);
 

@@ -343,6 +343,7 @@ static int leave_out(const struct head *h, const struct derived *d, const uint32
         for (uint32_t c = 0; c < L; c++)
             r.z[c] = Z[(size_t)i * h->labels_max + d->labels[c]];
         score_row(h, d, slots[i], loo->own[i], &r, loo->scores + (size_t)i * L * H);
+        loo->weights[i] = h->examples[slots[i]].weight;
     }
     free(F);
     free(Z);
@@ -361,7 +362,10 @@ int loo_make(const struct head *h, const struct derived *d, struct loo *ret_loo)
     loo.scores = malloc(((size_t)loo.len * d->len * H + 1) * sizeof *loo.scores);
     loo.own = malloc((loo.len + 1) * sizeof *loo.own);
     loo.near = malloc((loo.len + 1) * sizeof *loo.near);
-    rc = loo.scores != NULL && loo.own != NULL && loo.near != NULL ? 0 : -ENOMEM;
+    loo.weights = malloc((loo.len + 1) * sizeof *loo.weights);
+    rc = loo.scores != NULL && loo.own != NULL && loo.near != NULL && loo.weights != NULL
+             ? 0
+             : -ENOMEM;
     if (rc == 0 && loo.len > 0)
         rc = nearest(h, d, slots, &loo);
     if (rc == 0 && loo.len > 0) /* writes scores 0..3 beside the nearest one */
@@ -379,6 +383,7 @@ void loo_done(struct loo *loo)
     free(loo->scores);
     free(loo->own);
     free(loo->near);
+    free(loo->weights);
     *loo = (struct loo){0};
 }
 
@@ -438,18 +443,19 @@ int head_fit(struct head *h)
     if (rc != 0)
         return rc;
     rc = loo_make(h, &d, &loo);
-    derived_done(&d);
-    if (rc != 0)
+    if (rc != 0) {
+        derived_done(&d);
         return rc;
-    memcpy(coefficients, pool_prior, sizeof coefficients);
-    if (loo.len >= HEAD_FIT_MIN) {
-        rc = pool_fit(&loo, coefficients);
-        if (rc == 0)
-            rc = fit_novelty(h, &loo);
-    } else {
-        h->novelties_len = 0;
     }
+    pool_prior_scaled(&d, coefficients);
+    if (loo.len >= HEAD_FIT_MIN)
+        rc = pool_fit(&loo, &d, coefficients);
+    if (rc == 0 && loo.len >= HEAD_NOVELTY_MIN)
+        rc = fit_novelty(h, &loo);
+    else
+        h->novelties_len = 0;
     loo_done(&loo);
+    derived_done(&d);
     if (rc == 0) {
         memcpy(h->coefficients, coefficients, sizeof coefficients);
         h->stale = 0;

@@ -221,6 +221,27 @@ static void test_answers_are_the_reference(void **state)
     head_close(h);
 }
 
+/* Among 40 labels with two examples each, and without any fit, the medians lean back; among few labels they do not. */
+static void test_medians_lean_back(void **state)
+{
+    double n[40], b[HEAD_SCORES];
+    struct derived d = {.len = 40, .n = n};
+
+    (void)state;
+    for (int c = 0; c < 40; c++)
+        n[c] = 2;
+    pool_prior_scaled(&d, b);
+    for (int h = 0; h < HEAD_SCORES; h++)
+        near(b[h], pool_prior[h] * exp(-0.23 * log(40 / 18.0) * pow(2, -0.7)), 1e-12);
+    for (int c = 0; c < 40; c++)
+        n[c] = 0.25; /* less than one example counts as one */
+    pool_prior_scaled(&d, b);
+    near(b[0], pool_prior[0] * exp(-0.23 * log(40 / 18.0)), 1e-12);
+    d.len = 18;
+    pool_prior_scaled(&d, b);
+    assert_memory_equal(b, pool_prior, sizeof b);
+}
+
 static void test_row_does_not_depend_on_batch(void **state)
 {
     const struct fixture *x = *state;
@@ -409,6 +430,7 @@ int main(void)
         cmocka_unit_test(test_state_is_the_reference),
         cmocka_unit_test(test_fit_is_the_reference),
         cmocka_unit_test(test_answers_are_the_reference),
+        cmocka_unit_test(test_medians_lean_back),
         cmocka_unit_test(test_row_does_not_depend_on_batch),
         cmocka_unit_test(test_order_and_forgetting),
         cmocka_unit_test(test_image),

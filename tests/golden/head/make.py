@@ -146,7 +146,8 @@ def mean_of_five(row, others):
 
 
 def left_out(s, state, active, count):
-    scores, own, near = [], [], []
+    """Scores, own label, mean of the nearest five, and what was left of the own label, of each example that fits."""
+    scores, own, near, left = [], [], [], []
     for i in range(len(s.w)):
         c = int(s.T[i].argmax())
         if s.T[i, c] != 1 or s.w[i] < 1 or state.n[c] <= s.w[i] + 1e-9:
@@ -156,7 +157,8 @@ def left_out(s, state, active, count):
         scores.append(row[0])
         own.append(active.index(c))
         near.append(mean_of_five(C[0], len(rest.w)))
-    return np.array(scores), np.array(own), np.array(near)
+        left.append(rest.w[rest.T[:, c] > 0] @ rest.T[rest.T[:, c] > 0, c])
+    return np.array(scores), np.array(own), np.array(near), np.array(left)
 
 
 # ---- the pool and novelty ---------------------------------------------------------------------------------------
@@ -190,6 +192,11 @@ def fit(scores, own):
     return MEDIANS * np.exp(TIE @ u)
 
 
+def few(n):
+    """Under n examples a label the best scale of the medians falls like this (see pool.c)."""
+    return np.maximum(n, 1) ** -0.7
+
+
 def numbers(a):
     return " ".join(repr(float(v)) for v in np.asarray(a).ravel())
 
@@ -201,8 +208,9 @@ def main():
     state = State(s)
     active = [c for c in range(LABELS) if state.n[c] > 0]
     count = 0.05 * state.N * state.kappa / state.n[active]
-    scores, own, near = left_out(s, state, active, count)
-    b = fit(scores, own)
+    scores, own, near, left = left_out(s, state, active, count)
+    assert len(active) <= 18  # above that the medians lean back: tests/unit/test_head.c has that case by hand
+    b = fit(scores, own) * np.exp(0.6 * (few(left).mean() - few(state.n[active]).mean()))
     ridge = scores[:, :, 0].max(1)
     novelty = [ridge.mean(), ridge.std() + 1e-12, near.mean(), near.std() + 1e-12]
 
