@@ -183,11 +183,13 @@ int examples_set(struct head *h, const struct head_change *change)
     struct head_target *many = NULL;
     struct example *e;
     struct chunk *c;
+    bool known;
     int rc = reserve(h);
 
     if (rc != 0)
         return rc;
     slot = examples_find(h, change->id);
+    known = slot != SLOT_NONE;
     if (change->targets_len > 1) {
         many = malloc(change->targets_len * sizeof *many);
         if (many == NULL)
@@ -195,12 +197,12 @@ int examples_set(struct head *h, const struct head_change *change)
         memcpy(many, change->targets, change->targets_len * sizeof *many);
         qsort(many, change->targets_len, sizeof *many, by_label);
     }
-    c = chunk_own(h, slot == SLOT_NONE ? h->examples_len : slot);
+    c = chunk_own(h, known ? slot : h->examples_len);
     if (c == NULL) {
         free(many);
         return -ENOMEM;
     }
-    if (slot == SLOT_NONE) {
+    if (!known) {
         slot = h->examples_len;
         c->ids[slot % CHUNK_ROWS] = change->id;
         h->index[index_at(h, change->id)] = slot + 1;
@@ -212,11 +214,33 @@ int examples_set(struct head *h, const struct head_change *change)
     }
     row = slot % CHUNK_ROWS;
     e = &h->examples[slot];
-    *e = (struct example){change->weight, change->targets_len, change->targets[0], many};
+    h->distrusted_len -= known && e->distrusted;
+    *e = (struct example){.weight = change->weight,
+                          .taught = change->weight,
+                          .confirmed = change->confirmed,
+                          .targets_len = change->targets_len,
+                          .one = change->targets[0],
+                          .targets = many};
     memcpy(c->embeddings + (size_t)row * h->settings.dim, change->embedding,
            h->settings.dim * sizeof *c->embeddings);
     c->labels[row] = strongest(change->targets, change->targets_len);
     c->trusted[row] = change->weight >= HEAD_TRUST_NEAR;
+    count_trusted(h, slot, 1);
+    return 0;
+}
+
+int examples_distrust(struct head *h, uint32_t slot, bool distrusted)
+{
+    struct example *e = &h->examples[slot];
+    struct chunk *c = chunk_own(h, slot);
+
+    if (c == NULL)
+        return -ENOMEM;
+    count_trusted(h, slot, -1);
+    h->distrusted_len += (uint64_t)distrusted - e->distrusted;
+    e->distrusted = distrusted;
+    e->weight = distrusted ? e->taught * HEAD_SUSPECT_WEIGHT : e->taught;
+    c->trusted[slot % CHUNK_ROWS] = !distrusted && e->taught >= HEAD_TRUST_NEAR;
     count_trusted(h, slot, 1);
     return 0;
 }
@@ -230,6 +254,7 @@ int examples_remove(struct head *h, uint32_t slot)
     if (c == NULL)
         return -ENOMEM;
     count_trusted(h, slot, -1);
+    h->distrusted_len -= h->examples[slot].distrusted;
     index_remove(h, index_at(h, c->ids[row]));
     if (h->examples[slot].targets_len > 1)
         free(h->examples[slot].targets);

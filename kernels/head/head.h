@@ -58,6 +58,7 @@ struct head_change {
     const struct head_target *targets; /* targets_len of them; 0: remove the example (absent: nothing) */
     uint32_t targets_len;
     double weight; /* omega > 0; below 0.5 an example stays out of the neighbour table, below 1 out of the fit */
+    bool confirmed; /* two annotators agree on it: never a suspect */
 };
 
 /* 0, -EINVAL, -ENOMEM. */
@@ -79,6 +80,32 @@ int head_apply(struct head *head, const struct head_change *changes, uint32_t ch
 
 /* Largest relative distance of P, W and A from a batch rebuild out of the stored examples. For tests and doctor. */
 int head_check(const struct head *head, double *ret_distance);
+
+/* ---- wrong labels (audit.c) --------------------------------------------------------------------- */
+
+/* An example whose own leave-one-out score prefers another label. */
+struct head_suspect {
+    struct head_id id;
+    uint32_t label, other; /* as taught; as the rest would have it */
+    double margin;         /* of other over label; above HEAD_SUSPECT_MARGIN */
+};
+#define HEAD_SUSPECT_MARGIN 0.2
+#define HEAD_SUSPECT_WEIGHT 0.25 /* factor on the weight of a distrusted example */
+
+/* A pass over the present set, in steps of about 0.3 GFLOP at M = 1024, on a copy of the state: the head may change
+ * meanwhile. 0, -ENOMEM. */
+struct head_audit;
+int head_audit_open(const struct head *head, struct head_audit **ret_audit);
+void head_audit_close(struct head_audit *audit); /* NULL is fine */
+/* 0, -ENOMEM (the same step may be tried again). */
+int head_audit_step(struct head_audit *audit, bool *ret_done);
+/* Once done: the most doubtful first, borrowed; of how many that could be examined. */
+const struct head_suspect *head_audit_suspects(const struct head_audit *audit, uint32_t *ret_len,
+                                               uint32_t *ret_examined);
+/* These examples count HEAD_SUSPECT_WEIGHT of their weight, stay out of the neighbour table and the fit; all others count in
+ * full. Unknown ids are passed over. A change of an example ends its distrust. 0, -ENOMEM. */
+int head_distrust(struct head *head, const struct head_id *ids, uint32_t ids_len);
+uint64_t head_distrusted_len(const struct head *head);
 
 /* ---- serving ------------------------------------------------------------------------------------ */
 

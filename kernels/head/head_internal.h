@@ -35,7 +35,9 @@ struct chunk {
 
 /* What the head knows of an example beside its row. */
 struct example {
-    double weight;
+    double weight;                /* that counts: `taught`, or a part of it while distrusted */
+    double taught;
+    bool confirmed, distrusted;
     uint32_t targets_len;
     struct head_target one;       /* targets_len == 1 */
     struct head_target *targets;  /* targets_len > 1, owned; ascending by label */
@@ -71,6 +73,7 @@ struct head {
     double *novelties;                        /* (novelties_len) ascending, leave-one-out */
     uint32_t novelties_len;
     uint64_t stale;
+    uint64_t distrusted_len;
 };
 
 /* ---- features.c ---- */
@@ -91,6 +94,8 @@ struct head_id examples_id(const struct head *head, uint32_t slot);
 /* Sets or adds an example. On -ENOMEM nothing has changed. */
 int examples_set(struct head *head, const struct head_change *change);
 int examples_remove(struct head *head, uint32_t slot);
+/* Sets the mark and the weight that counts. On -ENOMEM nothing has changed. */
+int examples_distrust(struct head *head, uint32_t slot, bool distrusted);
 void examples_free(struct head *head);
 struct chunk *chunk_get(struct chunk *chunk);
 void chunk_put(struct chunk *chunk);

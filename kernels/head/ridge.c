@@ -409,7 +409,7 @@ static bool unchanged(const struct head *h, uint32_t slot, const struct head_cha
     const struct example *e = &h->examples[slot];
     const struct head_target *have = examples_targets(h, slot);
 
-    if (e->weight != c->weight || e->targets_len != c->targets_len ||
+    if (e->taught != c->weight || e->confirmed != c->confirmed || e->targets_len != c->targets_len ||
         memcmp(examples_embedding(h, slot), c->embedding,
                h->settings.dim * sizeof *c->embedding) != 0)
         return false;
@@ -475,6 +475,59 @@ int head_apply(struct head *h, const struct head_change *changes, uint32_t chang
     }
     block_done(&b);
     return rc;
+}
+
+/* One mark as two terms of the block. */
+static int distrust_one(struct head *h, struct block *b, uint32_t slot, bool distrusted)
+{
+    struct example *e = &h->examples[slot];
+    int rc;
+
+    if (e->distrusted == distrusted)
+        return 0;
+    block_add(h, b, examples_embedding(h, slot), examples_targets(h, slot), e->targets_len,
+              -e->weight);
+    rc = examples_distrust(h, slot, distrusted);
+    if (rc != 0) {
+        b->len--;
+        return rc;
+    }
+    block_add(h, b, examples_embedding(h, slot), examples_targets(h, slot), e->targets_len,
+              e->weight);
+    h->stale++;
+    return 0;
+}
+
+int head_distrust(struct head *h, const struct head_id *ids, uint32_t ids_len)
+{
+    uint8_t *wanted = calloc(h->examples_len + 1, 1);
+    struct block b;
+    int rc = wanted != NULL ? block_init(h, HEAD_BLOCK, &b) : -ENOMEM, flushed;
+
+    if (rc != 0) {
+        free(wanted);
+        return rc;
+    }
+    for (uint32_t i = 0; i < ids_len; i++) {
+        uint32_t slot = examples_find(h, ids[i]);
+
+        if (slot != SLOT_NONE)
+            wanted[slot] = 1;
+    }
+    for (uint32_t slot = 0; slot < h->examples_len && rc == 0; slot++) {
+        rc = distrust_one(h, &b, slot, wanted[slot]);
+        if (rc == 0 && b.len + 2 > b.max)
+            rc = block_flush(h, &b, true);
+    }
+    flushed = block_flush(h, &b, true);
+    block_done(&b);
+    free(wanted);
+    return rc != 0 ? rc : flushed;
+}
+
+uint64_t head_distrusted_len(const struct head *h)
+{
+    return h->distrusted_len;
 }
 
 /* ---- checking ----------------------------------------------------------------------------------- */

@@ -153,7 +153,7 @@ static uint32_t keep_fitting(const struct head *h, uint32_t *slots, uint32_t len
     for (uint32_t i = 0; i < len; i++) {
         const struct example *e = &h->examples[slots[i]];
 
-        if (e->targets_len == 1 && e->weight >= HEAD_TRUST_FIT &&
+        if (e->targets_len == 1 && !e->distrusted && e->weight >= HEAD_TRUST_FIT &&
             h->n[e->one.label] > e->weight + HEAD_GONE)
             slots[kept++] = slots[i];
     }
