@@ -51,6 +51,8 @@ void learned_close(struct learned *l)
 {
     if (l == NULL)
         return;
+    head_audit_close(l->audit);
+    live_review_put(l->review);
     head_close(l->head);
     live_labels_put(l->labels);
     free(l->label_ids);
@@ -234,13 +236,14 @@ int learned_publish(struct learned *l, const struct learner_parts *parts)
     s->score_min = l->settings.score_min;
     s->encoder_number = parts->encoder_number;
     s->seq = l->applied;
-    s->settled = head_fit_stale(l->head) == 0;
+    s->review = live_review_get(l->review);
+    s->settled = head_fit_stale(l->head) == 0 && l->audited;
     s->published_us = clock_unix_us();
     rc = live_publish(parts->live, s);
     if (rc != 0)
         live_put(s);
     else
-        l->settled = s->settled;
+        l->fitted = head_fit_stale(l->head) == 0;
     return rc;
 }
 
@@ -285,6 +288,7 @@ int learned_catch_up(struct learned *l, const struct learner_parts *parts,
     round.apply_us = clock_us() - started;
     round.examples = t.len;
     l->applied = upto;
+    l->audited = false;
     l->unsaved += round.events;
     l->changed_us = clock_us();
     if (!round.more && fit_is_cheap(l->head)) /* a backlog is worked off first */
@@ -310,6 +314,70 @@ int learned_settle(struct learned *l, const struct learner_parts *parts,
         rc = fit(l, &round);
     if (rc == 0)
         rc = learned_publish(l, parts);
+    if (rc == 0)
+        *ret_round = round;
+    return rc;
+}
+
+/* ---- auditing ----------------------------------------------------------------------------------- */
+
+/* Distrusts the suspects, or nobody, and takes the findings as the ones to show. */
+static int heed(struct learned *l)
+{
+    uint32_t len, twins_len, examined;
+    const struct head_suspect *suspects = head_audit_suspects(l->audit, &len, &examined);
+    const struct head_twin *twins = head_audit_twins(l->audit, &twins_len);
+    struct live_review *review = live_review_new(suspects, len, twins, twins_len);
+    struct head_id *ids = malloc((len + 1) * sizeof *ids);
+    bool acts = head_audit_acts(l->audit);
+    int rc = -ENOMEM;
+
+    for (uint32_t i = 0; ids != NULL && i < len; i++)
+        ids[i] = suspects[i].id;
+    if (review != NULL && ids != NULL)
+        rc = head_distrust(l->head, ids, acts ? len : 0);
+    free(ids);
+    if (rc != 0) {
+        live_review_put(review);
+        return rc;
+    }
+    review->seq = l->audit_seq;
+    review->examined = examined;
+    review->distrusted = acts;
+    live_review_put(l->review);
+    l->review = review;
+    return 0;
+}
+
+int learned_audit(struct learned *l, const struct learner_parts *parts,
+                  struct learned_round *ret_round)
+{
+    struct learned_round round = {0};
+    bool done = false;
+    int rc = 0;
+
+    if (l->audit == NULL) {
+        rc = head_audit_open(l->head, &l->audit);
+        l->audit_seq = l->applied;
+    }
+    if (rc == 0)
+        rc = head_audit_step(l->audit, &done);
+    if (rc == 0 && done)
+        rc = heed(l);
+    if (rc != 0 || done) {
+        head_audit_close(l->audit);
+        l->audit = NULL;
+    }
+    if (rc == 0 && done) {
+        l->audited = l->audit_seq == l->applied;
+        l->unsaved += head_fit_stale(l->head) > 0; /* marks are worth an image */
+        round.finished = true;
+        round.suspects = l->review->suspects_len;
+        if (head_fit_stale(l->head) > 0)
+            rc = fit(l, &round);
+        if (rc == 0)
+            rc = learned_publish(l, parts);
+    }
     if (rc == 0)
         *ret_round = round;
     return rc;

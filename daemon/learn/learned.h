@@ -22,14 +22,19 @@ struct learned {
     int64_t applied;            /* seq that the head has reached */
     uint64_t unsaved;           /* changes since the last image */
     int64_t changed_us;         /* monotonic, of the last change */
-    bool settled;               /* as published */
+    struct head_audit *audit;   /* under way, or NULL */
+    int64_t audit_seq;          /* what the audit under way, or the last one, looked at */
+    struct live_review *review; /* of the last audit, or NULL */
+    bool fitted, audited;       /* as published, on exactly this set */
 };
 
 /* What one round did. */
 struct learned_round {
     uint64_t events, examples, embedded;
     bool more;
-    bool fitted;
+    bool fitted;   /* the pool */
+    bool finished; /* an audit */
+    uint64_t suspects;
     int64_t apply_us, publish_us, fit_us;
 };
 
@@ -45,6 +50,10 @@ int learned_catch_up(struct learned *learned, const struct learner_parts *parts,
 /* Fits the pool on the present set if it is stale, and publishes. */
 int learned_settle(struct learned *learned, const struct learner_parts *parts,
                    struct learned_round *ret_round);
+/* One step of an audit, opened if none is under way. The last one distrusts or trusts, fits and publishes what it found;
+ * round->finished says so. */
+int learned_audit(struct learned *learned, const struct learner_parts *parts,
+                  struct learned_round *ret_round);
 int learned_publish(struct learned *learned, const struct learner_parts *parts);
 /* Writes the head's image and has the keeper name it. */
 int learned_save(struct learned *learned, const struct learner_parts *parts);

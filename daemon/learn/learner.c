@@ -1,8 +1,9 @@
 /* learner.c -- see learner.h. The thread: its box, its rounds, what it does when nothing comes.
  *
- * Idle work has an order of urgency: events first (a correction counts at once), then settling a model that has been
- * quiet for SETTLE_US, then saving one that has been quiet for SAVE_US or has SAVE_EVENTS unsaved. Under a steady
- * stream of corrections nothing but the corrections runs, until fit_is_cheap() or SAVE_EVENTS says otherwise.
+ * Idle work has an order of urgency: events first (a correction counts at once), then fitting a model that has been
+ * quiet for SETTLE_US, then the steps of its audit from AUDIT_US on, then saving one that has been quiet for SAVE_US. Under a
+ * steady stream of corrections nothing but the corrections runs, until fit_is_cheap() or SAVE_EVENTS says otherwise. An audit
+ * works on a copy, so it goes on where it was when corrections come between its steps.
  */
 #include "daemon/learn/learner.h"
 
@@ -18,6 +19,7 @@
 
 enum {
     SETTLE_US = 150000,
+    AUDIT_US = 500000,
     SAVE_US = 3000000,
     SAVE_EVENTS = 8192,
     RETRY_US = 1000000, /* after a failed round */
@@ -34,7 +36,7 @@ struct learner {
     struct learned **models;
     uint32_t models_len;
     int64_t retry_us; /* monotonic; no round before, after a failure. 0: none failed */
-    atomic_ullong events, examples, publishes, fits, failures, embedded, behind;
+    atomic_ullong events, examples, publishes, fits, audits, suspects_last, failures, embedded, behind;
     atomic_llong apply_us_last, publish_us_last, fit_us_last;
 };
 
@@ -51,8 +53,12 @@ static void count(struct learner *l, const struct learned_round *r)
     atomic_fetch_add(&l->events, r->events);
     atomic_fetch_add(&l->examples, r->examples);
     atomic_fetch_add(&l->embedded, r->embedded);
-    if (r->events > 0 || r->fitted)
+    if (r->events > 0 || r->fitted || r->finished)
         atomic_fetch_add(&l->publishes, 1);
+    if (r->finished) {
+        atomic_fetch_add(&l->audits, 1);
+        atomic_store(&l->suspects_last, r->suspects);
+    }
     if (r->events > 0) {
         atomic_store(&l->apply_us_last, r->apply_us);
         atomic_store(&l->publish_us_last, r->publish_us);
@@ -134,34 +140,50 @@ static void save(struct learner *l, struct learned *m)
     m->changed_us = clock_us(); /* a failed save is not tried again before SAVE_US */
 }
 
-/* Settles and saves what is due. Returns how long the box may be waited for: -1, for ever. */
+/* Does the step that is due for a model now. False: none is; then *wait_us is when one will be, or -1. */
+static bool step(struct learner *l, struct learned *m, int64_t now, int64_t *wait_us)
+{
+    int64_t quiet = now - m->changed_us;
+    struct learned_round r = {0};
+    int rc;
+
+    *wait_us = -1;
+    if (m->unsaved >= SAVE_EVENTS || (m->fitted && m->audited && m->unsaved > 0 && quiet >= SAVE_US)) {
+        save(l, m);
+        return true;
+    }
+    if (!m->fitted && quiet >= SETTLE_US) {
+        rc = learned_settle(m, &l->parts, &r);
+    } else if (m->fitted && !m->audited && quiet >= AUDIT_US) {
+        rc = learned_audit(m, &l->parts, &r);
+    } else {
+        int64_t due = !m->fitted ? SETTLE_US : !m->audited ? AUDIT_US : SAVE_US;
+
+        if (!m->fitted || !m->audited || m->unsaved > 0)
+            *wait_us = due - quiet;
+        return false;
+    }
+    if (rc == 0) {
+        count(l, &r);
+    } else {
+        atomic_fetch_add(&l->failures, 1);
+        m->changed_us = clock_us(); /* not tried again at once */
+    }
+    return true;
+}
+
+/* Does what is due. Returns how long the box may be waited for: -1, for ever. */
 static int64_t idle_work(struct learner *l)
 {
     int64_t now = clock_us(), wait = -1;
 
     if (l->retry_us != 0)
         wait = l->retry_us > now ? l->retry_us - now : 0;
-
     for (uint32_t i = 0; i < l->models_len; i++) {
-        struct learned *m = l->models[i];
-        int64_t quiet = now - m->changed_us, due = -1;
-        struct learned_round r = {0};
+        int64_t due;
 
-        if (!m->settled && quiet >= SETTLE_US) {
-            if (learned_settle(m, &l->parts, &r) == 0)
-                count(l, &r);
-            else
-                atomic_fetch_add(&l->failures, 1);
+        if (step(l, l->models[i], now, &due))
             return 0; /* look at the box before the next one */
-        }
-        if (m->unsaved >= SAVE_EVENTS || (m->unsaved > 0 && quiet >= SAVE_US)) {
-            save(l, m);
-            return 0;
-        }
-        if (!m->settled)
-            due = SETTLE_US - quiet;
-        else if (m->unsaved > 0)
-            due = SAVE_US - quiet;
         if (due >= 0 && (wait < 0 || due < wait))
             wait = due;
     }
@@ -387,6 +409,8 @@ struct learner_counts learner_counts(const struct learner *l)
         .examples = atomic_load(&l->examples),
         .publishes = atomic_load(&l->publishes),
         .fits = atomic_load(&l->fits),
+        .audits = atomic_load(&l->audits),
+        .suspects_last = atomic_load(&l->suspects_last),
         .failures = atomic_load(&l->failures),
         .embedded = atomic_load(&l->embedded),
         .apply_us_last = atomic_load(&l->apply_us_last),

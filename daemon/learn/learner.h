@@ -7,7 +7,8 @@
  *
  * A round ends on a seq whose examples no later event has touched, so that a published version is exactly the
  * journal up to its seq. The pool's coefficients are fitted again at once while that is cheap, else when
- * a model has been quiet for a moment; until then its snapshots say settled = false.
+ * a model has been quiet for a moment; a little later the stored labels are audited (kernels/head/audit.c). Until both are
+ * done its snapshots say settled = false.
  *
  * Threads: one of its own. post, hint from any.
  */
@@ -58,7 +59,7 @@ int learner_model_remove(struct learner *learner, int64_t model);
 int learner_model_settings(struct learner *learner, int64_t model);
 
 struct learner_counts {
-    uint64_t events, examples, publishes, fits, failures, embedded;
+    uint64_t events, examples, publishes, fits, audits, suspects_last, failures, embedded;
     int64_t apply_us_last, publish_us_last, fit_us_last;
     uint64_t behind; /* rounds that found more to do; 0: caught up */
 };

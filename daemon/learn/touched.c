@@ -102,7 +102,10 @@ int touched_add(struct touched *t, const struct store_example *row, const struct
         return rc;
     own = &t->rows[t->len];
     *own = (struct touched_row){
-        .target = t->targets_len, .target_len = row->target_len, .weight = row->weight};
+        .target = t->targets_len,
+        .target_len = row->target_len,
+        .weight = row->weight,
+        .confirmed = row->target_len == 1 && row->annotators > 1};
     memcpy(own->example, row->id, STORE_ID_BYTES);
     rc = add_targets(t, row, learned);
     if (rc != 0)
@@ -275,6 +278,7 @@ int touched_apply(const struct touched *t, struct head *head)
             .targets = t->targets + row->target,
             .targets_len = row->target_len,
             .weight = row->weight,
+            .confirmed = row->confirmed,
         };
     }
     rc = head_apply(head, changes, t->len);

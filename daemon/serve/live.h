@@ -26,6 +26,17 @@ struct live_labels {
     char (*names)[LIVE_NAME_BYTES];
 };
 
+/* What the last audit of a model found; frozen, shared by the snapshots until the next. */
+struct live_review {
+    atomic_uint refs;
+    int64_t seq;       /* the version that was audited */
+    uint32_t examined;
+    bool distrusted;   /* the suspects count less */
+    uint32_t suspects_len, twins_len;
+    struct head_suspect *suspects; /* the most doubtful first; labels are columns */
+    struct head_twin *twins;
+};
+
 struct snapshot {
     atomic_uint refs;
     int64_t model;
@@ -33,9 +44,10 @@ struct snapshot {
     const struct encoder *encoder; /* outlives every snapshot */
     struct head_view *view;        /* owned */
     struct live_labels *labels;    /* one reference */
+    struct live_review *review;    /* one reference, or NULL: not audited yet */
     double score_min;              /* abstain below */
     int64_t encoder_number, seq;   /* the version */
-    bool settled;                  /* coefficients were fitted on exactly this set of examples */
+    bool settled;                  /* fitted and audited on exactly this set of examples */
     int64_t published_us;          /* Unix time */
 };
 
@@ -61,5 +73,11 @@ uint64_t live_swaps(struct live *live);
 struct live_labels *live_labels_new(uint32_t len); /* one reference, names empty; NULL: no memory */
 struct live_labels *live_labels_get(struct live_labels *labels);
 void live_labels_put(struct live_labels *labels);
+
+/* One reference; copies. NULL: no memory. */
+struct live_review *live_review_new(const struct head_suspect *suspects, uint32_t suspects_len,
+                                    const struct head_twin *twins, uint32_t twins_len);
+struct live_review *live_review_get(struct live_review *review); /* NULL is fine */
+void live_review_put(struct live_review *review);                /* NULL is fine */
 
 #endif

@@ -1,4 +1,4 @@
-/* audit.c -- which stored labels look wrong.
+/* audit.c -- which stored labels look wrong, and which contradict each other.
  *
  * An example is a suspect when the ridge score without it prefers another label by more than HEAD_SUSPECT_MARGIN:
  *     z'_c = (z_c - h t_c) / (1 - h),  h = w f^T P f,  suspect if max_{c != y} z'_c - z'_y > 0.2
@@ -6,8 +6,11 @@
  * their own low weight decided about them, the outcome would hang on the order of audits. So an audit works on a copy of
  * the state in which nobody is distrusted: what it finds is a function of the set. The copy shares the embeddings.
  *
- * Never a suspect: a soft target (its annotators disagree already), one that two annotators agree on, the only example of
- * its label.
+ * Never a suspect: a soft target (its annotators disagree already), one that two annotators agree on, one whose label has less
+ * than HEAD_SUSPECT_OTHERS weight beside it.
+ *
+ * Twins are examples with the same embedding, bit for bit, and another label: one text taught twice, up to what the tokenizer
+ * does not see (case, space, accents).
  */
 #include "kernels/algebra.h"
 
@@ -25,6 +28,8 @@ struct head_audit {
     uint32_t next, examined;
     struct head_suspect *suspects;
     uint32_t suspects_len, suspects_max;
+    struct head_twin *twins;
+    uint32_t twins_len;
     double *F, *K, *Z; /* (STEP_ROWS,M) (STEP_ROWS,M) (STEP_ROWS,labels_max) */
 };
 
@@ -110,6 +115,7 @@ void head_audit_close(struct head_audit *a)
         return;
     head_close(a->head);
     free(a->suspects);
+    free(a->twins);
     free(a->F);
     free(a->K);
     free(a->Z);
@@ -144,7 +150,8 @@ int head_audit_open(const struct head *h, struct head_audit **ret_audit)
 
 static bool examinable(const struct head *h, const struct example *e)
 {
-    return e->targets_len == 1 && !e->confirmed && h->n[e->one.label] > e->weight + HEAD_GONE;
+    return e->targets_len == 1 && !e->confirmed &&
+           h->n[e->one.label] - e->weight >= HEAD_SUSPECT_OTHERS;
 }
 
 static int add_suspect(struct head_audit *a, const struct head_suspect *suspect)
@@ -195,6 +202,74 @@ static int most_doubtful_first(const void *x, const void *y)
     return (a->id.lo > b->id.lo) - (a->id.lo < b->id.lo);
 }
 
+/* ---- twins -------------------------------------------------------------------------------------- */
+
+struct print {
+    uint64_t hash;
+    struct head_id id;
+    uint32_t slot;
+};
+
+static int by_hash_and_id(const void *x, const void *y)
+{
+    const struct print *a = x, *b = y;
+
+    if (a->hash != b->hash)
+        return a->hash < b->hash ? -1 : 1;
+    if (a->id.hi != b->id.hi)
+        return a->id.hi < b->id.hi ? -1 : 1;
+    return (a->id.lo > b->id.lo) - (a->id.lo < b->id.lo);
+}
+
+static uint64_t hash_of(const uint16_t *embedding, uint32_t dim)
+{
+    uint64_t hash = 0xcbf29ce484222325;
+
+    for (uint32_t i = 0; i < dim; i++)
+        hash = (hash ^ embedding[i]) * 0x100000001b3;
+    return hash;
+}
+
+/* Pairs an example with the first of the same embedding (its smallest id), if their labels differ. */
+static void pair_up(struct head_audit *a, const struct print *first, const struct print *print)
+{
+    const struct head *h = a->head;
+    uint32_t label = examples_label(h, first->slot), other = examples_label(h, print->slot);
+
+    if (label == other || memcmp(examples_embedding(h, first->slot),
+                                 examples_embedding(h, print->slot),
+                                 h->settings.dim * sizeof(uint16_t)) != 0)
+        return;
+    a->twins[a->twins_len++] = (struct head_twin){first->id, print->id, label, other};
+}
+
+static int find_twins(struct head_audit *a)
+{
+    const struct head *h = a->head;
+    struct print *prints = malloc((h->examples_len + 1) * sizeof *prints);
+
+    a->twins = malloc((h->examples_len + 1) * sizeof *a->twins);
+    if (prints == NULL || a->twins == NULL) {
+        free(prints);
+        free(a->twins);
+        a->twins = NULL;
+        return -ENOMEM;
+    }
+    for (uint32_t slot = 0; slot < h->examples_len; slot++)
+        prints[slot] = (struct print){hash_of(examples_embedding(h, slot), h->settings.dim),
+                                      examples_id(h, slot), slot};
+    if (h->examples_len > 0)
+        qsort(prints, h->examples_len, sizeof *prints, by_hash_and_id);
+    for (uint32_t i = 1, first = 0; i < h->examples_len; i++) {
+        if (prints[i].hash != prints[first].hash)
+            first = i;
+        else
+            pair_up(a, &prints[first], &prints[i]);
+    }
+    free(prints);
+    return 0;
+}
+
 int head_audit_step(struct head_audit *a, bool *ret_done)
 {
     const struct head *h = a->head;
@@ -217,13 +292,14 @@ int head_audit_step(struct head_audit *a, bool *ret_done)
                      h->examples[slots[i]].weight *
                          algebra_dot(M, a->F + (size_t)i * M, a->K + (size_t)i * M),
                      a->Z + (size_t)i * stride);
-    if (rc == 0 && a->next == h->examples_len) {
-        if (a->suspects_len > 0)
-            qsort(a->suspects, a->suspects_len, sizeof *a->suspects, most_doubtful_first);
-        *ret_done = true;
-    } else if (rc == 0) {
+    if (rc != 0 || a->next < h->examples_len) {
         *ret_done = false;
+        return rc;
     }
+    if (a->suspects_len > 0)
+        qsort(a->suspects, a->suspects_len, sizeof *a->suspects, most_doubtful_first);
+    rc = a->twins == NULL ? find_twins(a) : 0;
+    *ret_done = rc == 0;
     return rc;
 }
 
@@ -233,4 +309,16 @@ const struct head_suspect *head_audit_suspects(const struct head_audit *a, uint3
     *ret_len = a->suspects_len;
     *ret_examined = a->examined;
     return a->suspects;
+}
+
+bool head_audit_acts(const struct head_audit *a)
+{
+    return a->examined >= HEAD_SUSPECT_SET &&
+           a->suspects_len > HEAD_SUSPECT_SHARE * a->examined;
+}
+
+const struct head_twin *head_audit_twins(const struct head_audit *a, uint32_t *ret_len)
+{
+    *ret_len = a->twins_len;
+    return a->twins;
 }

@@ -91,17 +91,29 @@ struct head_suspect {
 };
 #define HEAD_SUSPECT_MARGIN 0.2
 #define HEAD_SUSPECT_WEIGHT 0.25 /* factor on the weight of a distrusted example */
+#define HEAD_SUSPECT_OTHERS 4    /* weight that its label must have beside it */
+#define HEAD_SUSPECT_SHARE 0.06  /* of those examined: up to it suspects are listed, above it distrusted */
+#define HEAD_SUSPECT_SET 50      /* examined examples without which nobody is distrusted */
+
+/* Two examples of one embedding and different labels. */
+struct head_twin {
+    struct head_id id, other; /* id is the smallest of that embedding */
+    uint32_t label, other_label;
+};
 
 /* A pass over the present set, in steps of about 0.3 GFLOP at M = 1024, on a copy of the state: the head may change
  * meanwhile. 0, -ENOMEM. */
 struct head_audit;
 int head_audit_open(const struct head *head, struct head_audit **ret_audit);
 void head_audit_close(struct head_audit *audit); /* NULL is fine */
-/* 0, -ENOMEM (the same step may be tried again). */
+/* 0; -ENOMEM: close it. */
 int head_audit_step(struct head_audit *audit, bool *ret_done);
 /* Once done: the most doubtful first, borrowed; of how many that could be examined. */
 const struct head_suspect *head_audit_suspects(const struct head_audit *audit, uint32_t *ret_len,
                                                uint32_t *ret_examined);
+/* Are there so many suspects that they harm? On clean data distrust would cost 1 to 2 points of ECE. */
+bool head_audit_acts(const struct head_audit *audit);
+const struct head_twin *head_audit_twins(const struct head_audit *audit, uint32_t *ret_len);
 /* These examples count HEAD_SUSPECT_WEIGHT of their weight, stay out of the neighbour table and the fit; all others count in
  * full. Unknown ids are passed over. A change of an example ends its distrust. 0, -ENOMEM. */
 int head_distrust(struct head *head, const struct head_id *ids, uint32_t ids_len);

@@ -274,6 +274,36 @@ static void test_audit_is_of_its_moment(void **state)
     head_close(empty);
 }
 
+static void test_twins(void **state)
+{
+    struct head *h = taught(changes, N);
+    struct head_change twin[3] = {changes[8], changes[8], changes[9]};
+    struct head_target other = {(targets[8].label + 1) % LABELS, 1};
+    struct head_audit *a = audited(h);
+    const struct head_twin *t;
+    uint32_t len;
+
+    (void)state;
+    head_audit_twins(a, &len);
+    assert_int_equal(len, 0);
+    head_audit_close(a);
+    twin[0].id = (struct head_id){0, 1}; /* of the same label: no twin */
+    twin[1].id = (struct head_id){UINT64_MAX, 2};
+    twin[1].targets = &other;
+    twin[2].id = (struct head_id){UINT64_MAX, 3};
+    twin[2].embedding = embeddings[8];
+    assert_int_equal(head_apply(h, twin, 3), 0);
+    a = audited(h);
+    t = head_audit_twins(a, &len);
+    assert_int_equal(len, targets[9].label != targets[8].label ? 2 : 1);
+    assert_int_equal(t[0].id.lo, 1); /* the smallest id of the three */
+    assert_int_equal(t[0].other.lo, 2);
+    assert_int_equal(t[0].label, targets[8].label);
+    assert_int_equal(t[0].other_label, other.label);
+    head_audit_close(a);
+    head_close(h);
+}
+
 static void test_image_keeps_marks(void **state)
 {
     struct head *h = taught(changes, N), *back;
@@ -311,6 +341,7 @@ int main(void)
         cmocka_unit_test(test_distrust_is_a_weight),
         cmocka_unit_test(test_confirmed_and_soft_are_no_suspects),
         cmocka_unit_test(test_audit_is_of_its_moment),
+        cmocka_unit_test(test_twins),
         cmocka_unit_test(test_image_keeps_marks),
     };
 
