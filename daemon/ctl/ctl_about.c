@@ -83,7 +83,7 @@ static void print_info(const struct status *s)
              int_of(s->info, "encoder.layers"), int_of(s->info, "encoder.dim"),
              int_of(s->info, "encoder.tokens_max"));
     print_line("encoder", line);
-    snprintf(line, sizeof line, "%s on %s in %s, %lld lanes, %lld loops",
+    snprintf(line, sizeof line, "%s on %s in %s, lanes %lld, loops %lld",
              text_of(s->info, "backend"), text_of(s->info, "device"), text_of(s->info, "precision"),
              int_of(s->info, "lanes"), int_of(s->info, "loops"));
     print_line("backend", line);

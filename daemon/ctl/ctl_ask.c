@@ -138,38 +138,51 @@ static void print_vectors(const struct json_value *answer)
     }
 }
 
-static void add_row(struct ctl_table *t, const struct json_value *label,
-                    const struct json_value *score, const char *note, const char *text, size_t len)
+/* id NULL: the table has no such column. */
+static void add_row(struct ctl_table *t, const char *id, const struct json_value *one,
+                    const char *number, const char *note, const char *text, size_t len)
 {
-    ctl_table_json(t, label);
-    ctl_table_json(t, score);
+    const struct json_value *score = json_member(one, number);
+
+    if (id != NULL)
+        ctl_table_string(t, id);
+    ctl_table_json(t, json_member(one, "label"));
+    if (json_kind(score) == JSON_KIND_NONE || json_kind(json_member(one, "label")) == JSON_KIND_NULL)
+        ctl_table_string(t, NULL);
+    else
+        ctl_table_printf(t, "%.2f", json_number(score, 0));
     ctl_table_string(t, note);
     ctl_table_cell(t, text, len);
 }
 
 /* The answer, then (with --top or --threshold) what else it could be, then (with --explain) what it is like. */
-static void add_result(struct ctl_table *t, const struct json_value *result, const char *text,
+static void add_result(struct asking *a, const struct json_value *result, const char *text,
                        size_t len)
 {
     const struct json_value *labels = json_member(result, "labels");
     const struct json_value *because = json_member(result, "because");
     const char *best = json_text(json_member(result, "label"), NULL);
+    const char *id = json_text(json_member(result, "request_id"), NULL), *more = "";
 
-    add_row(t, json_member(result, "label"), json_member(result, "score"),
+    if (!a->ctl->options.ids)
+        id = more = NULL;
+    else if (id == NULL)
+        id = "-";
+    add_row(a->table, id, result, "score",
             json_bool(json_member(result, "abstain"), false) ? "unsure" : "", text, len);
     for (size_t i = 0; i < json_len(labels); i++) {
         const struct json_value *one = json_at(labels, i);
         const char *name = json_text(json_member(one, "label"), NULL);
 
         if (best == NULL || name == NULL || strcmp(best, name) != 0)
-            add_row(t, json_member(one, "label"), json_member(one, "score"), "or", "", 0);
+            add_row(a->table, more, one, "score", "or", "", 0);
     }
     for (size_t i = 0; i < json_len(because); i++) {
         const struct json_value *one = json_at(because, i);
         size_t bytes = 0;
         const char *like = json_text(json_member(one, "text"), &bytes);
 
-        add_row(t, json_member(one, "label"), json_member(one, "similarity"), "like", like, bytes);
+        add_row(a->table, more, one, "similarity", "like", like, bytes);
     }
 }
 
@@ -186,7 +199,7 @@ static enum ctl_exit print_answer(struct asking *a, const struct json_value *ans
         return CTL_OK;
     }
     for (size_t i = 0; i < json_len(results) && i < a->len; i++)
-        add_result(a->table, json_at(results, i), a->shown.bytes + a->starts[i],
+        add_result(a, json_at(results, i), a->shown.bytes + a->starts[i],
                    a->starts[i + 1] - a->starts[i]);
     return ctl_table_flush(a->table) == 0 ? CTL_OK : ctl_no_memory();
 }
@@ -238,11 +251,12 @@ static enum ctl_exit ask_all(struct asking *a)
 
 static enum ctl_exit ask(struct ctl *ctl, bool vectors)
 {
-    static const char *const heads[] = {"label", "score", "", "text"};
+    static const char *const heads[] = {"request", "label", "score", "", "text"};
+    bool ids = ctl->options.ids;
     struct asking a = {.ctl = ctl, .vectors = vectors};
     enum ctl_exit code = ctl_texts_open(ctl, 0, &a.texts);
 
-    if (code == CTL_OK && ctl_table_open(stdout, heads, "lrll", &a.table) != 0)
+    if (code == CTL_OK && ctl_table_open(stdout, heads + !ids, &"llrll"[!ids], &a.table) != 0)
         code = ctl_no_memory();
     if (code == CTL_OK)
         code = ask_all(&a);

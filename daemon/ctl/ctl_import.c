@@ -149,6 +149,12 @@ static enum ctl_exit flush(struct import *m)
 
     if (m->len == 0)
         return CTL_OK;
+    if (m->ctl->options.wait != NULL) { /* what the last line waits for, those before it have reached */
+        m->body.len -= 2;
+        write_member(&m->body, "wait", m->ctl->options.wait);
+        json_close_object(&m->body);
+        api_buffer_add(&m->body, "\n", 1);
+    }
     code = send_body(m, &answer);
     if (code == CTL_OK)
         note(m, answer);
@@ -204,8 +210,6 @@ static void write_row(struct import *m, const struct ctl_row *row)
         json_write_bool(&m->row, false);
     }
     write_key(&m->row, o->batch);
-    if (o->wait != NULL)
-        write_member(&m->row, "wait", o->wait);
     json_close_object(&m->row);
     api_buffer_add(&m->row, "\n", 1);
 }

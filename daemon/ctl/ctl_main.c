@@ -16,7 +16,7 @@ static const struct ctl_command commands[] = {
     {"classify", "TEXT... | -f FILE | <FILE", "which label, how sure, and whether to trust it",
      "Without texts they are read from stdin, a line each. \"unsure\" marks an answer that misses the\n"
      "model's thresholds: take it as \"I don't know\".\n",
-     "file pair truncate at among top threshold explain no-store deadline", ctl_classify},
+     "file pair truncate at among top threshold explain ids no-store deadline", ctl_classify},
     {"embed", "TEXT... | -f FILE | <FILE", "the vectors that the model sees",
      "A line of numbers for each text.\n", "file pair truncate", ctl_embed},
     {"teach", "LABEL (TEXT... | -f FILE | --request ID | --example ID)",

@@ -42,6 +42,7 @@ static const struct row rows[] = {
     {"top", '\0', false, WHOLE, AT(top), "N", "show the N best labels"},
     {"threshold", '\0', false, NUMBER, AT(threshold), "P", "show every label with at least this score"},
     {"explain", '\0', false, FLAG, AT(explain), NULL, "show the nearest stored examples"},
+    {"ids", '\0', false, FLAG, AT(ids), NULL, "show the request_id, for confirm and reject"},
     {"no-store", '\0', false, FLAG, AT(no_store), NULL, "the daemon keeps nothing of these texts"},
     {"deadline", '\0', false, WHOLE, AT(deadline_ms), "MS", "rather no answer than a later one"},
 

@@ -24,7 +24,7 @@ struct ctl_options {
     size_t among_len;
     long top, deadline_ms;
     double threshold;
-    bool explain, no_store;
+    bool explain, ids, no_store;
     /* teaching */
     const char *wait, *annotator, *source, *label, *request, *example, *text;
     double weight;
