@@ -1,7 +1,8 @@
 /* ctl_ask.c -- classify and embed: any number of texts, asked in pages.
  *
- * A page is as much as the daemon takes at once (256 texts), or less if they are long. Answers come out page by page, so a long
- * file streams through. Each text is sent with its number as its id, which is how a line of --json is matched to its text.
+ * A page is as much as the daemon takes at once (256 texts), or less if they are long. Answers come
+ * out page by page, so a long file streams through. Each text is sent with its number as its id,
+ * which is how a line of --json is matched to its text.
  */
 #include <stdio.h>
 #include <string.h>
@@ -11,16 +12,17 @@
 #include "daemon/ctl/ctl_texts.h"
 #include "proto/api.h"
 
-/* The daemon's limit of a body is 1 MiB; escapes may double a text, and one text more is added behind this. */
+/* The daemon's limit of a body is 1 MiB; escapes may double a text, and one text more is added
+ * behind this. */
 enum { PAGE_BYTES = 256 << 10 };
 
 struct asking {
     struct ctl *ctl;
     struct ctl_texts texts;
-    struct api_buffer inputs;                /* the list, so far */
-    struct api_buffer shown;                 /* the texts of the page, for people */
-    size_t starts[API_INPUTS_MAX + 1];       /* of each in shown; the last is where the next begins */
-    size_t len;                              /* texts of the page */
+    struct api_buffer inputs;          /* the list, so far */
+    struct api_buffer shown;           /* the texts of the page, for people */
+    size_t starts[API_INPUTS_MAX + 1]; /* of each in shown; the last is where the next begins */
+    size_t len;                        /* texts of the page */
     struct ctl_table *table;
     bool vectors;
 };
@@ -93,7 +95,7 @@ static void write_question(const struct asking *a, struct api_buffer *body)
     json_close_object(body);
 }
 
-/* ---- answers ------------------------------------------------------------------------------------ */
+/* ---- answers -------------------------------------------------------------------------------- */
 
 static int copy_member(void *ud, const char *key, const struct json_value *value)
 {
@@ -103,11 +105,12 @@ static int copy_member(void *ud, const char *key, const struct json_value *value
 }
 
 /* A line a text: the result as it came, with the model and version that the page has in common. */
-static void print_lines(struct asking *a, const struct json_value *answer)
+static enum ctl_exit print_lines(struct asking *a, const struct json_value *answer)
 {
     const struct json_value *results = json_member(answer, a->vectors ? "embeddings" : "results");
+    enum ctl_exit code = CTL_OK;
 
-    for (size_t i = 0; i < json_len(results); i++) {
+    for (size_t i = 0; i < json_len(results) && code == CTL_OK; i++) {
         struct api_buffer line = API_BUFFER_INIT;
 
         json_open_object(&line);
@@ -120,9 +123,9 @@ static void print_lines(struct asking *a, const struct json_value *answer)
             json_each(json_at(results, i), copy_member, &line);
         }
         json_close_object(&line);
-        ctl_print_buffer(&line);
-        api_buffer_done(&line);
+        code = ctl_print_buffer(&line);
     }
+    return code;
 }
 
 static void print_vectors(const struct json_value *answer)
@@ -147,7 +150,8 @@ static void add_row(struct ctl_table *t, const char *id, const struct json_value
     if (id != NULL)
         ctl_table_string(t, id);
     ctl_table_json(t, json_member(one, "label"));
-    if (json_kind(score) == JSON_KIND_NONE || json_kind(json_member(one, "label")) == JSON_KIND_NULL)
+    if (json_kind(score) == JSON_KIND_NONE ||
+        json_kind(json_member(one, "label")) == JSON_KIND_NULL)
         ctl_table_string(t, NULL);
     else
         ctl_table_printf(t, "%.2f", json_number(score, 0));
@@ -155,7 +159,8 @@ static void add_row(struct ctl_table *t, const char *id, const struct json_value
     ctl_table_cell(t, text, len);
 }
 
-/* The answer, then (with --top or --threshold) what else it could be, then (with --explain) what it is like. */
+/* The answer, then (with --top or --threshold) what else it could be, then (with --explain) what it
+ * is like. */
 static void add_result(struct asking *a, const struct json_value *result, const char *text,
                        size_t len)
 {
@@ -190,10 +195,8 @@ static enum ctl_exit print_answer(struct asking *a, const struct json_value *ans
 {
     const struct json_value *results = json_member(answer, "results");
 
-    if (a->ctl->options.json) {
-        print_lines(a, answer);
-        return CTL_OK;
-    }
+    if (a->ctl->options.json)
+        return print_lines(a, answer);
     if (a->vectors) {
         print_vectors(answer);
         return CTL_OK;
@@ -204,7 +207,7 @@ static enum ctl_exit print_answer(struct asking *a, const struct json_value *ans
     return ctl_table_flush(a->table) == 0 ? CTL_OK : ctl_no_memory();
 }
 
-/* ---- pages -------------------------------------------------------------------------------------- */
+/* ---- pages ---------------------------------------------------------------------------------- */
 
 static enum ctl_exit ask_page(struct asking *a)
 {

@@ -1,11 +1,13 @@
 /* ctl_export.c -- what a model was taught, as a file that import reads back to the same model.
  *
- * A row an example: text, label, text_pair, weight. An example whose annotators disagree has a soft target; it becomes a row for
- * each label, by annotators export-1, export-2 .., with weights whose shares are the target's and whose mean is the
- * example's weight: so the fold of what is imported equals the fold that was exported. Examples that teach nothing
- * (rejected, withdrawn) are left out.
+ * A row an example: text, label, text_pair, weight. An example whose annotators disagree has a soft
+ * target; it becomes a row for each label, by annotators export-1, export-2 .., with weights whose
+ * shares are the target's and whose mean is the example's weight: so the fold of what is imported
+ * equals the fold that was exported. Examples that teach nothing (rejected, withdrawn) are left
+ * out.
  *
- * A file is written beside its place, flushed to disk, then renamed: it is there whole or not at all.
+ * A file is written beside its place, flushed to disk, then renamed: it is there whole or not at
+ * all.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,11 +23,12 @@
 #include "daemon/ctl/ctl_rows.h"
 
 enum {
-    PAGE_ROWS = 100, /* texts may have a megabyte */
+    PAGE_ROWS = 100,  /* texts may have a megabyte */
     WEIGHT_MAX = 100, /* of one vote */
 };
 
-struct export {
+struct export
+{
     struct ctl *ctl;
     enum ctl_format format;
     FILE *file;
@@ -81,7 +84,8 @@ static void write_vote(struct export *e, const struct json_value *example, const
     api_buffer_add(&e->row, "\n", 1);
 }
 
-/* A vote's weight is at most WEIGHT_MAX: a target so heavy and so uneven keeps its shares and loses weight. */
+/* A vote's weight is at most WEIGHT_MAX: a target so heavy and so uneven keeps its shares and loses
+ * weight. */
 static double scale_of(const struct json_value *labels, double weight)
 {
     double largest = 0, scale = weight * (double)json_len(labels);
@@ -115,7 +119,8 @@ static enum ctl_exit on_row(void *ud, const struct json_value *example)
         if (json_len(labels) > 1)
             snprintf(annotator, sizeof annotator, "export-%zu", i + 1);
         write_vote(e, example, label, annotator,
-                   json_len(labels) > 1 ? scale * json_number(json_member(one, "share"), 0) : weight);
+                   json_len(labels) > 1 ? scale * json_number(json_member(one, "share"), 0)
+                                        : weight);
     }
     if (e->row.rc != 0)
         return ctl_no_memory();
@@ -153,7 +158,7 @@ static enum ctl_exit count_examples(struct ctl *ctl, uint64_t *ret_examples)
     return code;
 }
 
-/* ---- the file ----------------------------------------------------------------------------------- */
+/* ---- the file ------------------------------------------------------------------------------- */
 
 static enum ctl_exit open_file(struct export *e, const char *path)
 {
@@ -250,7 +255,8 @@ enum ctl_exit ctl_export(struct ctl *ctl)
         e.file = NULL;
         code = open_file(&e, path);
     }
-    ctl_progress_init(&e.progress, path != NULL && !ctl->options.quiet && !ctl->options.json, total);
+    ctl_progress_init(&e.progress, path != NULL && !ctl->options.quiet && !ctl->options.json,
+                      total);
     if (code == CTL_OK)
         code = export_all(&e);
     if (path != NULL)

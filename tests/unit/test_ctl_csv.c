@@ -1,7 +1,8 @@
 /* test_ctl_csv.c -- what learnctl reads and shows: CSV, lines, rows of examples, cleaned texts.
  *
- * What must hold: what ctl_csv_write writes reads back as the same bytes, whatever they are; a record that is not CSV, not UTF-8,
- * too long or of the wrong shape costs itself and no other; line numbers are those of the file; no text moves a terminal.
+ * What must hold: what ctl_csv_write writes reads back as the same bytes, whatever they are; a
+ * record that is not CSV, not UTF-8, too long or of the wrong shape costs itself and no other; line
+ * numbers are those of the file; no text moves a terminal.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -185,7 +186,8 @@ static void test_csv_round_trip(void **state)
 /* Random bytes end, whatever they are, and give no more records than they have lines. */
 static void test_csv_hostile(void **state)
 {
-    static const char BYTES[] = "\"\"\"\",,\n\r\0\xef\xbb\xbf" "a";
+    static const char BYTES[] = "\"\"\"\",,\n\r\0\xef\xbb\xbf"
+                                "a";
     uint64_t seed = 7;
     char bytes[64];
 
@@ -242,9 +244,10 @@ static void test_lines(void **state)
     fclose(file);
 }
 
-/* ---- rows --------------------------------------------------------------------------------------- */
+/* ---- rows ----------------------------------------------------------------------------------- */
 
-/* Every row as "line:text>label" with "+pair" "@annotator" "#source" "*weight", or "line!code(field)". */
+/* Every row as "line:text>label" with "+pair" "@annotator" "#source" "*weight", or
+ * "line!code(field)". */
 static int rows_all(enum ctl_format format, const char *bytes, size_t len,
                     const char *const names[CTL_COLUMNS], char *out, size_t out_bytes)
 {
@@ -306,20 +309,27 @@ static void test_rows_csv(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
-        assert_int_equal(rows_all(CTL_FORMAT_CSV, ROWS[i].csv, strlen(ROWS[i].csv), NULL, out,
-                                  sizeof out),
-                         0);
+        assert_int_equal(
+            rows_all(CTL_FORMAT_CSV, ROWS[i].csv, strlen(ROWS[i].csv), NULL, out, sizeof out), 0);
         assert_string_equal(out, ROWS[i].rows);
     }
-    assert_int_equal(rows_all(CTL_FORMAT_CSV, "intent,utterance\na,b", 20, named, out, sizeof out), 0);
+    assert_int_equal(rows_all(CTL_FORMAT_CSV, "intent,utterance\na,b", 20, named, out, sizeof out),
+                     0);
     assert_string_equal(out, "2:b>a");
 }
 
 static void test_rows_header(void **state)
 {
     static const char *const ROWS[] = {
-        "", "text\na", "label\na", "text,labels\na,b", "text,label,text\na,b,c", "\"text,label\na,b",
-        "a text,with label\n", "text,label,\na,b,c", "\xff\xfet\0e\0",
+        "",
+        "text\na",
+        "label\na",
+        "text,labels\na,b",
+        "text,label,text\na,b,c",
+        "\"text,label\na,b",
+        "a text,with label\n",
+        "text,label,\na,b,c",
+        "\xff\xfet\0e\0",
     };
     char out[512];
 
@@ -338,7 +348,8 @@ static void test_rows_jsonl(void **state)
     } ROWS[] = {
         {"", ""},
         {"{\"text\":\"a\",\"label\":\"b\"}\n\n{\"label\":\"d\",\"text\":\"c\"}", "1:a>b;3:c>d"},
-        {"\xef\xbb\xbf{\"text\":\"a\",\"label\":\"b\",\"weight\":2,\"annotator\":\"x\",\"text_pair\":\"y\","
+        {"\xef\xbb\xbf{\"text\":\"a\",\"label\":\"b\",\"weight\":2,\"annotator\":\"x\",\"text_"
+         "pair\":\"y\","
          "\"source\":\"z\"}\r\n",
          "1:a>b+y@x#z*2"},
         {"{\"text\":\"a\",\"label\":\"b\",\"weight\":null,\"text_pair\":null}", "1:a>b"},
@@ -346,7 +357,8 @@ static void test_rows_jsonl(void **state)
          "1!missing_field(label);2!missing_field(text);3!missing_field(text)"},
         {"{\"text\":1,\"label\":\"b\"}\n{\"text\":\"a\",\"label\":[]}\n"
          "{\"text\":\"a\",\"label\":\"b\",\"weight\":\"1\"}\n[]\n\"x\"",
-         "1!wrong_type(text);2!wrong_type(label);3!wrong_type(weight);4!wrong_type();5!wrong_type()"},
+         "1!wrong_type(text);2!wrong_type(label);3!wrong_type(weight);4!wrong_type();5!wrong_type("
+         ")"},
         {"{\"text\":\"a\",\"label\":\"b\",\"lable\":\"c\"}", "1!unknown_field()"},
         {"{\"text\":\"a\",\"label\":\"b\"\n{\"text\":\"a\",\"label\":\"b\"} x\n{'text':1}\n"
          "{\"text\":\"\xff\",\"label\":\"b\"}\n{\"text\":\"a\",\"text\":\"b\",\"label\":\"c\"}\n"
@@ -359,9 +371,9 @@ static void test_rows_jsonl(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
-        assert_int_equal(rows_all(CTL_FORMAT_JSONL, ROWS[i].lines, strlen(ROWS[i].lines), NULL, out,
-                                  sizeof out),
-                         0);
+        assert_int_equal(
+            rows_all(CTL_FORMAT_JSONL, ROWS[i].lines, strlen(ROWS[i].lines), NULL, out, sizeof out),
+            0);
         assert_string_equal(out, ROWS[i].rows);
     }
     assert_non_null(long_line);
@@ -385,18 +397,25 @@ static void test_formats(void **state)
     assert_int_equal(ctl_format_of_path("-"), CTL_FORMAT_NONE);
 }
 
-/* ---- what people see ---------------------------------------------------------------------------- */
+/* ---- what people see ------------------------------------------------------------------------ */
 
 static void test_clean(void **state)
 {
     static const struct {
         const char *bytes, *shown;
     } ROWS[] = {
-        {"plain \xc3\xa9 \xe4\xb8\xad \xf0\x9f\x98\x80", "plain \xc3\xa9 \xe4\xb8\xad \xf0\x9f\x98\x80"},
+        {"plain \xc3\xa9 \xe4\xb8\xad \xf0\x9f\x98\x80",
+         "plain \xc3\xa9 \xe4\xb8\xad \xf0\x9f\x98\x80"},
         {"a\nb\tc\rd", "a b c d"},
         {"\x1b[2J\x07\x7f", "\xef\xbf\xbd[2J\xef\xbf\xbd\xef\xbf\xbd"},
-        {"\xc2\x9b" "31m", "\xef\xbf\xbd" "31m"},                       /* CSI in C1 */
-        {"\xe2\x80\xae" "abc\xe2\x80\xa8", "\xef\xbf\xbd" "abc\xef\xbf\xbd"}, /* U+202E, U+2028 */
+        {"\xc2\x9b"
+         "31m",
+         "\xef\xbf\xbd"
+         "31m"}, /* CSI in C1 */
+        {"\xe2\x80\xae"
+         "abc\xe2\x80\xa8",
+         "\xef\xbf\xbd"
+         "abc\xef\xbf\xbd"}, /* U+202E, U+2028 */
         {"\xff\xc3", "\xef\xbf\xbd\xef\xbf\xbd"},
     };
 
