@@ -12,14 +12,14 @@
 #include "daemon/ctl/ctl_texts.h"
 #include "proto/api.h"
 
-/* The daemon's limit of a body is 1 MiB; escapes may double a text, and one text more is added
- * behind this. */
-enum { PAGE_BYTES = 256 << 10 };
+/* The daemon's limit of a body is 1 MiB; the rest is for what stands around the list. */
+enum { PAGE_BYTES = 768 << 10 };
 
 struct asking {
     struct ctl *ctl;
     struct ctl_texts texts;
     struct api_buffer inputs;          /* the list, so far */
+    struct api_buffer input;           /* the one that is added */
     struct api_buffer shown;           /* the texts of the page, for people */
     size_t starts[API_INPUTS_MAX + 1]; /* of each in shown; the last is where the next begins */
     size_t len;                        /* texts of the page */
@@ -27,23 +27,22 @@ struct asking {
     bool vectors;
 };
 
-static void add(struct asking *a, const struct ctl_text *text)
+static void write_input(struct asking *a, const struct ctl_text *text)
 {
     char id[24];
 
     snprintf(id, sizeof id, "%llu", (unsigned long long)text->number);
-    json_open_object(&a->inputs);
-    json_write_key(&a->inputs, "text");
-    json_write_text(&a->inputs, text->bytes, text->len);
+    api_buffer_reset(&a->input);
+    json_open_object(&a->input);
+    json_write_key(&a->input, "text");
+    json_write_text(&a->input, text->bytes, text->len);
     if (a->ctl->options.pair != NULL) {
-        json_write_key(&a->inputs, "text_pair");
-        json_write_string(&a->inputs, a->ctl->options.pair);
+        json_write_key(&a->input, "text_pair");
+        json_write_string(&a->input, a->ctl->options.pair);
     }
-    json_write_key(&a->inputs, "id");
-    json_write_string(&a->inputs, id);
-    json_close_object(&a->inputs);
-    api_buffer_add(&a->shown, text->bytes, text->len);
-    a->starts[++a->len] = a->shown.len;
+    json_write_key(&a->input, "id");
+    json_write_string(&a->input, id);
+    json_close_object(&a->input);
 }
 
 static void write_question(const struct asking *a, struct api_buffer *body)
@@ -229,27 +228,38 @@ static enum ctl_exit ask_page(struct asking *a)
     return code;
 }
 
+/* Adds a text to the page, and asks first what is there if the two would be too much. */
+static enum ctl_exit add(struct asking *a, const struct ctl_text *text)
+{
+    enum ctl_exit code = CTL_OK;
+
+    write_input(a, text);
+    if (a->len == API_INPUTS_MAX || (a->len > 0 && a->inputs.len + a->input.len > PAGE_BYTES))
+        code = ask_page(a);
+    if (code != CTL_OK)
+        return code;
+    json_write_raw(&a->inputs, a->input.bytes, a->input.len);
+    api_buffer_add(&a->shown, text->bytes, text->len);
+    a->starts[++a->len] = a->shown.len;
+    return a->input.rc == 0 ? CTL_OK : ctl_no_memory();
+}
+
 static enum ctl_exit ask_all(struct asking *a)
 {
     struct ctl_text text;
-    uint64_t asked = 0;
-    bool any = true;
+    bool any = true, none = true;
     enum ctl_exit code = CTL_OK;
 
     while (code == CTL_OK && any) {
         code = ctl_texts_next(&a->texts, &text, &any);
-        if (code != CTL_OK)
-            break;
-        if (any) {
-            add(a, &text);
-            asked++;
+        if (code == CTL_OK && any) {
+            code = add(a, &text);
+            none = false;
         }
-        if (a->len > 0 && (!any || a->len == API_INPUTS_MAX || a->inputs.len >= PAGE_BYTES))
-            code = ask_page(a);
     }
-    if (code == CTL_OK && asked == 0)
+    if (code == CTL_OK && none)
         return ctl_misused(a->ctl, "there is no text");
-    return code;
+    return code == CTL_OK ? ask_page(a) : code;
 }
 
 static enum ctl_exit ask(struct ctl *ctl, bool vectors)
@@ -266,6 +276,7 @@ static enum ctl_exit ask(struct ctl *ctl, bool vectors)
     ctl_table_close(a.table);
     ctl_texts_close(&a.texts);
     api_buffer_done(&a.inputs);
+    api_buffer_done(&a.input);
     api_buffer_done(&a.shown);
     return code;
 }

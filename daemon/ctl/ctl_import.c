@@ -119,11 +119,15 @@ static void wait_s(long seconds)
 /* A busy daemon (503) is asked again: the keys make that safe. */
 static enum ctl_exit send_body(struct import *m, struct json_value **ret_answer)
 {
+    const char *wait = m->ctl->options.wait;
+    const char *target =
+        wait != NULL && strcmp(wait, "applied") == 0 ? "/v1/feedback?wait=applied" : "/v1/feedback";
+
     for (int attempt = 1;; attempt++) {
         struct json_value *answer = NULL;
         long status = 0, pause_s = 0;
-        enum ctl_exit code = ctl_call_any(m->ctl, "POST", "/v1/feedback", CTL_NDJSON, &m->body,
-                                          &status, &pause_s, &answer);
+        enum ctl_exit code =
+            ctl_call_any(m->ctl, "POST", target, CTL_NDJSON, &m->body, &status, &pause_s, &answer);
 
         if (code == CTL_OK && status / 100 == 2) {
             *ret_answer = answer;
@@ -148,13 +152,6 @@ static enum ctl_exit flush(struct import *m)
 
     if (m->len == 0)
         return CTL_OK;
-    if (m->ctl->options.wait !=
-        NULL) { /* what the last line waits for, those before it have reached */
-        m->body.len -= 2;
-        write_member(&m->body, "wait", m->ctl->options.wait);
-        json_close_object(&m->body);
-        api_buffer_add(&m->body, "\n", 1);
-    }
     code = send_body(m, &answer);
     if (code == CTL_OK)
         code = note(m, answer);

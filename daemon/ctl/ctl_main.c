@@ -200,6 +200,12 @@ static enum ctl_exit run(struct ctl *ctl, int argc, char **argv)
     return connect_and_run(ctl);
 }
 
+static enum ctl_exit unknown(const char *name)
+{
+    ctl_say("there is no command \"%.40s\"; learnctl --help lists them", name);
+    return CTL_USAGE;
+}
+
 /* The command is the first argument that is no flag; flags of every command may stand before it. */
 static enum ctl_exit dispatch(int argc, char **argv)
 {
@@ -219,17 +225,17 @@ static enum ctl_exit dispatch(int argc, char **argv)
         return CTL_USAGE;
     }
     if (rest == 0 || strcmp(copy[0], "help") == 0) {
-        const struct ctl_command *about = rest > 1 ? find(copy[1]) : NULL;
+        const char *about = rest > 1 ? copy[1] : NULL;
 
-        code = about != NULL ? help_of(about) : help();
+        code = about == NULL ? help() : find(about) != NULL ? help_of(find(about)) : unknown(about);
         free(copy);
         return rest == 0 && !first.help ? CTL_USAGE : code;
     }
     ctl.command = find(copy[0]);
     if (ctl.command == NULL) {
-        ctl_say("there is no command \"%.40s\"; learnctl --help lists them", copy[0]);
+        code = unknown(copy[0]);
         free(copy);
-        return CTL_USAGE;
+        return code;
     }
     /* Again, now with what this command takes; the command's name is the first of the rest. */
     memcpy(copy, argv, (size_t)argc * sizeof *copy);

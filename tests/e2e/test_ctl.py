@@ -1,6 +1,7 @@
 """learnctl against the real daemon: every command, exit code, its JSON, its words when it fails."""
 
 import csv
+import fcntl
 import http.server
 import io
 import json
@@ -8,7 +9,9 @@ import os
 import pty
 import re
 import stat
+import struct
 import subprocess
+import termios
 import threading
 from pathlib import Path
 
@@ -188,6 +191,7 @@ def test_version():
     "args, says",
     [
         (["nonsense"], "no command"),
+        (["help", "nonsense"], "no command"),
         (["classify", "--nonsense", "x"], "--nonsense"),
         (["classify", "x", "--limit", "3"], "--limit is not for this command"),
         (["classify", "x", "--top"], "--top needs a value"),
@@ -376,9 +380,8 @@ def test_texts_from_lines(ctl, tmp_path):
     assert out.splitlines()[1].endswith("a\ufffd[31m") and len(out.splitlines()) == 3
     _, err = ctl("classify", stdin="x\n" + "y" * (1 << 21), code=USAGE)
     assert "line 2" in err
-    assert (
-        len(ctl("classify", "--json", stdin="word " * 20000 + "\n" + "other " * 40000 + "\nx")) == 3
-    )
+    long_lines = "word " * 90000 + "\n" + "other " * 120000 + "\nx"  # two do not fit one request
+    assert len(ctl("classify", "--json", stdin=long_lines)) == 3
 
 
 def test_embed(ctl):
@@ -656,16 +659,14 @@ def test_import_into_a_busy_daemon(ctl, tmp_path):
         assert len(stub.requests) == 1
 
 
-def screen(args, env):
-    """stderr of learnctl when it is a terminal."""
+def screen(args, env, stream="stderr", columns=80):
+    """One stream of learnctl when it is a terminal."""
     leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     own = {k: v for k, v in os.environ.items() if not k.startswith("LEARNCTL_")}
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, stream: follower}
     process = subprocess.Popen(
-        [binary(), *map(str, args)],
-        env={**own, **env},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=follower,
+        [binary(), *map(str, args)], env={**own, **env}, stdin=subprocess.DEVNULL, **streams
     )
     os.close(follower)
     shown = b""
@@ -678,10 +679,19 @@ def screen(args, env):
             break
         shown += more
     os.close(leader)
-    process.stdout.read()
-    process.stdout.close()
     assert process.wait(60) == OK, shown
     return shown.decode()
+
+
+def test_tables_fit_the_terminal(ctl):
+    """The last column is cut, by width and not by bytes; a pipe gets all of it."""
+    teach(ctl, ("\u4e2d" * 100, "wide"), ("a" * 100, "narrow"))
+    env = {"LEARNCTL_URL": ctl.daemon.url, "LEARNCTL_MODEL": ctl.model}
+    head, wide, narrow = screen(["examples"], env, "stdout", 90).replace("\r", "").splitlines()
+    left = head.index("text")
+    assert narrow[left:] == "a" * (89 - left) + "\u2026"
+    assert wide[left:] == "\u4e2d" * ((89 - left) // 2) + "\u2026"
+    assert "a" * 100 in ctl("examples")[0]
 
 
 def test_progress_is_for_terminals(ctl, tmp_path):
@@ -843,6 +853,8 @@ def test_lists(ctl):
         "-",
         "--format",
         "jsonl",
+        "--wait",
+        "applied",
         stdin="".join(json.dumps(r) + "\n" for r in rows_of(250)),
     )
     assert len(ctl("examples", "--json")) == 50
