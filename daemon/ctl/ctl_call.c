@@ -221,3 +221,17 @@ enum ctl_exit ctl_call(struct ctl *ctl, const char *method, const char *target,
     }
     return code;
 }
+
+enum ctl_exit ctl_call_model(struct ctl *ctl, struct json_value **ret_model)
+{
+    struct api_buffer target = API_BUFFER_INIT;
+    enum ctl_exit code;
+    const char *path;
+
+    ctl_target(&target, "/v1/models/");
+    ctl_target_name(&target, ctl_model(ctl));
+    path = ctl_target_end(&target);
+    code = path != NULL ? ctl_call(ctl, "GET", path, NULL, ret_model) : ctl_no_memory();
+    api_buffer_done(&target);
+    return code;
+}

@@ -26,6 +26,9 @@ enum ctl_exit ctl_call_any(struct ctl *ctl, const char *method, const char *targ
 /* Says a problem document; returns CTL_REFUSED or CTL_FAILED by its status. */
 enum ctl_exit ctl_call_refused(struct ctl *ctl, long status, const struct json_value *problem);
 
+/* The model that is meant, as the daemon describes it; as ctl_call. */
+enum ctl_exit ctl_call_model(struct ctl *ctl, struct json_value **ret_model);
+
 /* "code: detail (field)", cleaned. NULL is fine for each. */
 void ctl_write_problem(struct api_buffer *out, const char *code, const char *detail,
                        const char *field);

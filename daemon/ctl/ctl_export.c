@@ -139,25 +139,6 @@ static enum ctl_exit on_page(void *ud)
     return CTL_OK;
 }
 
-/* How many there are, for the bar; and whether there is such a model, before a file is made. */
-static enum ctl_exit count_examples(struct ctl *ctl, uint64_t *ret_examples)
-{
-    struct api_buffer target = API_BUFFER_INIT;
-    struct json_value *answer = NULL;
-    const char *path;
-    enum ctl_exit code;
-
-    ctl_target(&target, "/v1/models/");
-    ctl_target_name(&target, ctl_model(ctl));
-    path = ctl_target_end(&target);
-    code = path != NULL ? ctl_call(ctl, "GET", path, NULL, &answer) : ctl_no_memory();
-    if (code == CTL_OK)
-        *ret_examples = (uint64_t)json_int(json_member(answer, "examples"), 0);
-    json_free(answer);
-    api_buffer_done(&target);
-    return code;
-}
-
 /* ---- the file ------------------------------------------------------------------------------- */
 
 static enum ctl_exit open_file(struct export *e, const char *path)
@@ -239,7 +220,8 @@ enum ctl_exit ctl_export(struct ctl *ctl)
 {
     struct export e = {.ctl = ctl, .format = CTL_FORMAT_JSONL, .file = stdout};
     const char *path = ctl->args_len > 0 && strcmp(ctl->args[0], "-") != 0 ? ctl->args[0] : NULL;
-    uint64_t total = 0;
+    struct json_value *model = NULL;
+    uint64_t total;
     enum ctl_exit code;
 
     if (ctl->args_len > 1)
@@ -250,7 +232,9 @@ enum ctl_exit ctl_export(struct ctl *ctl)
         e.format = ctl_format_of_path(path);
     if (e.format == CTL_FORMAT_NONE)
         return ctl_misused(ctl, "jsonl or csv? --format says it");
-    code = count_examples(ctl, &total);
+    code = ctl_call_model(ctl, &model); /* is there one, before a file is made? */
+    total = (uint64_t)json_int(json_member(model, "examples"), 0);
+    json_free(model);
     if (code == CTL_OK && path != NULL) {
         e.file = NULL;
         code = open_file(&e, path);

@@ -296,6 +296,7 @@ static enum ctl_exit open_rows(struct import *m, enum ctl_format format)
 enum ctl_exit ctl_import(struct ctl *ctl)
 {
     struct import m = {.ctl = ctl, .file = stdin, .name = "stdin"};
+    struct json_value *model = NULL;
     enum ctl_format format;
     enum ctl_exit code;
     struct stat st;
@@ -318,6 +319,9 @@ enum ctl_exit ctl_import(struct ctl *ctl)
                       fstat(fileno(m.file), &st) == 0 && S_ISREG(st.st_mode) ? (uint64_t)st.st_size
                                                                              : 0);
     code = open_rows(&m, format);
+    if (code == CTL_OK) /* one word about a wrong name, not one for each row */
+        code = ctl_call_model(ctl, &model);
+    json_free(model);
     if (code == CTL_OK) {
         code = import_all(&m);
         code = summarize(&m, code);
