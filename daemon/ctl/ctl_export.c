@@ -7,10 +7,10 @@
  * out.
  *
  * A file is written beside its place, flushed to disk, then renamed: it is there whole or not at
- * all.
+ * all, and an interrupted export leaves nothing beside it.
  */
 #include <errno.h>
-#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,6 +141,28 @@ static enum ctl_exit on_page(void *ud)
 
 /* ---- the file ------------------------------------------------------------------------------- */
 
+static char *volatile interrupted; /* the temporary file that a signal takes away */
+
+static void on_signal(int signal_number)
+{
+    if (interrupted != NULL)
+        unlink(interrupted);
+    raise(signal_number); /* its old meaning, as soon as this returns */
+}
+
+static void watch_signals(void)
+{
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+        struct sigaction old;
+
+        if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+            sigaction(signals[i], &action, NULL);
+    }
+}
+
 static enum ctl_exit open_file(struct export *e, const char *path)
 {
     struct stat st;
@@ -162,6 +184,8 @@ static enum ctl_exit open_file(struct export *e, const char *path)
         e->temporary = NULL;
         return CTL_USAGE;
     }
+    interrupted = e->temporary;
+    watch_signals();
     mask = umask(0);
     umask(mask);
     if (fchmod(fd, 0666 & ~mask) != 0 || (e->file = fdopen(fd, "w")) == NULL) {
@@ -189,6 +213,7 @@ static enum ctl_exit close_file(struct export *e, const char *path, enum ctl_exi
     }
     if (code != CTL_OK && e->temporary != NULL)
         unlink(e->temporary);
+    interrupted = NULL;
     free(e->temporary);
     return code;
 }

@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import signal
 import stat
 import struct
 import subprocess
@@ -810,6 +811,29 @@ def test_export_files(ctl, tmp_path):
                 [binary(), "export"], stdout=full, stderr=subprocess.PIPE, env=own, check=False
             )
         assert done.returncode == USAGE and b"No space left" in done.stderr
+
+
+def test_an_interrupted_export_leaves_nothing(tmp_path):
+    asked, gate = threading.Event(), threading.Event()
+
+    def answer(handler, _):
+        if "?" not in handler.path:
+            handler.send(200, b'{"examples":2}')
+        else:
+            asked.set()
+            gate.wait(60)
+            handler.hang_up()
+
+    with Stub(answer) as stub:
+        process = subprocess.Popen(
+            [binary(), "export", str(tmp_path / "x.csv"), "--url", stub.url, "--quiet"]
+        )
+        assert asked.wait(60)
+        assert len(os.listdir(tmp_path)) == 1
+        process.send_signal(signal.SIGINT)
+        status = process.wait(60)
+        gate.set()
+    assert status == -signal.SIGINT and os.listdir(tmp_path) == []
 
 
 def current_umask():
