@@ -19,6 +19,10 @@ static inline void fault_arm(long n)
 {
     (void)n;
 }
+static inline void fault_only_own(int only)
+{
+    (void)only;
+}
 static inline long fault_live(void)
 {
     return 0;
@@ -32,7 +36,10 @@ extern void *__libc_realloc(void *block, size_t bytes);
 extern void *__libc_memalign(size_t alignment, size_t bytes);
 extern void __libc_free(void *block);
 
+extern char __executable_start, etext; /* the linker's: where this program's code lies */
+
 static _Thread_local long fault_countdown = -1; /* under 0: nothing fails */
+static int fault_own;
 static atomic_long fault_blocks;
 
 /* The n-th allocation from here on, counted from 0, fails on this thread, and so does every later
@@ -40,6 +47,13 @@ static atomic_long fault_blocks;
 static inline void fault_arm(long n)
 {
     fault_countdown = n < 0 ? -1 : n + 1;
+}
+
+/* only: just what this program itself allocates fails, not its shared libraries (OpenBLAS uses what
+ * malloc gives it unseen). */
+static inline void fault_only_own(int only)
+{
+    fault_own = only;
 }
 
 /* Blocks allocated and not freed. */
@@ -54,9 +68,11 @@ static inline void *fault_keep(void *block)
     return block;
 }
 
-static inline int fault_now(void)
+static inline int fault_now(const void *caller)
 {
     if (fault_countdown < 0)
+        return 0;
+    if (fault_own && ((const char *)caller < &__executable_start || (const char *)caller > &etext))
         return 0;
     if (fault_countdown > 0)
         fault_countdown--;
@@ -67,17 +83,17 @@ static inline int fault_now(void)
 
 void *malloc(size_t bytes)
 {
-    return fault_now() ? NULL : fault_keep(__libc_malloc(bytes));
+    return fault_now(__builtin_return_address(0)) ? NULL : fault_keep(__libc_malloc(bytes));
 }
 
 void *calloc(size_t n, size_t bytes)
 {
-    return fault_now() ? NULL : fault_keep(__libc_calloc(n, bytes));
+    return fault_now(__builtin_return_address(0)) ? NULL : fault_keep(__libc_calloc(n, bytes));
 }
 
 void *realloc(void *block, size_t bytes)
 {
-    void *moved = fault_now() ? NULL : __libc_realloc(block, bytes);
+    void *moved = fault_now(__builtin_return_address(0)) ? NULL : __libc_realloc(block, bytes);
 
     fault_blocks += block == NULL && moved != NULL;
     return moved;
@@ -85,12 +101,15 @@ void *realloc(void *block, size_t bytes)
 
 void *aligned_alloc(size_t alignment, size_t bytes)
 {
-    return fault_now() ? NULL : fault_keep(__libc_memalign(alignment, bytes));
+    return fault_now(__builtin_return_address(0)) ? NULL
+                                                  : fault_keep(__libc_memalign(alignment, bytes));
 }
 
 int posix_memalign(void **ret_block, size_t alignment, size_t bytes)
 {
-    void *block = fault_now() ? NULL : fault_keep(__libc_memalign(alignment, bytes));
+    void *block = fault_now(__builtin_return_address(0))
+                      ? NULL
+                      : fault_keep(__libc_memalign(alignment, bytes));
 
     if (block == NULL)
         return ENOMEM;
