@@ -421,10 +421,11 @@ static void test_wrong_settings_are_refused(void **state)
 static void test_every_allocation_may_fail(void **state)
 {
     const struct world *w = *state;
-    struct head *right = empty();
+    struct head *right;
 
     if (!FAULT_ALLOC)
         skip();
+    right = empty();
     teach(right, w, 0, 340, 20);
     for (int way = 0; way < 2; way++) { /* recursive; all at once */
         int rc = -ENOMEM, failures = 0;
@@ -459,12 +460,13 @@ static void test_every_allocation_may_fail(void **state)
 static void test_publishing_without_memory(void **state)
 {
     const struct world *w = *state;
-    struct head *h = empty();
+    struct head *h;
     struct head_view *v = NULL;
     int rc[2] = {-1, -1};
 
     if (!FAULT_ALLOC)
         skip();
+    h = empty();
     teach(h, w, 0, 200, 200);
     for (int what = 0; what < 2; what++)
         for (long n = 0; rc[what] != 0; n++) {
