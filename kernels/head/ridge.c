@@ -504,7 +504,7 @@ static double distance(const double *a, const double *b, size_t rows, size_t col
 int head_check(const struct head *h, double *ret_distance)
 {
     struct head *fresh;
-    struct block b;
+    struct block b = {0};
     int rc = head_open(&h->settings, &fresh);
 
     if (rc != 0)
@@ -518,10 +518,10 @@ int head_check(const struct head *h, double *ret_distance)
         if (b.len == b.max || slot + 1 == h->examples_len)
             rc = block_flush(fresh, &b, false);
     }
+    block_done(&b);
     if (rc == 0) {
         uint32_t M = h->settings.features, L = h->labels_len, stride = h->labels_max;
 
-        block_done(&b);
         rc = ridge_rebuild(fresh);
         if (rc == 0)
             *ret_distance = fmax(distance(h->P, fresh->P, M, M, M, true),
