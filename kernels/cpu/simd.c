@@ -157,7 +157,7 @@ static inline float exp_negative(float x)
     float n = shifted - 12582912.0f;
     float r = clamped - n * 0.693359375f + n * 2.12194440e-4f;
     float p = 1.9875691500e-4f;
-    int32_t bits;
+    uint32_t bits;
     float scale;
 
     p = p * r + 1.3981999507e-3f;
@@ -166,7 +166,8 @@ static inline float exp_negative(float x)
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    bits = ((int32_t)n + 127) << 23;
+    memcpy(&bits, &shifted, sizeof bits); /* n stands in its lowest bits; a NaN stays one through p */
+    bits = (bits << 23) + (127u << 23);
     memcpy(&scale, &bits, sizeof scale);
     return p * scale;
 }

@@ -87,6 +87,8 @@ static int copy_head(const struct head *h, struct head **ret_copy)
     copy->settings = h->settings;
     copy->labels_len = h->labels_len;
     copy->labels_max = h->labels_max;
+    copy->behind = h->behind;
+    copy->distrusted_len = h->distrusted_len;
     copy->projection = projection_get(h->projection);
     copy->wide = copy_of(h->wide, d * M * sizeof *h->wide, &rc);
     copy->P = copy_of(h->P, M * M * sizeof *h->P, &rc);

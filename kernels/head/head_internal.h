@@ -60,6 +60,7 @@ struct head {
     double *S;       /* (labels_max,d) */
     uint32_t labels_len, labels_max;
     uint64_t terms_since_rebuild, terms_since_probe;
+    bool behind; /* P, W and A lack terms that G and Q have; ridge_rebuild mends it */
     /* Examples by slot: chunk slot / CHUNK_ROWS, row slot % CHUNK_ROWS. */
     struct example *examples;
     struct chunk **chunks;
@@ -102,6 +103,7 @@ void chunk_put(struct chunk *chunk);
 
 /* ---- ridge.c ---- */
 int ridge_rebuild(struct head *head); /* P, W, A from G and Q. -EDOM, -ENOMEM */
+int ridge_catch_up(struct head *head); /* The same where they are behind. */
 
 /* ---- scores.c ---- */
 /* Labels with examples, and what publishing derives from the state; all fp64. */

@@ -207,7 +207,13 @@ int ridge_rebuild(struct head *h)
     h->W = W;
     residual(h, W, h->A);
     h->terms_since_rebuild = h->terms_since_probe = 0;
+    h->behind = false;
     return 0;
+}
+
+int ridge_catch_up(struct head *h)
+{
+    return h->behind ? ridge_rebuild(h) : 0;
 }
 
 /* Largest |f - (G + lambda I) P f| of one feature vector. */
@@ -328,7 +334,7 @@ static void block_accumulate(struct head *h, struct block *b)
     algebra_gemm(true, false, M, L, b->len, 1, b->F, M, b->T, stride, 1, h->Q, stride);
 }
 
-/* One Woodbury step. -EDOM: S is singular to rounding; then G and Q are right and P is to be rebuilt. */
+/* One Woodbury step. -EDOM: S is singular to rounding; -ENOMEM. Then G and Q are right and P is to be rebuilt. */
 static int block_recurse(struct head *h, struct block *b)
 {
     uint32_t M = h->settings.features, L = h->labels_len, stride = h->labels_max, len = b->len;
@@ -354,18 +360,21 @@ static int block_recurse(struct head *h, struct block *b)
     return rc;
 }
 
-/* Takes the block into the state and empties it. recursive: by Woodbury; else only G, Q, n and S, and a rebuild follows. */
+/* Takes the block into the state and empties it. recursive: by Woodbury, unless P is behind; else only G, Q, n and S, and
+ * a rebuild follows. */
 static int block_flush(struct head *h, struct block *b, bool recursive)
 {
     int rc = 0;
 
     if (b->len == 0)
         return 0;
+    recursive = recursive && !h->behind;
     if (recursive) {
         rc = block_recurse(h, b);
     } else {
         block_count(h, b, false);
         block_accumulate(h, b);
+        h->behind = true;
     }
     clear_gone(h);
     h->terms_since_rebuild += b->len;
@@ -376,7 +385,9 @@ static int block_flush(struct head *h, struct block *b, bool recursive)
             rc = -EDOM;
     }
     b->len = 0;
-    if (recursive && (rc == -EDOM || h->terms_since_rebuild >= REBUILD_TERMS))
+    if (rc != 0)
+        h->behind = true;
+    if (recursive && (rc != 0 || h->terms_since_rebuild >= REBUILD_TERMS))
         rc = ridge_rebuild(h);
     return rc;
 }
@@ -468,11 +479,9 @@ int head_apply(struct head *h, const struct head_change *changes, uint32_t chang
     flushed = block_flush(h, &b, recursive); /* also after an error: the set and the state agree */
     if (rc == 0)
         rc = flushed;
-    if (!recursive) {
-        int rebuilt = ridge_rebuild(h);
-
-        rc = rc == 0 ? rebuilt : rc;
-    }
+    flushed = ridge_catch_up(h);
+    if (rc == 0)
+        rc = flushed;
     block_done(&b);
     return rc;
 }
@@ -520,6 +529,9 @@ int head_distrust(struct head *h, const struct head_id *ids, uint32_t ids_len)
             rc = block_flush(h, &b, true);
     }
     flushed = block_flush(h, &b, true);
+    if (rc == 0)
+        rc = flushed;
+    flushed = ridge_catch_up(h);
     block_done(&b);
     free(wanted);
     return rc != 0 ? rc : flushed;
@@ -548,7 +560,7 @@ static double distance(const double *a, const double *b, size_t rows, size_t col
 int head_check(const struct head *h, double *ret_distance)
 {
     struct head *fresh;
-    struct block b;
+    struct block b = {0};
     int rc = head_open(&h->settings, &fresh);
 
     if (rc != 0)
@@ -562,10 +574,10 @@ int head_check(const struct head *h, double *ret_distance)
         if (b.len == b.max || slot + 1 == h->examples_len)
             rc = block_flush(fresh, &b, false);
     }
+    block_done(&b);
     if (rc == 0) {
         uint32_t M = h->settings.features, L = h->labels_len, stride = h->labels_max;
 
-        block_done(&b);
         rc = ridge_rebuild(fresh);
         if (rc == 0)
             *ret_distance = fmax(distance(h->P, fresh->P, M, M, M, true),

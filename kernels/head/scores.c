@@ -438,8 +438,10 @@ int head_fit(struct head *h)
     struct derived d;
     struct loo loo;
     double coefficients[H];
-    int rc = derived_make(h, &d);
+    int rc = ridge_catch_up(h);
 
+    if (rc == 0)
+        rc = derived_make(h, &d);
     if (rc != 0)
         return rc;
     rc = loo_make(h, &d, &loo);

@@ -82,7 +82,9 @@ int head_publish(struct head *h, double budget, struct head_view **ret_view)
     v->features = h->settings.features;
     v->labels_len = h->labels_len;
     v->examples_len = h->examples_len;
-    rc = derived_make(h, &v->derived);
+    rc = ridge_catch_up(h);
+    if (rc == 0)
+        rc = derived_make(h, &v->derived);
     if (rc == -EDOM) { /* A lost to rounding: rebuild once */
         rc = ridge_rebuild(h);
         if (rc == 0)

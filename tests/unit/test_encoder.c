@@ -10,6 +10,7 @@
  */
 #include <errno.h>
 #include <math.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -234,6 +235,58 @@ static void test_bits_do_not_depend_on_the_batch(void **state)
 {
     check_bits(*state, ENCODER_FP32);
     check_bits(*state, ENCODER_BF16);
+}
+
+/* ---- threads ------------------------------------------------------------------------------------
+ */
+
+struct worker {
+    const struct golden *golden;
+    const struct encoder *encoder;
+    int wrong;
+};
+
+/* Every text three times, in a context of this thread's own: the same bits each time. */
+static void *work(void *argument)
+{
+    struct worker *w = argument;
+    struct packed *p = malloc(sizeof *p);
+    struct encoder_ctx *ctx = NULL;
+    float(*y)[DIM_MAX] = calloc(CASES_MAX, sizeof *y);
+
+    w->wrong = p == NULL || y == NULL || encoder_ctx_open(w->encoder, LEN_MAX, 4, &ctx) != 0;
+    for (uint32_t round = 0; round < 3 * w->golden->cases && !w->wrong; round++) {
+        uint32_t i = round % w->golden->cases;
+        float again[DIM_MAX];
+
+        pack(w->golden, &i, 1, p);
+        w->wrong |=
+            encoder_forward(ctx, &p->batch, 1, round < w->golden->cases ? y[i] : again) != 0;
+        if (round >= w->golden->cases)
+            w->wrong |= memcmp(y[i], again, w->golden->dim * sizeof(float)) != 0;
+    }
+    encoder_ctx_close(ctx);
+    free(p);
+    free(y);
+    return NULL;
+}
+
+/* One encoder, four threads at once. */
+static void test_threads_share_the_weights(void **state)
+{
+    struct encoder *e = opened(TINY, ENCODER_BF16);
+    struct worker workers[4];
+    pthread_t threads[4];
+
+    for (int i = 0; i < 4; i++) {
+        workers[i] = (struct worker){*state, e, 0};
+        assert_int_equal(pthread_create(&threads[i], NULL, work, &workers[i]), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        assert_int_equal(workers[i].wrong, 0);
+    }
+    encoder_close(e);
 }
 
 /* types NULL means segment 0. */
@@ -697,6 +750,7 @@ int main(void)
         cmocka_unit_test(test_minilm_is_transformers),
         cmocka_unit_test(test_info),
         cmocka_unit_test(test_bits_do_not_depend_on_the_batch),
+        cmocka_unit_test(test_threads_share_the_weights),
         cmocka_unit_test(test_types_may_be_missing),
         cmocka_unit_test(test_wrong_batches_are_refused),
         cmocka_unit_test(test_wrong_configs_are_refused),

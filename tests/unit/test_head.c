@@ -356,6 +356,31 @@ static void test_bad_input_changes_nothing(void **state)
     head_close(h);
 }
 
+/* Weights whose inverse is infinite: the state does not hear of them, neither coming nor going. */
+static void test_a_weight_of_nearly_nothing(void **state)
+{
+    const struct fixture *x = *state;
+    const double weights[] = {5e-324, 1e-310, 1e-300, 1e-13};
+    struct head *h = taught(x, 7);
+    struct head_change few[4];
+    uint64_t len = head_examples_len(h);
+
+    for (int i = 0; i < 4; i++) {
+        few[i] = x->changes[i];
+        few[i].id.lo = 5 + (uint64_t)i;
+        few[i].weight = weights[i];
+    }
+    assert_int_equal(head_apply(h, few, 4), 0);
+    assert_int_equal(head_examples_len(h), len + 4);
+    same_state(h, x);
+    for (int i = 0; i < 4; i++)
+        few[i].targets_len = 0;
+    assert_int_equal(head_apply(h, few, 4), 0);
+    assert_int_equal(head_examples_len(h), len);
+    same_state(h, x);
+    head_close(h);
+}
+
 static void test_empty_and_views_outlive_changes(void **state)
 {
     const struct fixture *x = *state;
@@ -435,6 +460,7 @@ int main(void)
         cmocka_unit_test(test_order_and_forgetting),
         cmocka_unit_test(test_image),
         cmocka_unit_test(test_bad_input_changes_nothing),
+        cmocka_unit_test(test_a_weight_of_nearly_nothing),
         cmocka_unit_test(test_empty_and_views_outlive_changes),
         cmocka_unit_test(test_allowed_labels),
         cmocka_unit_test(test_pack_rounds_to_even),

@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
-"""Writes head.txt: a stream of events, and what the head must make of the set they leave. By hand, with numpy:
+"""Writes head.txt: a stream of events, and what the head must make of the set they leave. By hand,
+with numpy:
     python tests/golden/head/make.py > tests/golden/head/head.txt
 
-This is the definition, not the method: the state is computed at once from the final set, and leave-one-out scores by really
-leaving one out and solving again. The C code does neither (it updates, and uses the closed form), so agreement says that its
-recursion and its closed form are right.
+This is the definition, not the method: the state is computed at once from the final set, and
+leave-one-out scores by really leaving one out and solving again. The C code does neither (it
+updates, and uses the closed form), so agreement says that its recursion and its closed form are
+right.
 
-Embeddings are multiples of 1/64, so that fp16 and fp32 hold them, and every product of two, exactly: what differs then is the
-order of fp64 additions, nothing else. Tolerance in the test: 1e-9 relative; 1e-7 for the coefficients, where Newton stops."""
+Embeddings are multiples of 1/64, so that fp16 and fp32 hold them, and every product of two,
+exactly: what differs then is the order of fp64 additions, nothing else. Tolerance in the test: 1e-9
+relative; 1e-7 for the coefficients, where Newton stops."""
+
 import numpy as np
 
 D, M, SEED, LAM, BUDGET = 16, 64, 7, 0.15, 0.05
@@ -20,7 +24,8 @@ rng = np.random.default_rng(3)
 centres = rng.standard_normal((6, D))
 
 
-# ---- the events -------------------------------------------------------------------------------------------------
+# ---- the events ---------------------------------------------------------------------------------
+
 
 def vector(c):
     x = centres[c] + 0.6 * rng.standard_normal(D)
@@ -32,7 +37,7 @@ def make_events():
     events, known = [], []
 
     def add(target, weight, c):
-        known.append((int(rng.integers(1, 2 ** 63)) * 2 + 1, weight, vector(c)))
+        known.append((int(rng.integers(1, 2**63)) * 2 + 1, weight, vector(c)))
         events.append((*known[-1][:2], target, known[-1][2]))
 
     for i in range(66):
@@ -74,7 +79,8 @@ class Set:
         return other
 
 
-# ---- the state --------------------------------------------------------------------------------------------------
+# ---- the state ----------------------------------------------------------------------------------
+
 
 def mix(z):
     """SplitMix64's step and finaliser."""
@@ -88,8 +94,8 @@ def make_projection():
     """N(0,1) from draw number i M + j by Box-Muller, rounded to fp32."""
     with np.errstate(over="ignore"):
         draws = mix(np.arange(D * M, dtype=np.uint64) + mix(np.array([SEED], np.uint64)))
-    u1 = ((draws >> np.uint64(32)).astype(float) + 1) / 2 ** 32
-    u2 = (draws & np.uint64(0xFFFFFFFF)).astype(float) / 2 ** 32
+    u1 = ((draws >> np.uint64(32)).astype(float) + 1) / 2**32
+    u2 = (draws & np.uint64(0xFFFFFFFF)).astype(float) / 2**32
     normal = np.sqrt(-2 * np.log(u1)) * np.cos(2 * np.pi * u2)
     return normal.astype(np.float32).astype(float).reshape(D, M)
 
@@ -115,10 +121,12 @@ class State:
         self.kappa = (M - LAM * np.trace(self.P)) / self.N
 
 
-# ---- the five scores, of texts and of examples left out ---------------------------------------------------------
+# ---- the five scores, of texts and of examples left out -----------------------------------------
+
 
 def cosine_table(X, s, active):
-    """Per label the largest similarity to a trusted example (to any, where none is), and the mean of the nearest five."""
+    """Per label the largest similarity to a trusted example (to any, where none is), and the mean
+    of the nearest five."""
     C = X @ s.X.T
     own, trusted = s.T.argmax(1), s.w >= 0.5
     best = np.full((len(X), len(active)), -1.0)
@@ -153,7 +161,7 @@ def left_out(s, state, active, count):
         if s.T[i, c] != 1 or s.w[i] < 1 or state.n[c] <= s.w[i] + 1e-9:
             continue
         rest = s.without(i)
-        row, C = five_scores(s.X[i:i + 1], State(rest), active, rest, count)
+        row, C = five_scores(s.X[i : i + 1], State(rest), active, rest, count)
         scores.append(row[0])
         own.append(active.index(c))
         near.append(mean_of_five(C[0], len(rest.w)))
@@ -161,17 +169,19 @@ def left_out(s, state, active, count):
     return np.array(scores), np.array(own), np.array(near), np.array(left)
 
 
-# ---- the pool and novelty ---------------------------------------------------------------------------------------
+# ---- the pool and novelty -----------------------------------------------------------------------
+
 
 def fit(scores, own):
-    """The minimum over u of -sum log softmax(S b)[own] + sum u^2 / (2 widths^2), b = medians exp(TIE u), by Newton."""
+    """The minimum over u of -sum log softmax(S b)[own] + sum u^2 / (2 widths^2), b = medians
+    exp(TIE u), by Newton."""
     u, rows = np.zeros(5), np.arange(len(own))
 
     def value(u):
         z = scores @ (MEDIANS * np.exp(TIE @ u))
         top = z.max(1)
         log_sum = top + np.log(np.exp(z - top[:, None]).sum(1))
-        return (log_sum - z[rows, own]).sum() + (u ** 2 / WIDTHS ** 2).sum() / 2
+        return (log_sum - z[rows, own]).sum() + (u**2 / WIDTHS**2).sum() / 2
 
     for _ in range(200):
         b = MEDIANS * np.exp(TIE @ u)
@@ -181,8 +191,10 @@ def fit(scores, own):
         mean = np.einsum("nc,nch->nh", p, scores)
         g = (mean - scores[rows, own]).sum(0)
         V = np.einsum("nc,nch,nck->hk", p, scores, scores) - mean.T @ mean
-        gradient = TIE.T @ (g * b) + u / WIDTHS ** 2
-        curvature = TIE.T @ (V * np.outer(b, b) + np.diag(np.maximum(g * b, 0))) @ TIE + np.diag(1 / WIDTHS ** 2)
+        gradient = TIE.T @ (g * b) + u / WIDTHS**2
+        curvature = TIE.T @ (V * np.outer(b, b) + np.diag(np.maximum(g * b, 0))) @ TIE + np.diag(
+            1 / WIDTHS**2
+        )
         step, t = np.linalg.solve(curvature, gradient), 1.0
         while t > 1e-12 and value(u - t * step) > value(u):
             t /= 2
@@ -219,10 +231,24 @@ def main():
 
     print("settings", D, M, SEED, LAM, "events", len(events), "queries", len(queries))
     for ident, weight, target, x in events:
-        print("event", ident, weight, len(target), " ".join(f"{c} {v}" for c, v in target.items()), numbers(x))
+        print(
+            "event",
+            ident,
+            weight,
+            len(target),
+            " ".join(f"{c} {v}" for c, v in target.items()),
+            numbers(x),
+        )
     print("state", LABELS, numbers(state.n), numbers(state.W), numbers(state.A))
     print("P", numbers(state.P))
-    print("beta", numbers(b), "novelty", numbers(novelty), "threshold", float(np.quantile(strange(ridge, near), 1 - BUDGET)))
+    print(
+        "beta",
+        numbers(b),
+        "novelty",
+        numbers(novelty),
+        "threshold",
+        float(np.quantile(strange(ridge, near), 1 - BUDGET)),
+    )
     print("R", numbers(R[0, :8]))
     print("active", len(active), " ".join(map(str, active)))
     answer, C = five_scores(queries, state, active, s, count)
@@ -231,7 +257,13 @@ def main():
     p /= p.sum(1, keepdims=True)
     for q in range(len(queries)):
         mean = mean_of_five(C[q], len(s.w))
-        print("query", numbers(queries[q]), float(strange(answer[q, :, 0].max(), mean)), numbers(p[q]), numbers(answer[q]))
+        print(
+            "query",
+            numbers(queries[q]),
+            float(strange(answer[q, :, 0].max(), mean)),
+            numbers(p[q]),
+            numbers(answer[q]),
+        )
 
 
 main()
