@@ -448,7 +448,7 @@ static void test_fold_is_the_replay_of_the_journal(void **state)
     static const char *const names[LABELS] = {"a", "b", "c", "d"};
     static const char *const who[ANNOTATORS + 1] = {"ann", "bob", "cid", "dan", ""};
     struct history histories[TEXTS] = {0};
-    char texts[TEXTS][16];
+    char texts[TEXTS][24];
 
     (void)state;
     for (int i = 0; i < TEXTS; i++)

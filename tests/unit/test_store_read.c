@@ -424,7 +424,7 @@ static void test_labels_can_be_named_inside_a_scan(void **state)
 
     (void)state;
     for (int i = 0; i < 5; i++) {
-        char text[8];
+        char text[24];
 
         snprintf(text, sizeof text, "t%d", i);
         say(model, STORE_LABEL, text, "l", "ann");
