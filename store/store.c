@@ -268,8 +268,11 @@ int store_mark(struct store *s)
 
 int store_unmark(struct store *s, bool keep)
 {
-    int rc = keep ? 0 : simple(s, STORE_MARK_UNDO);
+    int rc;
 
+    if (!keep && sqlite3_get_autocommit(s->db))
+        return -ECANCELED;
+    rc = keep ? 0 : simple(s, STORE_MARK_UNDO);
     return rc == 0 ? simple(s, STORE_MARK_KEEP) : rc;
 }
 
