@@ -27,6 +27,7 @@ struct learner {
     pthread_t thread;
     struct learner_parts parts;
     char *folder;
+    bool stopped; /* the thread has been joined */
     struct mailbox box;
     struct msg hint;
     atomic_bool hinted;
@@ -371,12 +372,20 @@ void learner_hint(struct learner *l)
         atomic_store(&l->hinted, false);
 }
 
+void learner_stop(struct learner *l)
+{
+    if (l->stopped)
+        return;
+    mailbox_close(&l->box);
+    pthread_join(l->thread, NULL);
+    l->stopped = true;
+}
+
 void learner_close(struct learner *l)
 {
     if (l == NULL)
         return;
-    mailbox_close(&l->box);
-    pthread_join(l->thread, NULL);
+    learner_stop(l);
     learner_free(l);
 }
 
