@@ -148,11 +148,15 @@ static int64_t idle_work(struct learner *l)
         int64_t quiet = now - m->changed_us, due = -1;
         struct learned_round r = {0};
 
+        if (m->ahead)
+            continue; /* until the failed round has been repeated */
         if (!m->settled && quiet >= SETTLE_US) {
-            if (learned_settle(m, &l->parts, &r) == 0)
+            if (learned_settle(m, &l->parts, &r) == 0) {
                 count(l, &r);
-            else
+            } else {
                 atomic_fetch_add(&l->failures, 1);
+                m->changed_us = clock_us(); /* not again before SETTLE_US */
+            }
             return 0; /* look at the box before the next one */
         }
         if (m->unsaved >= SAVE_EVENTS || (m->unsaved > 0 && quiet >= SAVE_US)) {
@@ -207,7 +211,7 @@ static void *run(void *arg)
     }
     wake(l, 0, -ESHUTDOWN);
     for (uint32_t i = 0; i < l->models_len; i++)
-        if (l->models[i]->unsaved > 0)
+        if (l->models[i]->unsaved > 0 && !l->models[i]->ahead)
             save(l, l->models[i]);
     return NULL;
 }
