@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -17,7 +18,9 @@ void folder_make(char ret_folder[FOLDER_BYTES])
 {
     const char *tmp = getenv("TMPDIR");
 
-    snprintf(ret_folder, FOLDER_BYTES, "%s/learnd-test-XXXXXX", tmp != NULL ? tmp : "/tmp");
+    if (tmp == NULL)
+        tmp = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+    snprintf(ret_folder, FOLDER_BYTES, "%s/learnd-test-XXXXXX", tmp);
     assert_non_null(mkdtemp(ret_folder));
 }
 

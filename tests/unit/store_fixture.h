@@ -8,7 +8,8 @@
 
 enum { FOLDER_BYTES = 128 };
 
-/* An empty folder under $TMPDIR, and its removal with all that is in it. */
+/* An empty folder under $TMPDIR, and its removal with all that is in it. Without TMPDIR it lies in memory: thousands of
+ * fsyncs then wait for no disk. */
 void folder_make(char ret_folder[FOLDER_BYTES]);
 void folder_remove(const char *folder);
 /* A file in a folder, whole: malloc'd, the caller frees. NULL: it is not there. */
