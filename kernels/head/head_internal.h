@@ -58,6 +58,7 @@ struct head {
     double *S;       /* (labels_max,d) */
     uint32_t labels_len, labels_max;
     uint64_t terms_since_rebuild, terms_since_probe;
+    bool unsolved; /* G and Q are of the present set, P, W and A are not: a rebuild is due */
     /* Examples by slot: chunk slot / CHUNK_ROWS, row slot % CHUNK_ROWS. */
     struct example *examples;
     struct chunk **chunks;

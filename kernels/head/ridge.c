@@ -207,6 +207,7 @@ int ridge_rebuild(struct head *h)
     h->W = W;
     residual(h, W, h->A);
     h->terms_since_rebuild = h->terms_since_probe = 0;
+    h->unsolved = false;
     return 0;
 }
 
@@ -328,7 +329,7 @@ static void block_accumulate(struct head *h, struct block *b)
     algebra_gemm(true, false, M, L, b->len, 1, b->F, M, b->T, stride, 1, h->Q, stride);
 }
 
-/* One Woodbury step. -EDOM: S is singular to rounding; then G and Q are right and P is to be rebuilt. */
+/* One Woodbury step. -EDOM: S is singular to rounding; -ENOMEM. Then G and Q are right and P is to be rebuilt. */
 static int block_recurse(struct head *h, struct block *b)
 {
     uint32_t M = h->settings.features, L = h->labels_len, stride = h->labels_max, len = b->len;
@@ -367,6 +368,7 @@ static int block_flush(struct head *h, struct block *b, bool recursive)
         block_count(h, b, false);
         block_accumulate(h, b);
     }
+    h->unsolved |= !recursive || rc != 0;
     clear_gone(h);
     h->terms_since_rebuild += b->len;
     h->terms_since_probe += b->len;
@@ -376,8 +378,10 @@ static int block_flush(struct head *h, struct block *b, bool recursive)
             rc = -EDOM;
     }
     b->len = 0;
-    if (recursive && (rc == -EDOM || h->terms_since_rebuild >= REBUILD_TERMS))
+    if (recursive && (rc != 0 || h->terms_since_rebuild >= REBUILD_TERMS)) {
+        h->unsolved = true;
         rc = ridge_rebuild(h);
+    }
     return rc;
 }
 
@@ -468,7 +472,7 @@ int head_apply(struct head *h, const struct head_change *changes, uint32_t chang
     flushed = block_flush(h, &b, recursive); /* also after an error: the set and the state agree */
     if (rc == 0)
         rc = flushed;
-    if (!recursive) {
+    if (!recursive || h->unsolved) { /* also one that failed the last time, when nothing changes now */
         int rebuilt = ridge_rebuild(h);
 
         rc = rc == 0 ? rebuilt : rc;
