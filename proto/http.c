@@ -178,7 +178,7 @@ static int on_headers(llhttp_t *l)
         return refuse(p, 400, "missing_host", "HTTP/1.1 asks for a Host header");
     if (l->method == HTTP_CONNECT)
         return refuse(p, 400, "upgrade_not_supported", "this is no proxy");
-    l->upgrade = 0; /* an offer (Java's client makes one with every request), and we go on in HTTP/1.1 */
+    l->upgrade = 0; /* an offer (Java's client makes one with every request); HTTP/1.1 goes on */
     p->stage = STAGE_HEADERS;
     return HPE_PAUSED;
 }

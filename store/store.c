@@ -158,8 +158,9 @@ static int connect(struct store *s)
     return 0;
 }
 
-/* What begins and ends transactions is prepared beforehand (and after the last change of the schema, which would have it prepared
- * again): a rollback that needs memory when there is none would leave its transaction open, and no other could begin. */
+/* What begins and ends transactions is prepared beforehand (after the last change of the schema,
+ * which would have it prepared again): a rollback that needs memory when there is none would leave
+ * its transaction open, and no other could begin. */
 static int prepare_transactions(struct store *s)
 {
     for (int i = STORE_BEGIN_WRITE; i <= STORE_MARK_UNDO; i++) {

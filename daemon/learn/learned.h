@@ -23,8 +23,8 @@ struct learned {
     uint64_t unsaved;           /* changes since the last image */
     int64_t changed_us;         /* monotonic, of the last change */
     bool settled;               /* as published */
-    /* A round failed after it had changed the head, which now holds more than `applied` says: nothing is published or
-     * saved before the round has been repeated. */
+    /* A round failed after it had changed the head, which now holds more than `applied` says:
+     * nothing is published or saved before the round has been repeated. */
     bool ahead;
 };
 

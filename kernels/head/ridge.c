@@ -329,7 +329,8 @@ static void block_accumulate(struct head *h, struct block *b)
     algebra_gemm(true, false, M, L, b->len, 1, b->F, M, b->T, stride, 1, h->Q, stride);
 }
 
-/* One Woodbury step. -EDOM: S is singular to rounding; -ENOMEM. Then G and Q are right and P is to be rebuilt. */
+/* One Woodbury step. -EDOM: S is singular to rounding; -ENOMEM. Then G and Q are right and P is to
+ * be rebuilt. */
 static int block_recurse(struct head *h, struct block *b)
 {
     uint32_t M = h->settings.features, L = h->labels_len, stride = h->labels_max, len = b->len;
@@ -472,7 +473,7 @@ int head_apply(struct head *h, const struct head_change *changes, uint32_t chang
     flushed = block_flush(h, &b, recursive); /* also after an error: the set and the state agree */
     if (rc == 0)
         rc = flushed;
-    if (!recursive || h->unsolved) { /* also one that failed the last time, when nothing changes now */
+    if (!recursive || h->unsolved) { /* also what failed the last time, if nothing changes now */
         int rebuilt = ridge_rebuild(h);
 
         rc = rc == 0 ? rebuilt : rc;

@@ -1,8 +1,9 @@
 /* fuzz_http.c -- hostile bytes into the HTTP parser, cut into pieces that the first bytes choose.
  *
- * Byte 0: the size of the pieces (0: whole). Byte 1: 's' streams bodies, anything else collects them. The rest is what a client
- * sends. Fed in pieces and fed whole must give the same requests and the same end; every string of a request ends, lies
- * inside the limits, and every refusal is a status with words.
+ * Byte 0: the size of the pieces (0: whole). Byte 1: 's' streams bodies, anything else collects
+ * them. The rest is what a client sends. Fed in pieces and fed whole must give the same requests
+ * and the same end; every string of a request ends, lies inside the limits, and every refusal is a
+ * status with words.
  */
 #include <stdint.h>
 #include <stdio.h>

@@ -26,7 +26,8 @@ void world_text(uint32_t label, uint32_t i, char ret_text[64])
         {"reset the password", "pin code", "my password is old", "help with password"},
         {"hello you", "thanks", "great hello", "good thanks to you"},
     };
-    static const char *const tails[] = {"please", "now", "when", "from account", "for me", "why", "how"};
+    static const char *const tails[] = {"please", "now", "when", "from account",
+                                        "for me", "why", "how"};
 
     snprintf(ret_text, 64, "%s %s %u", topics[label][i % 4], tails[i / 4 % 7], i);
 }
@@ -56,7 +57,8 @@ void world_open(struct world *w, const char *folder, bool learner)
 
     memset(w, 0, sizeof *w);
     snprintf(w->folder, sizeof w->folder, "%s", folder);
-    if (encoder_open("tests/golden/tiny-encoder", ENCODER_FP32, why, sizeof why, &w->encoder) != 0 ||
+    if (encoder_open("tests/golden/tiny-encoder", ENCODER_FP32, why, sizeof why, &w->encoder) !=
+            0 ||
         tokenizer_open("tests/golden/tiny-encoder", why, sizeof why, &w->tokenizer) != 0)
         fail_msg("%s", why);
     assert_true(encoder_info(w->encoder)->dim <= WORLD_DIM_MAX);
@@ -107,7 +109,7 @@ void world_close(struct world *w)
     encoder_close(w->encoder);
 }
 
-/* ---- teaching ----------------------------------------------------------------------------------- */
+/* ---- teaching -------------------------------------------------------------------------------- */
 
 struct put_change {
     struct change change; /* first */
@@ -170,7 +172,7 @@ struct store_receipt world_delete(struct world *w, const char *text)
     return r;
 }
 
-/* ---- asking ------------------------------------------------------------------------------------- */
+/* ---- asking ---------------------------------------------------------------------------------- */
 
 struct ask_work {
     struct work work; /* first */

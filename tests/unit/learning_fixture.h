@@ -1,8 +1,9 @@
-/* learning_fixture.h -- the learning half of a daemon without its sockets: tiny encoder, lanes, store, keeper and, if wanted,
- * the learner; and a way to ask what is live. One world at a time a thread.
+/* learning_fixture.h -- the learning half of a daemon without its sockets: tiny encoder, lanes,
+ * store, keeper and, if wanted, the learner; and a way to ask what is live. One world at a time a
+ * thread.
  */
-#ifndef LEARND_TESTS_LEARNING_FIXTURE_H
-#define LEARND_TESTS_LEARNING_FIXTURE_H
+#ifndef LEARND_LEARNING_FIXTURE_H
+#define LEARND_LEARNING_FIXTURE_H
 
 #include <semaphore.h>
 
@@ -40,7 +41,8 @@ int world_put(struct world *w, const struct store_feedback *feedback, bool appli
 struct store_receipt world_teach(struct world *w, uint32_t label, const char *text);
 struct store_receipt world_delete(struct world *w, const char *text);
 
-/* Asks the live snapshot through the lanes: probabilities in the order of world_label. Returns the snapshot's seq. */
+/* Asks the live snapshot through the lanes: probabilities in the order of world_label. Returns the
+ * snapshot's seq. */
 int64_t world_ask(struct world *w, const char *text, double ret_probabilities[WORLD_LABELS],
                   struct head_answer *ret_answer);
 

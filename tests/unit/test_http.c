@@ -1,5 +1,5 @@
-/* test_http.c -- bytes to requests, however they are cut. Every input here is fed whole, byte by byte, and in every cut in two;
- * the transcript of what came out must be the same each time.
+/* test_http.c -- bytes to requests, however they are cut. Every input here is fed whole, byte by
+ * byte, and in every cut in two; the transcript of what came out must be the same each time.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -111,7 +111,8 @@ static void feed(struct http_parser *p, struct log *l, const char *bytes, size_t
     }
 }
 
-/* Cut at `cut` (0: whole), or into bytes (SIZE_MAX). Each piece is a block of its own, so that ASan sees a byte too far. */
+/* Cut at `cut` (0: whole), or into bytes (SIZE_MAX). Each piece is a block of its own, so that ASan
+ * sees a byte too far. */
 static struct log run(const char *input, size_t len, size_t cut)
 {
     struct http_parser *p;
@@ -152,7 +153,7 @@ static void gives(const char *input, const char *wanted)
 
 #define HOST "Host: h\r\n"
 
-/* ---- requests ----------------------------------------------------------------------------------- */
+/* ---- requests -------------------------------------------------------------------------------- */
 
 static void test_requests(void **state)
 {
@@ -203,21 +204,24 @@ static void test_keep_alive(void **state)
     gives("GET / HTTP/1.1\r\n" HOST "Connection: close\r\n\r\nGET /2 HTTP/1.1\r\n\r\n",
           "GET /? host=[h] close\n");
     /* Nothing of one request is left for the next. */
-    gives("POST /1 HTTP/1.1\r\n" HOST "Authorization: x\r\nContent-Type: t\r\nExpect: 100-continue\r\n"
+    gives("POST /1 HTTP/1.1\r\n" HOST
+          "Authorization: x\r\nContent-Type: t\r\nExpect: 100-continue\r\n"
           "Content-Length: 1\r\n\r\naGET /2 HTTP/1.1\r\n" HOST "\r\n",
           "POST /1? host=[h] type=[t] auth=[x] expect body \"a\"\nGET /2? host=[h]\nidle");
 }
 
 static void test_chunks(void **state)
 {
-    static const char head[] = "POST /stream HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n";
+    static const char head[] =
+        "POST /stream HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n";
     char input[512];
 
     (void)state;
     gives("POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
           "5\r\nhello\r\n1;ext=1\r\n,\r\n00A\r\n0123456789\r\n0\r\n\r\n",
           "POST /? host=[h] body \"hello,0123456789\"\nidle");
-    gives("POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nTrail: er\r\n\r\n"
+    gives("POST / HTTP/1.1\r\n" HOST
+          "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nTrail: er\r\n\r\n"
           "GET / HTTP/1.1\r\n" HOST "\r\n",
           "POST /? host=[h] body \"a\"\nGET /? host=[h]\nidle");
     gives("POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -255,7 +259,7 @@ static void test_upgrade(void **state)
     gives("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", " -> 400 malformed_http");
 }
 
-/* ---- limits ------------------------------------------------------------------------------------- */
+/* ---- limits ---------------------------------------------------------------------------------- */
 
 static void test_target_limit(void **state)
 {
@@ -312,8 +316,8 @@ static void test_body_limits(void **state)
     (void)state;
     memset(body, 'b', sizeof body);
     body[BODY_MAX] = '\0';
-    snprintf(input, sizeof input, "POST / HTTP/1.1\r\n" HOST "Content-Length: %d\r\n\r\n%s", BODY_MAX,
-             body);
+    snprintf(input, sizeof input, "POST / HTTP/1.1\r\n" HOST "Content-Length: %d\r\n\r\n%s",
+             BODY_MAX, body);
     snprintf(wanted, sizeof wanted, "POST /? host=[h] body \"%s\"\nidle", body);
     gives(input, wanted);
     snprintf(input, sizeof input, "POST / HTTP/1.1\r\n" HOST "Content-Length: %d\r\n\r\n%sb",
@@ -325,7 +329,8 @@ static void test_body_limits(void **state)
           " -> 400 malformed_http");
     /* Chunks announce nothing: the limit is met on the way. */
     snprintf(input, sizeof input,
-             "POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n64\r\n%s\r\n1\r\nb\r\n0\r\n\r\n",
+             "POST / HTTP/1.1\r\n" HOST
+             "Transfer-Encoding: chunked\r\n\r\n64\r\n%s\r\n1\r\nb\r\n0\r\n\r\n",
              body);
     gives(input, "POST /? host=[h] body -> 413 body_too_large");
     gives("POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFF\r\n",
@@ -367,7 +372,7 @@ static void test_large_bodies(void **state)
     free(body);
 }
 
-/* ---- what is refused ---------------------------------------------------------------------------- */
+/* ---- what is refused ------------------------------------------------------------------------- */
 
 /* Shapes that two servers in a row could read differently. */
 static void test_smuggling(void **state)
@@ -389,7 +394,8 @@ static void test_smuggling(void **state)
         "Transfer-Encoding: identity\r\n",
         "Transfer-Encoding : chunked\r\n",
         "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
-        "Transfer-Encoding:\x0b" "chunked\r\n",
+        "Transfer-Encoding:\x0b"
+        "chunked\r\n",
         "X: y\rZ: z\r\n",
         "X\x01: y\r\n",
         "X: y\x01\r\n",
@@ -406,7 +412,8 @@ static void test_smuggling(void **state)
         struct log l;
         size_t len;
 
-        snprintf(input, sizeof input, "POST / HTTP/1.1\r\n" HOST "%s\r\n3\r\nabc\r\n0\r\n\r\n", heads[i]);
+        snprintf(input, sizeof input, "POST / HTTP/1.1\r\n" HOST "%s\r\n3\r\nabc\r\n0\r\n\r\n",
+                 heads[i]);
         len = strlen(input);
         l = run(input, len, WHOLE);
         if (strstr(l.text, " -> 400 ") == NULL || strchr(l.text, '\n') != NULL)
@@ -419,7 +426,8 @@ static void test_smuggling(void **state)
 static void test_folding(void **state)
 {
     (void)state;
-    gives("POST / HTTP/1.1\r\n" HOST "X: y\r\n Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    gives("POST / HTTP/1.1\r\n" HOST
+          "X: y\r\n Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
           "POST /? host=[h]\n -> 400 malformed_http");
     gives("POST / HTTP/1.1\r\n" HOST "Content-Type: a\r\n\tContent-Length: 3\r\n\r\nabc",
           "POST /? host=[h] type=[a\tContent-Length: 3]\n -> 400 malformed_http");
@@ -427,8 +435,8 @@ static void test_folding(void **state)
           " -> 400 malformed_http");
 }
 
-/* Bare line ends: llhttp takes some of them before version 9 (RFC 9112 2.2 lets it). However it reads them, it does so the same in
- * every cut. */
+/* Bare line ends: llhttp takes some of them before version 9 (RFC 9112 2.2 lets it). However it
+ * reads them, it does so the same in every cut. */
 static void test_bare_line_ends(void **state)
 {
     static const char *const inputs[] = {
@@ -449,9 +457,17 @@ static void test_bare_line_ends(void **state)
 static void test_chunks_that_are_none(void **state)
 {
     static const char *const bodies[] = {
-        "x\r\na\r\n0\r\n\r\n", "-1\r\n\r\n",    " 1\r\na\r\n0\r\n\r\n", "1 \r\na\r\n0\r\n\r\n",
-        "\r\n",                "1\na\n0\n\n",  "1\r\nab\r\n0\r\n\r\n",   "0x1\r\na\r\n0\r\n\r\n",
-        "1\r\na0\r\n\r\n",     "1\r\na\n0\r\n\r\n", "1;\x01\r\na\r\n0\r\n\r\n",
+        "x\r\na\r\n0\r\n\r\n",
+        "-1\r\n\r\n",
+        " 1\r\na\r\n0\r\n\r\n",
+        "1 \r\na\r\n0\r\n\r\n",
+        "\r\n",
+        "1\na\n0\n\n",
+        "1\r\nab\r\n0\r\n\r\n",
+        "0x1\r\na\r\n0\r\n\r\n",
+        "1\r\na0\r\n\r\n",
+        "1\r\na\n0\r\n\r\n",
+        "1;\x01\r\na\r\n0\r\n\r\n",
     };
 
     (void)state;
@@ -459,8 +475,8 @@ static void test_chunks_that_are_none(void **state)
         char input[512];
         struct log l;
 
-        snprintf(input, sizeof input, "POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n%s",
-                 bodies[i]);
+        snprintf(input, sizeof input,
+                 "POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n%s", bodies[i]);
         l = run(input, strlen(input), WHOLE);
         if (strstr(l.text, " -> 400 malformed_http") == NULL)
             fail_msg("%s gave %s", bodies[i], l.text);
@@ -486,7 +502,7 @@ static void test_not_http(void **state)
     gives_bytes(tls, sizeof tls - 1, " -> 400 malformed_http");
 }
 
-/* ---- heads of answers, targets ------------------------------------------------------------------ */
+/* ---- heads of answers, targets --------------------------------------------------------------- */
 
 static void test_write_head(void **state)
 {
@@ -572,24 +588,15 @@ static void test_query(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_requests),
-        cmocka_unit_test(test_a_body_is_bytes),
-        cmocka_unit_test(test_keep_alive),
-        cmocka_unit_test(test_chunks),
-        cmocka_unit_test(test_expect),
-        cmocka_unit_test(test_upgrade),
-        cmocka_unit_test(test_target_limit),
-        cmocka_unit_test(test_header_limits),
-        cmocka_unit_test(test_body_limits),
-        cmocka_unit_test(test_large_bodies),
-        cmocka_unit_test(test_smuggling),
-        cmocka_unit_test(test_folding),
-        cmocka_unit_test(test_bare_line_ends),
-        cmocka_unit_test(test_chunks_that_are_none),
-        cmocka_unit_test(test_not_http),
-        cmocka_unit_test(test_write_head),
-        cmocka_unit_test(test_percent_decode),
-        cmocka_unit_test(test_query),
+        cmocka_unit_test(test_requests),       cmocka_unit_test(test_a_body_is_bytes),
+        cmocka_unit_test(test_keep_alive),     cmocka_unit_test(test_chunks),
+        cmocka_unit_test(test_expect),         cmocka_unit_test(test_upgrade),
+        cmocka_unit_test(test_target_limit),   cmocka_unit_test(test_header_limits),
+        cmocka_unit_test(test_body_limits),    cmocka_unit_test(test_large_bodies),
+        cmocka_unit_test(test_smuggling),      cmocka_unit_test(test_folding),
+        cmocka_unit_test(test_bare_line_ends), cmocka_unit_test(test_chunks_that_are_none),
+        cmocka_unit_test(test_not_http),       cmocka_unit_test(test_write_head),
+        cmocka_unit_test(test_percent_decode), cmocka_unit_test(test_query),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
-/* test_learn_keeper.c -- group commit on a real store: answered after it is durable, one bad change sinks no other, a failing disk
- * sinks the group and nothing more.
+/* test_learn_keeper.c -- group commit on a real store: answered after it is durable, one bad change
+ * sinks no other, a failing disk sinks the group and nothing more.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -47,7 +47,7 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* ---- changes of the test ------------------------------------------------------------------------ */
+/* ---- changes of the test --------------------------------------------------------------------- */
 
 struct teaching_change {
     struct change change; /* first */
@@ -111,7 +111,7 @@ static void wait_for(sem_t *ready, int len)
             continue;
 }
 
-/* ---- tests -------------------------------------------------------------------------------------- */
+/* ---- tests ----------------------------------------------------------------------------------- */
 
 enum { GROUP = 20 };
 
@@ -141,7 +141,8 @@ static void test_group_commit(void **state)
             assert_int_equal(group[i].receipt.seq, group[i - 1].receipt.seq + 1);
     }
     assert_int_equal(keeper_counts(keeper).changes, GROUP + 1);
-    /* The first may have been taken with some of the rest: two transactions at most for what waited. */
+    /* The first may have been taken with some of the rest: two transactions at most for what
+     * waited. */
     assert_true(keeper_counts(keeper).commits <= 3);
     assert_int_equal(keeper_counts(keeper).failures, 0);
     sem_destroy(&ready);
@@ -179,7 +180,8 @@ static void test_a_bad_change_sinks_no_other(void **state)
     sem_destroy(&hold);
 }
 
-/* A full disk: everybody is told it is full, nothing is kept, and the keeper goes on when there is room. */
+/* A full disk: everybody is told it is full, nothing is kept, and the keeper goes on when there is
+ * room. */
 static void test_a_full_disk(void **state)
 {
     struct teaching_change first, c[GROUP];
@@ -216,7 +218,8 @@ static void test_a_full_disk(void **state)
     sem_destroy(&hold);
 }
 
-/* A change that fails with the whole transaction (SQLite has rolled it back, the marks are gone) is told the fault itself. */
+/* A change that fails with the whole transaction (SQLite has rolled it back, the marks are gone) is
+ * told the fault itself. */
 static int lose_transaction(struct change *change, struct store *store)
 {
     (void)change;
@@ -319,12 +322,9 @@ static int install(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        EACH(test_group_commit),
-        EACH(test_a_bad_change_sinks_no_other),
-        EACH(test_a_full_disk),
-        EACH(test_the_fault_is_told_not_its_echo),
-        EACH(test_after_commit),
-        EACH(test_full_box_and_close),
+        EACH(test_group_commit), EACH(test_a_bad_change_sinks_no_other),
+        EACH(test_a_full_disk),  EACH(test_the_fault_is_told_not_its_echo),
+        EACH(test_after_commit), EACH(test_full_box_and_close),
     };
 
     return cmocka_run_group_tests(tests, install, NULL);

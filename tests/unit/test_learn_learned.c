@@ -1,5 +1,6 @@
-/* test_learn_learned.c -- one model's rounds, step by step on the test's own thread: what they publish, the fp64 state behind it,
- * and that a round which fails at any allocation changes nothing that is served and succeeds when it is repeated.
+/* test_learn_learned.c -- one model's rounds, step by step on the test's own thread: what they
+ * publish, the fp64 state behind it, and that a round which fails at any allocation changes nothing
+ * that is served and succeeds when it is repeated.
  */
 #include <errno.h>
 #include <math.h>
@@ -143,7 +144,8 @@ static void test_rounds(void **state)
     world_close(&w);
 }
 
-/* A backlog longer than a round; the last event touches the first example again, so that the first stretch must grow to it. */
+/* A backlog longer than a round; the last event touches the first example again, so that the first
+ * stretch must grow to it. */
 static void test_a_long_backlog(void **state)
 {
     struct store_receipt last;
@@ -159,7 +161,8 @@ static void test_a_long_backlog(void **state)
     l = learned_of(&w);
     assert_int_equal(learned_catch_up(l, &w.parts, &r), 0);
     assert_true(r.more);
-    /* A version is never ahead of its seq: the example 0 is shown rejected, so the version says so. */
+    /* A version is never ahead of its seq: the example 0 is shown rejected, so the version says so.
+     */
     assert_int_equal(live_seq(&w), last.seq);
     catch_up(l, &w);
     assert_int_equal(live_seq(&w), last.seq);
@@ -276,7 +279,8 @@ static void test_every_allocation_of_a_round(void **state)
     world_close(&w);
 }
 
-/* Loading a model from its image: an error, or (the image was given up) the whole journal again; never a wrong head. */
+/* Loading a model from its image: an error, or (the image was given up) the whole journal again;
+ * never a wrong head. */
 static void test_every_allocation_of_opening(void **state)
 {
     struct learned *l;

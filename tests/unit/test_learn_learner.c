@@ -1,5 +1,5 @@
-/* test_learn_learner.c -- the learning loop end to end inside one process: a correction is durable, applied, live; a restart,
- * another order and a deletion give the same answers.
+/* test_learn_learner.c -- the learning loop end to end inside one process: a correction is durable,
+ * applied, live; a restart, another order and a deletion give the same answers.
  */
 #include <errno.h>
 #include <math.h>
@@ -69,7 +69,7 @@ static void teach_all(struct world *w)
     }
 }
 
-/* ---- one correction ----------------------------------------------------------------------------- */
+/* ---- one correction -------------------------------------------------------------------------- */
 
 static void test_empty(void **state)
 {
@@ -129,7 +129,8 @@ static void test_changing_ones_mind(void **state)
     assert_true(p[2] > p[0]);
     f = feedback_of(w.model, STORE_WITHDRAW, text, NULL, "ann");
     assert_int_equal(world_put(&w, &f, true, &r), 0);
-    f = feedback_of(w.model, STORE_REJECT, text, world_label(0), "bob"); /* teaches nothing by itself */
+    f = feedback_of(w.model, STORE_REJECT, text, world_label(0),
+                    "bob"); /* teaches nothing by itself */
     assert_int_equal(world_put(&w, &f, true, &r), 0);
     f.op = STORE_WITHDRAW;
     assert_int_equal(world_put(&w, &f, true, &r), 0);
@@ -141,7 +142,7 @@ static void test_changing_ones_mind(void **state)
     world_close(&w);
 }
 
-/* ---- the same set, the same answers -------------------------------------------------------------- */
+/* ---- the same set, the same answers ---------------------------------------------------------- */
 
 static void test_restart(void **state)
 {
@@ -173,7 +174,8 @@ static void test_restart(void **state)
     world_close(&w);
 }
 
-/* A process that was killed wrote no image: what was answered is there all the same. The image is older than the journal. */
+/* A process that was killed wrote no image: what was answered is there all the same. The image is
+ * older than the journal. */
 static void test_restart_from_an_older_image(void **state)
 {
     struct answers before, after;
@@ -275,7 +277,7 @@ static void test_deleted_is_never_seen(void **state)
     world_close(&w);
 }
 
-/* ---- many at once ------------------------------------------------------------------------------- */
+/* ---- many at once ---------------------------------------------------------------------------- */
 
 struct teacher {
     struct world *world;
@@ -325,7 +327,7 @@ static void test_teachers_at_once(void **state)
     assert_same(&one_by_one, &at_once);
 }
 
-/* ---- stopping ----------------------------------------------------------------------------------- */
+/* ---- stopping -------------------------------------------------------------------------------- */
 
 struct waiter {
     struct change change; /* first */
@@ -348,11 +350,9 @@ static int remove_model(struct change *change, struct learner *learner)
 
 static void waiter_init(struct waiter *w, int64_t model)
 {
-    *w = (struct waiter){.change = {.done = waiter_done,
-                                    .wait_applied = true,
-                                    .model = model,
-                                    .seq = INT64_MAX},
-                         .rc = 1};
+    *w = (struct waiter){
+        .change = {.done = waiter_done, .wait_applied = true, .model = model, .seq = INT64_MAX},
+        .rc = 1};
     sem_init(&w->ready, 0, 0);
 }
 
@@ -387,7 +387,8 @@ static void test_waiters_are_told(void **state)
     world_close(&w);
 }
 
-/* The keeper writes on after the learner has stopped, and hints at it: nothing of that reaches freed memory. */
+/* The keeper writes on after the learner has stopped, and hints at it: nothing of that reaches
+ * freed memory. */
 static void test_corrections_after_the_learner_stopped(void **state)
 {
     struct store_feedback f;

@@ -1,6 +1,6 @@
-/* test_request_faults.c -- every allocation of a request fails in turn, from its first byte to its answer's last: HTTP, JSON, the
- * protocol, the answer. Each time an error with words, nothing left behind, and the next request on the same connection is
- * answered.
+/* test_request_faults.c -- every allocation of a request fails in turn, from its first byte to its
+ * answer's last: HTTP, JSON, the protocol, the answer. Each time an error with words, nothing left
+ * behind, and the next request on the same connection is answered.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -102,8 +102,8 @@ static int walk(struct http_parser **p, const char *body, answer_fn *fn, struct 
     char request[1024];
     int rc = *p == NULL ? http_open(&limits, p) : 0;
     int len = snprintf(request, sizeof request,
-                       "POST /v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: %zu\r\n\r\n%s", strlen(body),
-                       body);
+                       "POST /v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: %zu\r\n\r\n%s",
+                       strlen(body), body);
 
     assert_true(len > 0 && len < (int)sizeof request);
     return rc != 0 ? rc : serve(*p, request, (size_t)len, fn, answer, problem);
@@ -164,9 +164,10 @@ static void test_classify(void **state)
 static void test_feedback(void **state)
 {
     (void)state;
-    fail_each("{\"items\":[{\"text\":\"one\",\"label\":\"x\"},{\"text\":\"\",\"label\":\"x\"},"
-              "{\"text\":\"two\",\"label\":\"y\",\"annotator\":\"ann\",\"idempotency_key\":\"k\"}]}",
-              answer_feedback);
+    fail_each(
+        "{\"items\":[{\"text\":\"one\",\"label\":\"x\"},{\"text\":\"\",\"label\":\"x\"},"
+        "{\"text\":\"two\",\"label\":\"y\",\"annotator\":\"ann\",\"idempotency_key\":\"k\"}]}",
+        answer_feedback);
 }
 
 static int install(void **state)

@@ -1,4 +1,5 @@
-/* test_router.c -- which route a path takes, what its parameters are, and what is told when the method is wrong. */
+/* test_router.c -- which route a path takes, what its parameters are, and what is told when the
+ * method is wrong. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -75,8 +76,8 @@ static void test_other_methods(void **state)
 static void test_every_method(void **state)
 {
     static const struct route all[] = {
-        {.method = "GET", .pattern = "/a"},   {.method = "POST", .pattern = "/a"},
-        {.method = "PUT", .pattern = "/a"},   {.method = "PATCH", .pattern = "/a"},
+        {.method = "GET", .pattern = "/a"},    {.method = "POST", .pattern = "/a"},
+        {.method = "PUT", .pattern = "/a"},    {.method = "PATCH", .pattern = "/a"},
         {.method = "DELETE", .pattern = "/a"}, {.method = "OPTIONS", .pattern = "/a"},
         {.method = "GET", .pattern = "/{}"}, /* a second route of the same method adds nothing */
     };
@@ -111,12 +112,28 @@ static void test_decoding(void **state)
 static void test_not_found(void **state)
 {
     static const char *const paths[] = {
-        "", "/v1", "/v1/", "/v1/models/", "/v1/models//labels", "//v1/models", "/v1/models/m/",
-        "/V1/models", "/v1/models/m/labels/", "/v1/models/m/labels/l/x", "*", "v1/models",
+        "",
+        "/v1",
+        "/v1/",
+        "/v1/models/",
+        "/v1/models//labels",
+        "//v1/models",
+        "/v1/models/m/",
+        "/V1/models",
+        "/v1/models/m/labels/",
+        "/v1/models/m/labels/l/x",
+        "*",
+        "v1/models",
         "/v1/%6dodels", /* what is fixed is not decoded: one spelling a route */
-        "/v1/models/m%2Flabels/x", "/v1/models/%", "/v1/models/%0", "/v1/models/%zz",
+        "/v1/models/m%2Flabels/x",
+        "/v1/models/%",
+        "/v1/models/%0",
+        "/v1/models/%zz",
         "/v1/models/a%00b", /* a NUL cannot cut a name short */
-        "/v1/models/../classify", "/v1/./models", "/v1/models/..%2f..%2fetc/passwd", "http://h/v1/models",
+        "/v1/models/../classify",
+        "/v1/./models",
+        "/v1/models/..%2f..%2fetc/passwd",
+        "http://h/v1/models",
     };
     struct route_match m;
     char path[2048];
@@ -149,9 +166,9 @@ static void test_dots(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_found),     cmocka_unit_test(test_other_methods),
+        cmocka_unit_test(test_found),        cmocka_unit_test(test_other_methods),
         cmocka_unit_test(test_every_method), cmocka_unit_test(test_decoding),
-        cmocka_unit_test(test_not_found), cmocka_unit_test(test_dots),
+        cmocka_unit_test(test_not_found),    cmocka_unit_test(test_dots),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

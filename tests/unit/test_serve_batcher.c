@@ -1,4 +1,5 @@
-/* test_serve_batcher.c -- who gets what in which batch: order, budgets, classes, deadlines, cancelling, stopping. */
+/* test_serve_batcher.c -- who gets what in which batch: order, budgets, classes, deadlines,
+ * cancelling, stopping. */
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
@@ -71,7 +72,7 @@ static void takes(struct batcher *b, struct job *j, uint32_t from, uint32_t len)
     }
 }
 
-/* ---- batches ------------------------------------------------------------------------------------ */
+/* ---- batches --------------------------------------------------------------------------------- */
 
 static void test_first_come_first_served(void **state)
 {
@@ -151,7 +152,8 @@ static void test_a_full_queue_takes_all_or_none(void **state)
     assert_int_equal(batcher_submit(b, &jobs[6].work), 0);
     job_init(&jobs[7], 1, 1, WORK_TRAFFIC);
     assert_int_equal(batcher_submit(b, &jobs[7].work), -EAGAIN);
-    job_init(&learning, 16, 1, WORK_LEARNING); /* the learner waits for itself: its queue has one work */
+    job_init(&learning, 16, 1,
+             WORK_LEARNING); /* the learner waits for itself: its queue has one work */
     assert_int_equal(batcher_submit(b, &learning.work), 0);
     takes(b, &jobs[0], 0, 8);
     assert_int_equal(batcher_submit(b, &jobs[7].work), 0); /* there is room again */
@@ -174,7 +176,7 @@ static void test_learning_yields(void **state)
     assert_int_equal(batcher_submit(b, &learning.work), 0);
     assert_int_equal(batcher_submit(b, &traffic.work), 0);
     takes(b, &traffic, 0, 8);
-    takes(b, &traffic, 8, 4); /* not filled up with learning */
+    takes(b, &traffic, 8, 4);  /* not filled up with learning */
     takes(b, &learning, 0, 3); /* 24 tokens pass learning_tokens */
     job_init(&traffic, 1, 8, WORK_TRAFFIC);
     assert_int_equal(batcher_submit(b, &traffic.work), 0);
@@ -186,7 +188,7 @@ static void test_learning_yields(void **state)
     batcher_close(b);
 }
 
-/* ---- deadlines, cancelling, stopping ------------------------------------------------------------- */
+/* ---- deadlines, cancelling, stopping --------------------------------------------------------- */
 
 static void test_deadlines(void **state)
 {
@@ -266,7 +268,7 @@ static void test_shutdown(void **state)
     batcher_close(b);
 }
 
-/* ---- lanes -------------------------------------------------------------------------------------- */
+/* ---- lanes ----------------------------------------------------------------------------------- */
 
 struct lanes {
     struct batcher *batcher;

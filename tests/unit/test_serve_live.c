@@ -1,4 +1,5 @@
-/* test_serve_live.c -- swaps under readers: each sees one whole snapshot, every snapshot is freed, and nothing grows. */
+/* test_serve_live.c -- swaps under readers: each sees one whole snapshot, every snapshot is freed,
+ * and nothing grows. */
 #include <errno.h>
 #include <malloc.h>
 #include <pthread.h>
@@ -168,7 +169,8 @@ static void test_swaps_under_readers(void **state)
     assert_int_equal(live_swaps(r.live), (uint64_t)2 * SWAPS * MODELS);
     live_put(last);
     live_close(r.live);
-    /* Each reader holds at most two; a leak of one a swap would be megabytes. (The sanitizers' malloc keeps no such books: 0.) */
+    /* Each reader holds at most two; a leak of one a swap would be megabytes. (The sanitizers'
+     * malloc keeps no such books: 0.) */
     assert_true(after.uordblks < before.uordblks + 256 * 1024);
 }
 

@@ -1,4 +1,5 @@
-/* test_settings.c -- what an operator can set, from which source, and what is said when it is wrong. */
+/* test_settings.c -- what an operator can set, from which source, and what is said when it is
+ * wrong. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,10 +19,11 @@ static char folder[FOLDER_BYTES], path[FOLDER_BYTES + 16];
 
 static int set_up(void **state)
 {
-    static const char *const names[] = {
-        "LEARND_CONFIG",    "LEARND_STATE", "LEARND_LISTEN",     "LEARND_ENCODER",   "LEARND_DEVICE",
-        "LEARND_PRECISION", "LEARND_LANES", "LEARND_LOOPS",      "LEARND_MAX_TOKENS", "LEARND_LOG_LEVEL",
-        "STATE_DIRECTORY",  "XDG_STATE_HOME", "XDG_CACHE_HOME"};
+    static const char *const names[] = {"LEARND_CONFIG",    "LEARND_STATE",    "LEARND_LISTEN",
+                                        "LEARND_ENCODER",   "LEARND_DEVICE",   "LEARND_PRECISION",
+                                        "LEARND_LANES",     "LEARND_LOOPS",    "LEARND_MAX_TOKENS",
+                                        "LEARND_LOG_LEVEL", "STATE_DIRECTORY", "XDG_STATE_HOME",
+                                        "XDG_CACHE_HOME"};
 
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -161,8 +163,8 @@ static void test_flag_beats_environment_beats_file(void **state)
     assert_int_equal(s.listen_len, 1); /* a source replaces the list of the one below */
     assert_string_equal(s.listen[0], "127.0.0.1:3");
     assert_false(s.fp32);
-    snprintf(flags, sizeof flags, "--state /flag --listen 127.0.0.1:4 --listen 127.0.0.1:5 --config %s",
-             path);
+    snprintf(flags, sizeof flags,
+             "--state /flag --listen 127.0.0.1:4 --listen 127.0.0.1:5 --config %s", path);
     s = good(flags);
     assert_string_equal(s.state, "/flag");
     assert_int_equal(s.lanes, 5);
@@ -208,8 +210,9 @@ static void test_wrong_lines(void **state)
 
 static void test_wrong_numbers(void **state)
 {
-    static const char *const numbers[] = {"0",    "-1",  "+1",  "1.5", "1e1", "0x10", "",    "65",
-                                          "999999999999999999999", "4294967297", "1 ", "one"};
+    static const char *const numbers[] = {
+        "0",          "-1", "+1", "1.5", "1e1", "0x10", "", "65", "999999999999999999999",
+        "4294967297", "1 ", "one"};
 
     (void)state;
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
@@ -256,9 +259,10 @@ static void test_wrong_flags(void **state)
 
 static void test_help_names_every_flag(void **state)
 {
-    static const char *const names[] = {"--config", "--state", "--listen", "--encoder", "--device",
-                                        "--precision", "--lanes", "--loops", "--max-tokens",
-                                        "--log-level", "--check-config", "--help", "--version"};
+    static const char *const names[] = {
+        "--config",       "--state", "--listen", "--encoder",    "--device",
+        "--precision",    "--lanes", "--loops",  "--max-tokens", "--log-level",
+        "--check-config", "--help",  "--version"};
 
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
