@@ -226,8 +226,9 @@ static int start(void)
 static void stop(void)
 {
     loops_drain(server.loops);
-    learner_close(server.learner);
+    learner_stop(server.learner);
     keeper_close(server.keeper);
+    learner_close(server.learner);
     reader_close(server.reader);
     batcher_shutdown(server.batcher);
     for (uint32_t i = 0; i < server.lanes_len; i++)

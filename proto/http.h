@@ -8,8 +8,10 @@
  *     HTTP_COMPLETE  a whole request; the caller answers it, calls http_next and feeds on what is left
  *     HTTP_ERROR     not HTTP, or beyond a limit: http_problem() says what to answer before closing
  *
+ * An event may still be due when every byte is used (a request without a body): feed on until
+ * HTTP_MORE, be it with nothing.
  * Strings of a request are NUL-terminated and live until http_next. Strict: no lenient mode of llhttp is on, so shapes that
- * smuggle requests (two lengths, length and chunks, bare line ends) are errors.
+ * smuggle requests (two lengths, length and chunks, what is no chunk) are errors.
  */
 #ifndef LEARND_HTTP_H
 #define LEARND_HTTP_H
@@ -73,7 +75,8 @@ const char *http_reason(int status);
 
 /* Decodes %XX in place of len bytes; '+' to space if plus. Returns the new length, or -EINVAL (bad escape, NUL). */
 int http_percent_decode(char *text, size_t len, bool plus, size_t *ret_len);
-/* Finds a parameter and decodes it into out. 0, -ENOENT, -EINVAL, -ENOSPC. */
+/* Finds a parameter and decodes it into out (out_bytes > 0, with the NUL). 0, -ENOENT, or with out
+ * undefined -EINVAL, -ENOSPC. */
 int http_query(const char *query, const char *name, char *out, size_t out_bytes);
 
 #endif

@@ -20,8 +20,8 @@ struct tally {
     uint32_t votes;
 };
 
-/* Adds one finished label to the fold if anything of it is left: more than the rounding of its sum, or 0.1 + 0.2 against 0.3
- * would teach. */
+/* Adds one finished label to the fold if anything of it is left: more than the rounding of its sum,
+ * or 0.1 + 0.2 against 0.3 would teach. */
 static int close_label(struct store_fold *fold, const struct tally *t, double *total,
                        double *weights, uint32_t *votes)
 {

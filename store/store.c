@@ -158,8 +158,9 @@ static int connect(struct store *s)
     return 0;
 }
 
-/* What begins and ends transactions is prepared beforehand (and after the last change of the schema, which would have it prepared
- * again): a rollback that needs memory when there is none would leave its transaction open, and no other could begin. */
+/* What begins and ends transactions is prepared beforehand (after the last change of the schema,
+ * which would have it prepared again): a rollback that needs memory when there is none would leave
+ * its transaction open, and no other could begin. */
 static int prepare_transactions(struct store *s)
 {
     for (int i = STORE_BEGIN_WRITE; i <= STORE_MARK_UNDO; i++) {
@@ -268,8 +269,11 @@ int store_mark(struct store *s)
 
 int store_unmark(struct store *s, bool keep)
 {
-    int rc = keep ? 0 : simple(s, STORE_MARK_UNDO);
+    int rc;
 
+    if (!keep && sqlite3_get_autocommit(s->db))
+        return -ECANCELED;
+    rc = keep ? 0 : simple(s, STORE_MARK_UNDO);
     return rc == 0 ? simple(s, STORE_MARK_KEEP) : rc;
 }
 

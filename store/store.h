@@ -41,7 +41,9 @@ const char *store_why(const struct store *store);
 int store_begin(struct store *store);
 int store_commit(struct store *store);
 int store_rollback(struct store *store);
-/* Points inside a transaction, so that one bad item does not sink its neighbours. Not nested. */
+/* Points inside a transaction, so that one bad item does not sink its neighbours. Not nested.
+ * Undoing to one: -ECANCELED, a fault (disk full, no memory) has ended the whole transaction
+ * already; store_why() still tells the fault. */
 int store_mark(struct store *store);
 int store_unmark(struct store *store, bool keep);
 /* A real write and fsync: is the journal writable now? For readiness. Writer only, outside a transaction. */

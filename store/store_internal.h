@@ -129,7 +129,8 @@ void store_copy_name(char to[STORE_NAME_BYTES_MAX + 1], const unsigned char *fro
 
 /* migrate.c: brings the database to this program's version. */
 int store_migrate(struct store *store);
-/* snapshots.c: removes images that no row promises, and halves: what a process left that was killed. Writer. */
+/* snapshots.c: removes images that no row promises, and halves: what a process left that was
+ * killed. Writer. */
 void store_snapshot_sweep(struct store *store);
 /* journal.c: appends an event and moves the model's seq. */
 struct store_event_row {

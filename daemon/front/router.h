@@ -4,7 +4,10 @@
 
 #include "daemon/front/exchange.h"
 
-enum { ROUTE_PARAMS_MAX = 3, ROUTE_PARAM_BYTES = 200 };
+enum {
+    ROUTE_PARAMS_MAX = 3,
+    ROUTE_PARAM_BYTES = 3 * API_NAME_BYTES_MAX + 1, /* the longest name, each byte of it escaped */
+};
 
 /* Who may call. Keys come later; without any key every caller of the loopback is an admin. */
 enum role { ROLE_NONE, ROLE_PREDICT, ROLE_ANNOTATE, ROLE_ADMIN };

@@ -36,7 +36,8 @@ static int write_one(struct keeper *k, struct change *c)
     if (rc != 0)
         return rc;
     c->rc = c->write(c, k->store);
-    return store_unmark(k->store, c->rc == 0);
+    rc = store_unmark(k->store, c->rc == 0);
+    return rc == -ECANCELED ? c->rc : rc;
 }
 
 /* Durable or failed: towards the learner, or answered. */

@@ -269,8 +269,8 @@ int learned_catch_up(struct learned *l, const struct learner_parts *parts,
                      struct learned_round *ret_round)
 {
     struct learned_round round = {0};
+    int64_t upto, started, before = l->applied;
     struct touched t;
-    int64_t upto, started;
     int rc;
 
     touched_init(&t, encoder_info(parts->encoder)->dim);
@@ -281,8 +281,10 @@ int learned_catch_up(struct learned *l, const struct learner_parts *parts,
     started = clock_us();
     if (rc == 0)
         rc = head_labels_grow(l->head, l->labels->len);
-    if (rc == 0)
+    if (rc == 0) {
+        l->ahead = true;
         rc = touched_apply(&t, l->head);
+    }
     if (rc != 0)
         goto out;
     round.apply_us = clock_us() - started;
@@ -296,11 +298,15 @@ int learned_catch_up(struct learned *l, const struct learner_parts *parts,
     started = clock_us();
     if (rc == 0)
         rc = learned_publish(l, parts);
+    if (rc == 0)
+        l->ahead = false;
     round.publish_us = clock_us() - started;
 out:
     touched_done(&t);
     if (rc == 0)
         *ret_round = round;
+    else
+        l->applied = before; /* applying them to the head once more changes nothing */
     return rc;
 }
 
@@ -371,6 +377,7 @@ int learned_audit(struct learned *l, const struct learner_parts *parts,
     if (rc == 0 && done) {
         l->audited = l->audit_seq == l->applied;
         l->unsaved += head_fit_stale(l->head) > 0; /* marks are worth an image */
+        l->fitted = false;                         /* until it is published */
         round.finished = true;
         round.suspects = l->review->suspects_len;
         if (head_fit_stale(l->head) > 0)

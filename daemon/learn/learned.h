@@ -26,6 +26,9 @@ struct learned {
     int64_t audit_seq;          /* what the audit under way, or the last one, looked at */
     struct live_review *review; /* of the last audit, or NULL */
     bool fitted, audited;       /* as published, on exactly this set */
+    /* A round failed after it had changed the head, which now holds more than `applied` says:
+     * nothing is published or saved before the round has been repeated. */
+    bool ahead;
 };
 
 /* What one round did. */

@@ -29,6 +29,7 @@ struct learner {
     pthread_t thread;
     struct learner_parts parts;
     char *folder;
+    bool stopped; /* the thread has been joined */
     struct mailbox box;
     struct msg hint;
     atomic_bool hinted;
@@ -148,6 +149,8 @@ static bool step(struct learner *l, struct learned *m, int64_t now, int64_t *wai
     int rc;
 
     *wait_us = -1;
+    if (m->ahead) /* until the failed round has been repeated */
+        return false;
     if (m->unsaved >= SAVE_EVENTS || (m->fitted && m->audited && m->unsaved > 0 && quiet >= SAVE_US)) {
         save(l, m);
         return true;
@@ -228,7 +231,7 @@ static void *run(void *arg)
     }
     wake(l, 0, -ESHUTDOWN);
     for (uint32_t i = 0; i < l->models_len; i++)
-        if (l->models[i]->unsaved > 0)
+        if (l->models[i]->unsaved > 0 && !l->models[i]->ahead)
             save(l, l->models[i]);
     return NULL;
 }
@@ -393,12 +396,20 @@ void learner_hint(struct learner *l)
         atomic_store(&l->hinted, false);
 }
 
+void learner_stop(struct learner *l)
+{
+    if (l->stopped)
+        return;
+    mailbox_close(&l->box);
+    pthread_join(l->thread, NULL);
+    l->stopped = true;
+}
+
 void learner_close(struct learner *l)
 {
     if (l == NULL)
         return;
-    mailbox_close(&l->box);
-    pthread_join(l->thread, NULL);
+    learner_stop(l);
     learner_free(l);
 }
 

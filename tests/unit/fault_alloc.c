@@ -67,7 +67,7 @@ char *__wrap_strdup(const char *text)
     return fails() ? NULL : __real_strdup(text);
 }
 
-/* ---- under SQLite and jansson ------------------------------------------------------------------- */
+/* ---- under SQLite and jansson ---------------------------------------------------------------- */
 
 static void *block_new(size_t bytes)
 {
@@ -118,11 +118,12 @@ static void lite_done(void *data)
 
 void fault_alloc_install(void)
 {
-    static const sqlite3_mem_methods methods = {
-        lite_new, block_free, lite_resize, lite_size, lite_round, lite_init, lite_done, NULL};
+    static const sqlite3_mem_methods methods = {lite_new,   block_free, lite_resize, lite_size,
+                                                lite_round, lite_init,  lite_done,   NULL};
 
     if (sqlite3_config(SQLITE_CONFIG_MALLOC, &methods) != SQLITE_OK ||
-        sqlite3_config(SQLITE_CONFIG_LOOKASIDE, 0, 0) != SQLITE_OK || sqlite3_initialize() != SQLITE_OK)
+        sqlite3_config(SQLITE_CONFIG_LOOKASIDE, 0, 0) != SQLITE_OK ||
+        sqlite3_initialize() != SQLITE_OK)
         abort();
     api_alloc_set(block_new, block_free);
 }

@@ -1,4 +1,5 @@
-/* fault_vfs.c -- see fault_vfs.h. A file of ours is a header in front of the real file's own structure. */
+/* fault_vfs.c -- see fault_vfs.h. A file of ours is a header in front of the real file's own
+ * structure. */
 #include "tests/unit/fault_vfs.h"
 
 #include <sqlite3.h>
