@@ -45,13 +45,15 @@ void metrics_observe(enum metrics_histogram histogram, int64_t us)
                               memory_order_relaxed);
 }
 
-void metrics_answer(int status, const char *code)
+void metrics_answer(int status)
 {
     metrics_add(METRICS_REQUESTS, 1);
     if (status >= 0 && status < STATUSES)
         atomic_fetch_add_explicit(&statuses[status], 1, memory_order_relaxed);
-    if (code == NULL || *code == '\0')
-        return;
+}
+
+void metrics_refusal(const char *code)
+{
     for (int i = 0; i < CODES_MAX; i++) {
         const char *have = atomic_load(&codes[i].code);
 

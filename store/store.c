@@ -131,6 +131,16 @@ static int lock_folder(struct store *s)
     return -EBUSY;
 }
 
+/* SQLite's words do not say which file they are about. */
+static int fail_database(struct store *s, const char *path)
+{
+    int rc = store_fail(s);
+
+    if (s->db != NULL)
+        snprintf(s->why, sizeof s->why, "%.180s: %.60s", path, sqlite3_errmsg(s->db));
+    return rc;
+}
+
 static int connect(struct store *s)
 {
     char path[4096];
@@ -141,7 +151,7 @@ static int connect(struct store *s)
     if (s->mode == STORE_WRITER)
         flags |= SQLITE_OPEN_CREATE;
     if (sqlite3_open_v2(path, &s->db, flags, NULL) != SQLITE_OK)
-        return store_fail(s);
+        return fail_database(s, path);
     if (s->mode == STORE_WRITER && sqlite3_db_readonly(s->db, "main") == 1)
         return store_fail_file(s, path, EROFS);
     sqlite3_busy_timeout(s->db, 5000);
@@ -151,10 +161,10 @@ static int connect(struct store *s)
                      "PRAGMA secure_delete=ON; PRAGMA trusted_schema=OFF; PRAGMA cache_size=-4096;"
                      "PRAGMA journal_size_limit=67108864",
                      NULL, NULL, NULL) != SQLITE_OK)
-        return store_fail(s);
+        return fail_database(s, path);
     if (s->mode == STORE_READER &&
         sqlite3_exec(s->db, "PRAGMA query_only=ON", NULL, NULL, NULL) != SQLITE_OK)
-        return store_fail(s);
+        return fail_database(s, path);
     return 0;
 }
 

@@ -275,7 +275,7 @@ static void no_route(struct conn *c)
     api_problem_set(&problem, 405, "method_not_allowed", "", "this path answers %s",
                     c->x.match.allow);
     api_write_problem(&body, &problem, c->x.request_id);
-    metrics_answer(0, problem.code);
+    metrics_refusal(problem.code);
     exchange_reply(&c->x, 405, "application/problem+json", &body, extra);
 }
 
@@ -386,7 +386,7 @@ static void send_answer(struct exchange *x, int status, const char *type, char *
     head = a != NULL ? http_write_head(a->head, sizeof a->head, status, type, len, x->keep_alive,
                                        lines)
                      : 0;
-    metrics_answer(status, NULL);
+    metrics_answer(status);
     metrics_observe(METRICS_SPAN_TOTAL, clock_us() - x->started_us);
     if (head == 0 || c->closing) {
         free(a);
@@ -444,7 +444,7 @@ void exchange_problem(struct exchange *x, const struct api_problem *problem)
 {
     struct api_buffer body = API_BUFFER_INIT;
 
-    metrics_answer(0, problem->code);
+    metrics_refusal(problem->code);
     api_write_problem(&body, problem, x->request_id);
     if (body.rc != 0) { /* not even that: an empty answer still has the status */
         api_buffer_done(&body);

@@ -334,12 +334,11 @@ int loops_open(const struct settings *settings, uint32_t len, const struct route
         rc = loop_init(loops, routes, routes_len, server);
     for (uint32_t i = 0; i < settings->listen_len && rc == 0; i++)
         rc = bind_all(loops, settings->listen[i], why, why_bytes);
+    if (rc == 0)
+        *ret_loops = loops; /* before the threads: a handler may look there */
     for (uint32_t i = 0; i < len && rc == 0; i++)
         rc = -pthread_create(&loops->loops[i]->thread, NULL, run, loops->loops[i]);
-    if (rc != 0) /* the process ends: nothing has been served */
-        return rc;
-    *ret_loops = loops;
-    return 0;
+    return rc; /* if not 0 the process ends */
 }
 
 void loops_drain(struct loops *loops)

@@ -294,11 +294,9 @@ int learner_model_add(struct learner *l, int64_t model)
 
 int learner_model_settings(struct learner *l, int64_t model)
 {
-    if (find(l, model) == NULL)
-        return -ENOENT;
-    if (pick_models(l, model, true) != 0)
-        return -EIO;
-    return learned_publish(find(l, model), &l->parts);
+    int rc = find(l, model) != NULL ? pick_models(l, model, true) : -ENOENT;
+
+    return rc != 0 ? rc : learned_publish(find(l, model), &l->parts);
 }
 
 int learner_model_remove(struct learner *l, int64_t model)

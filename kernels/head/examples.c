@@ -4,6 +4,7 @@
  * Chunks are shared with views by count; the head copies one before it changes it while a view holds it.
  */
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,6 +30,7 @@ static size_t chunk_bytes(const struct head *h)
 /* The chunk of a slot, made if it is not there, the head's alone. */
 static struct chunk *chunk_own(struct head *h, uint32_t slot)
 {
+    const size_t from = offsetof(struct chunk, ids);
     struct chunk **at = &h->chunks[slot / CHUNK_ROWS], *c = *at;
 
     if (c != NULL && atomic_load_explicit(&c->refs, memory_order_acquire) == 1)
@@ -36,10 +38,10 @@ static struct chunk *chunk_own(struct head *h, uint32_t slot)
     c = malloc(chunk_bytes(h));
     if (c == NULL)
         return NULL;
-    if (*at != NULL)
-        memcpy(c, *at, chunk_bytes(h));
+    if (*at != NULL) /* all but the count, which views that end are changing */
+        memcpy((char *)c + from, (char *)*at + from, chunk_bytes(h) - from);
     else
-        memset(c, 0, chunk_bytes(h));
+        memset((char *)c + from, 0, chunk_bytes(h) - from);
     atomic_init(&c->refs, 1);
     chunk_put(*at);
     *at = c;

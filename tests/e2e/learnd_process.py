@@ -33,6 +33,11 @@ def binary():
     return path
 
 
+def sanitized():
+    """Is it a sanitizer build? Then less is done of what only takes long."""
+    return any(f"build-{s}" in str(binary()) for s in ("asan", "tsan"))
+
+
 def minilm():
     """The folder of the default encoder, or None."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))

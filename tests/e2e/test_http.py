@@ -378,6 +378,29 @@ def test_a_stream_that_breaks_off(shared, model):
         assert w.problem()[:2] == (413, "line_too_long")
 
 
+def test_full_queue(make_daemon, minilm):
+    """More texts than may wait: 503 with Retry-After for some, answers for the others, and all is well after. With the
+    large encoder, since only there encoding is sure to be slower than arriving."""
+    daemon = make_daemon(encoder=minilm, args=["--lanes", "1", "--max-tokens", "8"]).start()
+    body = request(body=json.dumps({"inputs": ["many words at once for a queue"] * 256}).encode())
+    wires = [Wire(daemon) for _ in range(60)]
+    senders = [threading.Thread(target=w.send, args=[body]) for w in wires]
+    for t in senders:
+        t.start()
+    seen = []
+    for w, t in zip(wires, senders, strict=True):
+        t.join()
+        status, headers, answer = w.answer()
+        seen.append(status)
+        if status == 503:
+            assert json.loads(answer)["code"] == "queue_full" and headers["Retry-After"] == "1"
+        else:
+            assert status == 200 and len(json.loads(answer)["results"]) == 256
+        w.close()
+    assert {200, 503} == set(seen), "the queue was never full"
+    assert daemon.ask("hello")["results"]
+
+
 @pytest.mark.sanitizer
 def test_too_many_connections(shared):
     """One over the limit is told so; when one leaves there is room again."""
