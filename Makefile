@@ -8,6 +8,7 @@
 #   make install  to DESTDIR and PREFIX                     make clean    remove build/
 # Variables: BUILD (build), SAN (address, thread), CC, PREFIX, DESTDIR, ARGS (for run).
 
+MAKEFLAGS += --no-builtin-rules
 CC      ?= cc
 BUILD   ?= build
 PREFIX  ?= /usr/local
