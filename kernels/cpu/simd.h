@@ -11,8 +11,11 @@
 
 #include "kernels/backend.h"
 
+enum { SIMD_LANES = 16, SIMD_QUERIES = 8 };
+#define SIMD_PADDED(n) (((size_t)(n) + SIMD_LANES - 1) / SIMD_LANES * SIMD_LANES)
 /* Floats of scratch that attention needs for a text of `len` tokens with heads of `dim` channels. */
-#define SIMD_ATTENTION_FLOATS(len, dim) ((size_t)((len) + 15) / 16 * 16 * (2 * (dim) + 1) + (dim) + 64)
+#define SIMD_ATTENTION_FLOATS(len, dim)                                                            \
+    (SIMD_PADDED(len) * ((dim) + SIMD_PADDED(dim) + SIMD_QUERIES) + SIMD_QUERIES * SIMD_PADDED(dim))
 
 enum { SIMD_PANEL = 16 }; /* columns of a panel of own_linear.h */
 
