@@ -84,7 +84,7 @@ tidy:
 	@if [ -x tests/tidy.sh ]; then tests/tidy.sh; fi
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h' ':!kernels/text/unicode_tables.c')
-tests: all $(UNIT_BIN) $(OPS_BIN) $(FUZZ_BIN) $(BENCH_BIN)
+tests: all $(BUILD)/tests/sim/sim $(UNIT_BIN) $(OPS_BIN) $(FUZZ_BIN) $(BENCH_BIN)
 
 $(BUILD)/learnd: $(call obj,daemon/main.c) $(LIBS)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -113,6 +113,8 @@ $(BUILD)/kernels/cpu/simd.v%.o: kernels/cpu/simd.c
 	$(CC) $(CPPFLAGS) $(CFLAGS) -march=x86-64-v$* -ffp-contract=fast -DSIMD_LEVEL=$* -c -o $@ $<
 # What is not a test itself helps every test; fault_alloc.c stands between our code and malloc.
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(UNIT_HELP_OBJ) $(BUILD)/libctl.a $(LIBS)
+	$(CC) $(LDFLAGS) $(UNIT_WRAP) -o $@ $^ -lcmocka $(LDLIBS)
+$(BUILD)/tests/sim/%: $(BUILD)/tests/sim/%.o $(UNIT_HELP_OBJ) $(LIBS)
 	$(CC) $(LDFLAGS) $(UNIT_WRAP) -o $@ $^ -lcmocka $(LDLIBS)
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/replay_main.o $(LIBS)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)

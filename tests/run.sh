@@ -38,6 +38,9 @@ for t in "$build"/tests/unit/test_*; do
     [ -x "$t" ] && [ ! -d "$t" ] && [ "${t%.o}" = "$t" ] && [ "${t%.d}" = "$t" ] && count "$t" 600 "$cmocka" "$t"
 done
 [ -x "$build/tests/ops/ops" ] && count "$build/tests/ops/ops" 600 "$tally" "$build/tests/ops/ops" compare
+for seed in 1 2 3 4 5; do
+    [ -x "$build/tests/sim/sim" ] && count "$build/tests/sim/sim $seed" 600 "$tally" "$build/tests/sim/sim" $seed 400
+done
 for t in "$build"/tests/fuzz/fuzz_*; do
     [ -x "$t" ] && [ "${t%.o}" = "$t" ] && [ "${t%.d}" = "$t" ] &&
         count "$t" 600 "$tally" "$t" "tests/fuzz/corpus/$(basename "$t" | sed s/fuzz_//)"

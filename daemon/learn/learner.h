@@ -50,8 +50,8 @@ int learner_open(const struct learner_parts *parts, char *why, size_t why_bytes,
 int learner_post(struct learner *learner, struct change *change);
 /* There are new events. */
 void learner_hint(struct learner *learner);
-/* Writes what is unsaved as snapshots, ends the thread. Waiting changes are answered -ESHUTDOWN, and
- * so is every later post: the keeper may still know the learner, and is closed between the two. */
+/* Writes what is unsaved as snapshots, ends the thread. Waiting changes are answered -ESHUTDOWN,
+ * and so is every later post: the keeper may still know the learner; it is closed between the two. */
 void learner_stop(struct learner *learner);
 /* After learner_stop (which it calls if need be) and keeper_close. NULL is fine. */
 void learner_close(struct learner *learner);

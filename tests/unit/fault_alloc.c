@@ -138,7 +138,7 @@ void fault_alloc_arm(uint64_t n, bool on)
 bool fault_alloc_disarm(void)
 {
     atomic_store(&left, 0);
-    return atomic_load(&failed);
+    return atomic_exchange(&failed, false);
 }
 
 int64_t fault_alloc_held(void)

@@ -189,6 +189,9 @@ void fault_vfs_arm(enum fault_op op, uint64_t n, int code, bool on)
 
 bool fault_vfs_disarm(void)
 {
+    bool failed = plan.failed;
+
     plan.left = 0;
-    return plan.failed;
+    plan.failed = false;
+    return failed;
 }
