@@ -138,7 +138,8 @@ static void take_lines(struct stream *s)
         take_line(s, s->bytes + at, len);
         at += len + (end != NULL);
     }
-    memmove(s->bytes, s->bytes + at, s->len - at);
+    if (at > 0) /* without a byte there is no memory either */
+        memmove(s->bytes, s->bytes + at, s->len - at);
     s->len -= at;
 }
 

@@ -90,6 +90,7 @@ def test_threshold(taught):
     assert len(ask(taught, "where is my card", threshold=0.0, top_k=2)[0]["labels"]) == 2
 
 
+@pytest.mark.sanitizer
 def test_choose_among_labels(taught):
     (every,) = ask(taught, "where is my card", top_k=3)
     (some,) = ask(taught, "where is my card", top_k=3, labels=["cash", "transfer"])
@@ -102,6 +103,7 @@ def test_choose_among_labels(taught):
     assert one["label"] == "cash" and one["score"] == pytest.approx(1)
 
 
+@pytest.mark.sanitizer
 def test_explain(taught):
     (result,) = ask(taught, "where is my card", explain=True)
     best = result["because"][0]
@@ -160,6 +162,7 @@ def test_a_batch_of_256(taught):
 
 # ---- versions, deadlines, keeping
 
+@pytest.mark.sanitizer
 def test_version_pin(shared, model):
     old = shared.teach([("a b c", "x"), ("d e f", "y")], model=model)["version"]
     assert shared.ask("a", model=model, version=old)["version"] == old
@@ -199,6 +202,7 @@ def test_deadline(make_daemon):
             t.join()
 
 
+@pytest.mark.sanitizer
 def test_store_false_keeps_nothing(taught):
     (kept,) = ask(taught, "zyzzyva one")
     (dropped,) = ask(taught, "zyzzyva two", store=False)

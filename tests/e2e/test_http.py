@@ -113,14 +113,16 @@ def read_one(stream):
     return json.loads(stream.read(int(headers["Content-Length"])))
 
 
+@pytest.mark.sanitizer
 def test_a_pipeline_longer_than_what_is_held(shared):
     """More bytes than LIMIT_HELD_BYTES behind a request under way: the socket waits, nothing is lost."""
     body = json.dumps({"inputs": ["a b c"] * 200}).encode()
+    many = 100  # a quarter of a megabyte
     with Wire(shared) as w:
-        sender = threading.Thread(target=w.send, args=[request(body=body)] * 200)
+        sender = threading.Thread(target=w.send, args=[request(body=body)] * many)
         sender.start()
         with w.sock.makefile("rb") as stream:
-            for _ in range(200):
+            for _ in range(many):
                 assert len(read_one(stream)["results"]) == 200
         sender.join()
 
@@ -145,6 +147,7 @@ def test_chunked_body(wire):
     assert wire.send(GET).answer()[0] == 200
 
 
+@pytest.mark.sanitizer
 def test_chunked_body_over_the_limit(wire):
     head = (b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n")
@@ -164,6 +167,7 @@ def test_expect_continue(wire):
     assert wire.send(ASK).answer()[0] == 200
 
 
+@pytest.mark.sanitizer
 def test_expect_is_answered_before_the_body_is_sent(wire):
     wire.send(b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
               b"Expect: 100-continue\r\nContent-Length: 99999999\r\n\r\n")
@@ -178,6 +182,7 @@ def test_unknown_expectation(wire):
 
 # ---- methods
 
+@pytest.mark.sanitizer
 def test_head_is_get_without_a_body(wire):
     wire.send(GET)
     _, get_headers, body = wire.answer()
@@ -309,6 +314,7 @@ def test_a_client_that_leaves_frees_its_place(make_daemon):
     assert len(daemon.ask(texts)["results"]) == 256
 
 
+@pytest.mark.sanitizer
 def test_a_correction_outlives_its_client(shared, model):
     body = json.dumps({"model": model, "text": "sent and gone", "label": "x"}).encode()
     with Wire(shared) as w:
@@ -316,6 +322,7 @@ def test_a_correction_outlives_its_client(shared, model):
     until(lambda: shared.get(f"/v1/models/{model}")["examples"] == 1, "it was not kept")
 
 
+@pytest.mark.sanitizer
 def test_half_closed_counts_as_gone(shared):
     """Whoever ends his side before the answer has left, as far as TCP can tell; nothing stays behind."""
     before = count(shared, "learnd_connections")
@@ -330,6 +337,7 @@ def test_half_closed_counts_as_gone(shared):
     until(lambda: count(shared, "learnd_connections") == before, "connections stay")
 
 
+@pytest.mark.sanitizer
 def test_a_large_answer_to_a_client_that_ended_its_side(shared, model):
     """The answer was under way: it is delivered whole."""
     for half in range(2):
@@ -345,6 +353,7 @@ def test_a_large_answer_to_a_client_that_ended_its_side(shared, model):
         assert status == 200 and len(json.loads(answer)["examples"]) == 1000
 
 
+@pytest.mark.sanitizer
 def test_slow_reader_does_not_hold_up_others(shared):
     with Wire(shared) as slow:
         slow.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)

@@ -298,7 +298,8 @@ def test_models_share_one_encoder(make_daemon, minilm):
         daemon.teach([("where is my card", "card"), ("no cash", "cash")], model=f"m{i}")
         daemon.ask("where", model=f"m{i}")
     weights = (minilm / "model.safetensors").stat().st_size
-    assert daemon.rss() - before < weights / 4
+    if not sanitized():
+        assert daemon.rss() - before < weights / 4
 
 
 @pytest.mark.sanitizer

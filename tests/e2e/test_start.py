@@ -279,7 +279,10 @@ def test_full_disk_while_serving(tmp_path, small_disk, disk, refusal):
                 break
         assert (answer.status_code, answer.json()["code"]) == refusal
         last = daemon.get("/v1/models/default")
-        ready = daemon.call("GET", "/health/ready", expect=503).json()
+        for _ in range(200):  # a little may still fit, and then ready is the truth
+            ready = daemon.call("GET", "/health/ready").json()
+            if ready["status"] != "ready":
+                break
         assert ready["status"] == "unready"
         assert {c["name"]: c["ok"] for c in ready["checks"]} == \
             {"journal": False, "forward": True, "learner": True}
