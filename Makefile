@@ -80,6 +80,11 @@ check:
 	@$(MAKE) --no-print-directory asan
 	@$(MAKE) --no-print-directory tsan
 	@$(MAKE) --no-print-directory test
+bench:
+	deploy/deps.sh test
+	@deploy/model.sh >/dev/null
+	@$(MAKE) --no-print-directory -j$$(nproc) all $(BENCH_BIN)
+	@tests/bench/bench.sh $(BUILD)
 tidy:
 	@if [ -x tests/tidy.sh ]; then tests/tidy.sh; fi
 format:
@@ -128,6 +133,6 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(LIBS)
 clean:
 	rm -rf build build-asan build-tsan build-fuzz
 
-.PHONY: all run test asan tsan check tidy format tests clean
+.PHONY: all run test asan tsan check bench tidy format tests clean
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

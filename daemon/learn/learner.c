@@ -333,6 +333,10 @@ static int load_all(struct learner *l, char *why, size_t why_bytes)
         }
         if (rc == 0)
             rc = learned_settle(l->models[i], &l->parts, &r);
+        /* Trust is as it was before the stop: a large model has it in its image, a small one finds it again. */
+        while (rc == 0 && !l->models[i]->audited &&
+               head_examples_len(l->models[i]->head) <= LEARNED_AUDIT_INLINE)
+            rc = learned_audit(l->models[i], &l->parts, &r);
         if (rc != 0) {
             snprintf(why, why_bytes, "model %s cannot be rebuilt from the journal: %s (%s)",
                      l->models[i]->name, strerror(-rc), store_why(l->parts.store));

@@ -249,10 +249,11 @@ static void add_layernorm_row(void *y, const void *x, const void *r, enum kdtype
         add_layernorm(y, x, r, K_F32, gamma, beta, eps, C, row);
 }
 
-/* e^x for x <= 0; under -87 it is 0 to fp32's range. */
+/* e^x for x <= 0; under -87 it is 0 to fp32's range. A NaN stays one: larger() and smaller() answer their second argument
+ * where they cannot compare. */
 INLINE lanes exp_negative(lanes x)
 {
-    lanes clamped = larger(x, splat(-87.0f));
+    lanes clamped = larger(splat(-87.0f), x);
     lanes shifted = clamped * 1.44269504f + 12582912.0f; /* 1.5 * 2^23 rounds to nearest */
     lanes n = shifted - 12582912.0f;
     lanes r = clamped - n * 0.693359375f + n * 2.12194440e-4f;
@@ -264,8 +265,8 @@ INLINE lanes exp_negative(lanes x)
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    /* n stands in the lowest bits of shifted; a NaN stays one through p. */
-    return p * (lanes)(((lanes_i32)shifted << 23) + (127 << 23));
+    /* n stands in the lowest bits of `shifted`; a NaN stays one through p. */
+    return p * (lanes)(((lanes_u32)shifted << 23) + (127u << 23));
 }
 
 INLINE lanes gelu_exact(lanes x)
@@ -284,8 +285,8 @@ INLINE lanes gelu_exact(lanes x)
                        ((lanes_i32)(1.0f - half_tail) & ~negative));
 }
 
-/* Phi(x) - 1/2 = x q(x^2), q of degree 9 by least maximum over |x| <= 4.5, where Phi is within 3.4e-6 of 0 or 1. A NaN must
- * stay one: larger() and smaller() answer their second argument then. */
+/* Phi(x) - 1/2 = x q(x^2), q of degree 9 by least maximum over |x| <= 4.5, where Phi is within
+ * 3.4e-6 of 0 or 1. */
 INLINE lanes gelu_bf16(lanes x)
 {
     lanes c = larger(splat(-4.5f), smaller(splat(4.5f), x)), t = c * c;
