@@ -55,8 +55,11 @@ static void prepare(int len)
         random_unit(row);
         head_embedding_pack(row, D, teaching.embeddings[i]);
         teaching.targets[i] = (struct head_target){(uint32_t)(draw() % LABELS), 1};
-        teaching.changes[i] = (struct head_change){
-            {draw(), draw()}, teaching.embeddings[i], &teaching.targets[i], 1, 1};
+        teaching.changes[i] = (struct head_change){.id = {draw(), draw()},
+                                                   .embedding = teaching.embeddings[i],
+                                                   .targets = &teaching.targets[i],
+                                                   .targets_len = 1,
+                                                   .weight = 1};
     }
 }
 
