@@ -228,11 +228,7 @@ static void test_changing_is_having_taught_it_so(void **state)
     for (int i = 0; i < 300; i++) {
         struct head_target wrong[2] = {{(w->targets[i].label + 1) % LABELS, 0.5f},
                                        {(w->targets[i].label + 2) % LABELS, 0.5f}};
-        struct head_change c = {.id = w->changes[i].id,
-                                .embedding = w->embeddings[i + 1000],
-                                .targets = wrong,
-                                .targets_len = 2,
-                                .weight = 3};
+        struct head_change c = {w->changes[i].id, w->embeddings[i + 1000], wrong, 2, 3};
 
         assert_int_equal(head_apply(h, &c, 1), 0);
     }
