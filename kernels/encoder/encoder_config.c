@@ -1,5 +1,5 @@
-/* encoder_config.c -- see encoder_config.h. Whatever this encoder does not compute is refused by name: a folder that
- * loads must mean here what it means in transformers.
+/* encoder_config.c -- see encoder_config.h. Whatever this encoder does not compute is refused by
+ * name: a folder that loads must mean here what it means in transformers.
  */
 #include "kernels/encoder/encoder_config.h"
 
@@ -67,10 +67,12 @@ static int read_config(json_t *json, char *why, size_t why_bytes, struct encoder
     if (rc == 0)
         rc = only(json, "position_embedding_type", "absolute", why, why_bytes);
     if (rc == 0 && json_is_true(json_object_get(json, "is_decoder"))) {
-        snprintf(why, why_bytes, "config.json: is_decoder is true, and only encoders are supported");
+        snprintf(why, why_bytes,
+                 "config.json: is_decoder is true, and only encoders are supported");
         rc = -EINVAL;
     }
-    /* A matrix has at least two columns: the lists of encoder_weights.h call one column a vector. */
+    /* A matrix has at least two columns: the lists of encoder_weights.h call one column a vector.
+     */
     if (rc == 0)
         rc = number(json, "hidden_size", 2, 8192, why, why_bytes, &c->C);
     if (rc == 0)
@@ -109,7 +111,8 @@ static int read_pooling(const char *folder, const char *path, char *why, size_t 
     rc = model_json_read(folder, name, CONFIG_BYTES_MAX, why, why_bytes, &json);
     if (rc != 0)
         return rc == -ENOENT ? -EINVAL : rc;
-    if (truth(json, "pooling_mode_max_tokens") || truth(json, "pooling_mode_mean_sqrt_len_tokens") ||
+    if (truth(json, "pooling_mode_max_tokens") ||
+        truth(json, "pooling_mode_mean_sqrt_len_tokens") ||
         truth(json, "pooling_mode_weightedmean_tokens") || truth(json, "pooling_mode_lasttoken") ||
         truth(json, "pooling_mode_cls_token") == truth(json, "pooling_mode_mean_tokens")) {
         snprintf(why, why_bytes, "%s: only one of mean and CLS pooling is supported", name);
@@ -120,8 +123,8 @@ static int read_pooling(const char *folder, const char *path, char *why, size_t 
     return rc;
 }
 
-/* modules.json lists the parts of a sentence-transformers model. A plain transformers folder has none: mean pooling, as
- * sentence-transformers itself would build it. */
+/* modules.json lists the parts of a sentence-transformers model. A plain transformers folder has
+ * none: mean pooling, as sentence-transformers itself would build it. */
 static int read_modules(const char *folder, char *why, size_t why_bytes, struct encoder_config *c)
 {
     json_t *json, *module;

@@ -1,7 +1,8 @@
-/* encoder_weights.c -- see encoder_weights.h. Two walks over the lists: the first holds every tensor of the file against
- * config.json, so that sizes nobody has are refused before memory is asked for them; the second takes the tensors one by
- * one from the mapped file through one fp32 buffer into the form their device wants. The file is unmapped at the end, so
- * that a bf16 encoder costs bf16 memory only.
+/* encoder_weights.c -- see encoder_weights.h. Two walks over the lists: the first holds every
+ * tensor of the file against config.json, so that sizes nobody has are refused before memory is
+ * asked for them; the second takes the tensors one by one from the mapped file through one fp32
+ * buffer into the form their device wants. The file is unmapped at the end, so that a bf16 encoder
+ * costs bf16 memory only.
  */
 #include "kernels/encoder/encoder_weights.h"
 
@@ -18,7 +19,7 @@ struct loading {
     struct encoder *encoder;
     struct safetensors *file;
     const char *prefix; /* "bert." or "" */
-    float *buffer;      /* the largest tensor, or qkv whole; NULL on the first walk, which measures it */
+    float *buffer; /* the largest tensor, or qkv whole; NULL on the first walk, which measures it */
     size_t buffer_len;
     char *why;
     size_t why_bytes;
@@ -43,10 +44,11 @@ static int find(struct loading *l, const char *scope, const char *name, uint64_t
         for (uint32_t i = 0; i < t->dims_len; i++)
             at += (size_t)snprintf(found + at, sizeof found - at, "%s%llu", i > 0 ? "," : "",
                                    (unsigned long long)t->dims[i]);
-        snprintf(l->why, l->why_bytes,
-                 "model.safetensors: tensor %s: config.json expects shape (%llu%s%.0llu), found (%s)",
-                 full, (unsigned long long)rows, dims == 2 ? "," : "",
-                 (unsigned long long)(dims == 2 ? columns : 0), found);
+        snprintf(
+            l->why, l->why_bytes,
+            "model.safetensors: tensor %s: config.json expects shape (%llu%s%.0llu), found (%s)",
+            full, (unsigned long long)rows, dims == 2 ? "," : "",
+            (unsigned long long)(dims == 2 ? columns : 0), found);
         return -EINVAL;
     }
     if (t->dtype == SAFETENSORS_OTHER) {
@@ -67,7 +69,8 @@ static int keep(struct loading *l, size_t values, enum kdtype dtype, void **ret_
     return rc != 0 ? rc : b->upload(*ret_data, dtype, l->buffer, values);
 }
 
-/* One row of the lists. `field` is a struct kview, a float pointer or a kmat pointer, as `how` says. */
+/* One row of the lists. `field` is a struct kview, a float pointer or a kmat pointer, as `how`
+ * says. */
 static int load(struct loading *l, const char *scope, const char *name, uint32_t rows,
                 uint32_t columns, enum how how, void *field)
 {
@@ -188,9 +191,9 @@ void encoder_weights_free(struct encoder *e)
     for (uint32_t i = 0; i < e->config.layers && e->layers != NULL; i++) {
         struct encoder_layer *layer = &e->layers[i];
         struct kmat *mats[] = {layer->qkv, layer->out, layer->up, layer->down};
-        float *vectors[] = {layer->qkv_bias,        layer->out_bias,       layer->up_bias,
-                            layer->down_bias,       layer->attention_gamma, layer->attention_beta,
-                            layer->output_gamma,    layer->output_beta};
+        float *vectors[] = {layer->qkv_bias,     layer->out_bias,        layer->up_bias,
+                            layer->down_bias,    layer->attention_gamma, layer->attention_beta,
+                            layer->output_gamma, layer->output_beta};
 
         for (size_t m = 0; m < sizeof mats / sizeof *mats; m++)
             b->mat_free(mats[m]);
