@@ -17,6 +17,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import requests
 
@@ -188,7 +189,15 @@ class Daemon:
     def delete(self, path, expect=204, **more):
         return self.call("DELETE", path, None, expect, **more)
 
-    # ---- the two things that most tests do
+    # ---- what most tests do
+
+    def settle(self, model="default"):
+        """Until the answers are a function of the examples alone: pool fitted, labels audited."""
+        until = time.monotonic() + START_S
+        while not self.get(f"/v1/models/{quote(model, safe='')}")["settled"]:
+            assert time.monotonic() < until, f"{model} does not settle"
+            time.sleep(0.01)
+        return self
 
     def ask(self, inputs, **fields):
         return self.post("/v1/classify", {"inputs": inputs, **fields})

@@ -16,6 +16,7 @@ def items(n, name="text", labels=5):
 
 
 def scores(daemon, texts, **fields):
+    daemon.settle(fields.get("model", "default"))
     asked = daemon.ask(texts, top_k=20, **fields)
     return asked["version"], [{s["label"]: s["score"] for s in r["labels"]}
                               for r in asked["results"]]

@@ -332,7 +332,7 @@ def test_damaged_heads_are_rebuilt(make_daemon):
     """A head's image that was cut or changed is noticed; the journal has everything."""
     daemon = make_daemon().start()
     daemon.teach([(f"{i} {i * i}", f"l{i % 3}") for i in range(100)])
-    before = daemon.ask("4 16", top_k=3)
+    before = daemon.settle().ask("4 16", top_k=3)
     for damage in (lambda b: b[:len(b) // 2], lambda b: b[:-9] + b"\x7f" + b[-8:], lambda b: b""):
         daemon.stop()
         files = list((daemon.state / "heads").iterdir())
@@ -340,12 +340,12 @@ def test_damaged_heads_are_rebuilt(make_daemon):
         for f in files:
             f.write_bytes(damage(f.read_bytes()))
         daemon.start()
-        after = daemon.ask("4 16", top_k=3)
+        after = daemon.settle().ask("4 16", top_k=3)
         assert after["version"] == before["version"]
         for a, b in zip(before["results"][0]["labels"], after["results"][0]["labels"], strict=True):
             assert a["label"] == b["label"] and abs(a["score"] - b["score"]) < 1e-6
         daemon.teach([("one more", "l0")])
-        before = daemon.ask("4 16", top_k=3)
+        before = daemon.settle().ask("4 16", top_k=3)
 
 
 # ---- the encoder

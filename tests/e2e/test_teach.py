@@ -247,6 +247,7 @@ def test_a_key_twice_in_one_batch(shared, model):
 # ---- order does not matter, and forgetting is exact
 
 def scores(daemon, model, texts):
+    daemon.settle(model)
     return [{s["label"]: s["score"] for s in r["labels"]}
             for r in daemon.ask(texts, model=model, top_k=20)["results"]]
 
