@@ -7,8 +7,9 @@
     d.kill9()       no time to say anything
     d.stop()        SIGTERM; exit status 0 and no sanitizer report, or the test fails
 
-The process is told everything by flags: LEARND_* of the caller's environment do not reach it. Its log is a file;
-`listening` and `ready` are read from there, so there is nothing to wait for but the lines themselves.
+The process is told everything by flags: LEARND_* of the caller's environment do not reach it. Its
+log is a file; `listening` and `ready` are read from there, so there is nothing to wait for but the
+lines themselves.
 """
 import json
 import os
@@ -54,7 +55,8 @@ def environment(extra=None):
 
 
 def run(*args, env=None, timeout=60, **more):
-    """learnd with these flags until it ends by itself: for --help, --check-config and starts that fail."""
+    """learnd with these flags until it ends by itself: for --help, --check-config and starts that
+    fail."""
     return subprocess.run([str(binary()), *map(str, args)], env=environment(env), timeout=timeout,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False,
                           **more)
@@ -95,7 +97,8 @@ class Daemon:
         return offset
 
     def wait_line(self, pattern, offset=0, seconds=START_S):
-        """The first match of pattern in the log behind offset; fails when the process ended without it."""
+        """The first match of pattern in the log behind offset; fails when the process ended without
+        it."""
         until = time.monotonic() + seconds
         while True:
             ended = self.process is None or self.process.poll() is not None

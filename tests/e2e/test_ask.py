@@ -137,7 +137,8 @@ def test_truncate(taught, truncate):
 
 
 def test_scores_do_not_depend_on_company(taught):
-    """A text alone, in a batch and among others of other lengths: the same scores but for rounding."""
+    """A text alone, in a batch and among others of other lengths: the same scores but for
+    rounding."""
     texts = [" ".join(["money", "card", "cash", "brother"][i % 4] for i in range(n))
              for n in (1, 2, 5, 17, 40, 63)]
     alone = [ask(taught, t, top_k=3)[0] for t in texts]
@@ -174,7 +175,8 @@ def test_version_pin(shared, model):
 
 
 def test_deadline(make_daemon):
-    """Behind a long queue a short deadline passes: 504, at once and without work; a long one does not."""
+    """Behind a long queue a short deadline passes: 504, at once and without work; a long one does
+    not."""
     daemon = make_daemon(args=["--lanes", "1"]).start()
     long = json.dumps({"inputs": [f"{i} " + "long " * 100 for i in range(256)]})
     stop, seen = threading.Event(), set()
@@ -232,7 +234,8 @@ def test_embed(shared):
 
 HOSTILE = ["\u0000", "\u0000a\u0000", " ", "\n\t", "\u200b", "\ufeff", "\U0001f600" * 50, "é" * 300,
            "e\u0301" * 300, "[CLS] [SEP] [MASK] [PAD]", "<script>", "a" * 100000, "\u202e" * 10,
-           "𐐷𐐷", "\ufffd", "\uffff", "ﷺ" * 200, "ก็็็็็็็็็็็็็็็็็็็็", "你好，世界" * 100, "Ω≈ç√∫˜µ≤≥÷"]
+           "𐐷𐐷", "\ufffd", "\uffff", "ﷺ" * 200, "ก็็็็็็็็็็็็็็็็็็็็", "你好，世界" * 100,
+           "Ω≈ç√∫˜µ≤≥÷"]
 
 
 @pytest.mark.sanitizer

@@ -1,4 +1,5 @@
-"""HTTP as it comes over the wire: raw sockets, pieces, pipelines, limits, clients that are slow or leave."""
+"""HTTP as it comes over the wire: raw sockets, pieces, pipelines, limits, clients that are slow or
+leave."""
 import http.client
 import json
 import socket
@@ -115,7 +116,8 @@ def read_one(stream):
 
 @pytest.mark.sanitizer
 def test_a_pipeline_longer_than_what_is_held(shared):
-    """More bytes than LIMIT_HELD_BYTES behind a request under way: the socket waits, nothing is lost."""
+    """More bytes than LIMIT_HELD_BYTES behind a request under way: the socket waits, nothing is
+    lost."""
     body = json.dumps({"inputs": ["a b c"] * 200}).encode()
     many = 100  # a quarter of a megabyte
     with Wire(shared) as w:
@@ -270,8 +272,8 @@ def test_content_types(shared):
 def test_ten_megabytes(shared):
     """The answer arrives although its client is still sending."""
     with Wire(shared) as w:
-        w.send(b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-               b"Content-Length: 10485760\r\n\r\n")
+        w.send(b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\n"
+               b"Content-Type: application/json\r\nContent-Length: 10485760\r\n\r\n")
         try:
             for _ in range(160):
                 w.send(b" " * 65536)
@@ -323,7 +325,8 @@ def test_a_correction_outlives_its_client(shared, model):
 
 @pytest.mark.sanitizer
 def test_half_closed_counts_as_gone(shared):
-    """Whoever ends his side before the answer has left, as far as TCP can tell; nothing stays behind."""
+    """Whoever ends his side before the answer has left, as far as TCP can tell; nothing stays
+    behind."""
     before = count(shared, "learnd_connections")
     wires = [Wire(shared).send(request()) for _ in range(20)]
     for w in wires:
@@ -367,7 +370,8 @@ def test_slow_reader_does_not_hold_up_others(shared):
 
 @pytest.mark.sanitizer
 def test_a_stream_that_breaks_off(shared, model):
-    """A bad chunk in the middle of ndjson: 400, and whole batches before it are kept or not, but nothing leaks."""
+    """A bad chunk in the middle of ndjson: 400, and whole batches before it are kept or not, but
+    nothing leaks."""
     line = json.dumps({"model": model, "text": "a line", "label": "x"}).encode() + b"\n"
     head = (b"POST /v1/feedback HTTP/1.1\r\nHost: localhost\r\n"
             b"Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -387,8 +391,9 @@ def test_a_stream_that_breaks_off(shared, model):
 
 
 def test_full_queue(make_daemon, minilm):
-    """More texts than may wait: 503 with Retry-After for some, answers for the others, and all is well after. With the
-    large encoder, since only there encoding is sure to be slower than arriving."""
+    """More texts than may wait: 503 with Retry-After for some, answers for the others, and all is
+    well after. With the large encoder, since only there encoding is sure to be slower than
+    arriving."""
     daemon = make_daemon(encoder=minilm, args=["--lanes", "1", "--max-tokens", "8"]).start()
     body = request(body=json.dumps({"inputs": ["many words at once for a queue"] * 256}).encode())
     wires = [Wire(daemon) for _ in range(60)]
@@ -433,7 +438,8 @@ def try_live(daemon):
 
 
 def test_slow_clients(shared, model):
-    """A request has half a minute to arrive; a stream may take as long as it likes while it goes on."""
+    """A request has half a minute to arrive; a stream may take as long as it likes while it goes
+    on."""
     line = json.dumps({"model": model, "text": "slow but steady", "label": "x"}).encode() + b"\n"
     chunk = b"%x\r\n%s\r\n" % (len(line), line)
     with Wire(shared) as slow, Wire(shared) as steady:

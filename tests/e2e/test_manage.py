@@ -6,7 +6,8 @@ def pages(daemon, path, plural, limit):
     """Every row of a list, page by page."""
     rows, cursor, calls = [], None, 0
     while True:
-        query = f"{'&' if '?' in path else '?'}limit={limit}" + (f"&cursor={cursor}" if cursor else "")
+        query = f"{'&' if '?' in path else '?'}limit={limit}"
+        query += f"&cursor={cursor}" if cursor else ""
         page = daemon.get(path + query)
         assert len(page[plural]) <= limit
         rows += page[plural]
@@ -70,12 +71,14 @@ def test_settings(shared, model):
 
 
 def test_default_can_be_removed_and_stays_so(daemon):
-    """A name like any other: after a restart there is no default again, since there are other models."""
+    """A name like any other: after a restart there is no default again, since there are other
+    models."""
     daemon.post("/v1/models", {"name": "other"}, expect=201)
     daemon.delete("/v1/models/default")
     daemon.restart()
     assert [m["name"] for m in daemon.get("/v1/models")["models"]] == ["other"]
-    assert daemon.problem("POST", "/v1/classify", {"inputs": "a"}) == (404, "unknown_model", "model")
+    assert daemon.problem("POST", "/v1/classify", {"inputs": "a"}) == \
+        (404, "unknown_model", "model")
 
 
 def test_models_do_not_know_of_each_other(shared):
@@ -89,7 +92,8 @@ def test_models_do_not_know_of_each_other(shared):
         assert row["model"] == name
     (left,) = shared.get("/v1/models/left/examples")["examples"]
     assert shared.problem("POST", "/v1/feedback", {"model": "right", "example": left["example"],
-                                                   "label": "r"}) == (404, "unknown_example", "example")
+                                                   "label": "r"}) == \
+        (404, "unknown_example", "example")
     shared.delete("/v1/models/left")
     assert shared.ask("the same text", model="right")["results"][0]["label"] == "r"
 

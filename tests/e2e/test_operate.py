@@ -1,5 +1,5 @@
-"""What operators rely on: restarts change nothing, the log keeps texts to itself, metrics and health tell the truth,
-memory stays where it is.
+"""What operators rely on: restarts change nothing, the log keeps texts to itself, metrics and
+health tell the truth, memory stays where it is.
 """
 import re
 import threading
@@ -32,7 +32,8 @@ def assert_same(left, right):
 
 @pytest.mark.sanitizer
 def test_restarts_change_nothing(daemon):
-    """SIGTERM, kill -9, and again: the same answers, the same version; keys and examples are still known."""
+    """SIGTERM, kill -9, and again: the same answers, the same version; keys and examples are still
+    known."""
     answer = daemon.teach([{**i, "idempotency_key": f"k{n}"} for n, i in enumerate(items(200))])
     daemon.post("/v1/models", {"name": "other", "settings": {"features": 64}}, expect=201)
     daemon.teach(items(50, "other"), model="other")
@@ -267,8 +268,8 @@ class Askers:
 
 @pytest.mark.sanitizer
 def test_swaps_under_load(make_daemon):
-    """A thousand swaps while others ask: no answer mixes versions or goes back, and memory stays flat after the first
-    hundred. The set of examples does not grow: it is relabelled for ever."""
+    """A thousand swaps while others ask: no answer mixes versions or goes back, and memory stays
+    flat after the first hundred. The set of examples does not grow: it is relabelled for ever."""
     swaps = 60 if sanitized() else 1000
     daemon = make_daemon().start()
     base = items(60)

@@ -243,7 +243,8 @@ def test_full_disk_at_start(tmp_path, small_disk):
 
 
 def limit_files(size):
-    """For preexec: no file may grow beyond size. SQLite has no word of its own for it, but nobody may die of it."""
+    """For preexec: no file may grow beyond size. SQLite has no word of its own for it, but nobody
+    may die of it."""
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(
             resource.RLIMIT_FSIZE)[1]))
@@ -258,7 +259,8 @@ def lift_limit(daemon):
                                            ("tmpfs", (507, "disk_full"))])
 @pytest.mark.sanitizer
 def test_full_disk_while_serving(tmp_path, small_disk, disk, refusal):
-    """Corrections are refused by name, questions are answered, health says so; with room again all goes on."""
+    """Corrections are refused by name, questions are answered, health says so; with room again all
+    goes on."""
     if disk == "tmpfs":
         folder = small_disk("3m")
         daemon = Daemon(folder / "state", tmp_path / "log")
@@ -377,7 +379,7 @@ def test_truncated_weights(tmp_path, encoder):
 def test_damaged_weights_name_the_tensor(tmp_path, encoder):
     weights = encoder / "model.safetensors"
     whole = weights.read_bytes()
-    weights.write_bytes(whole.replace(b"attention.self.query.weight", b"attention.self.qwery.weight", 1))
+    weights.write_bytes(whole.replace(b"self.query.weight", b"self.qwery.weight", 1))
     said = refused_start(tmp_path, encoder=encoder)
     assert "attention.self.query.weight" in said, said
 
