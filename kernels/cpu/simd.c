@@ -1,9 +1,11 @@
-/* simd.c -- see simd.h. One text, compiled for three machines, in vectors of LANES floats that the compiler splits where a
- * machine's registers are shorter. Sums run in partial sums that are added in a fixed order.
+/* simd.c -- see simd.h. One text, compiled for three machines, in vectors of LANES floats that the
+ * compiler splits where a machine's registers are shorter. Sums run in partial sums that are added
+ * in a fixed order.
  *
- * Formulas: layer norm with the biased variance, as BERT; exp by range reduction to 2^n e^r and a degree-6 polynomial (relative
- * error 2e-7); gelu(x) = x Phi(x), in fp32 with erf by Abramowitz and Stegun 7.1.26 (absolute error 1.5e-7), in bf16,
- * whose last bit is worth 2e-3, with Phi by an odd polynomial (absolute error 1.5e-5).
+ * Formulas: layer norm with the biased variance, as BERT; exp by range reduction to 2^n e^r and a
+ * degree-6 polynomial (relative error 2e-7); gelu(x) = x Phi(x), in fp32 with erf by Abramowitz and
+ * Stegun 7.1.26 (absolute error 1.5e-7), in bf16, whose last bit is worth 2e-3, with Phi by an odd
+ * polynomial (absolute error 1.5e-5).
  */
 #include "kernels/cpu/simd.h"
 
@@ -74,7 +76,7 @@ INLINE lanes smaller(lanes a, lanes b)
     return -larger(-a, -b);
 }
 
-INLINE float fold(lanes x)
+static inline float fold_array(const float *x)
 {
     float half[8], quarter[4];
 
@@ -83,6 +85,14 @@ INLINE float fold(lanes x)
     for (int i = 0; i < 4; i++)
         quarter[i] = half[i] + half[i + 4];
     return (quarter[0] + quarter[2]) + (quarter[1] + quarter[3]);
+}
+
+INLINE float fold(lanes x)
+{
+    float part[LANES];
+
+    memcpy(part, &x, sizeof part);
+    return fold_array(part);
 }
 
 INLINE float largest_of(lanes x)
@@ -249,8 +259,8 @@ static void add_layernorm_row(void *y, const void *x, const void *r, enum kdtype
         add_layernorm(y, x, r, K_F32, gamma, beta, eps, C, row);
 }
 
-/* e^x for x <= 0; under -87 it is 0 to fp32's range. A NaN stays one: larger() and smaller() answer their second argument
- * where they cannot compare. */
+/* e^x for x <= 0; under -87 it is 0 to fp32's range. A NaN stays one: larger() and smaller() answer
+ * their second argument where they cannot compare. */
 INLINE lanes exp_negative(lanes x)
 {
     lanes clamped = larger(splat(-87.0f), x);
@@ -281,8 +291,8 @@ INLINE lanes gelu_exact(lanes x)
     p = p * t - 0.284496736f;
     p = p * t + 0.254829592f;
     half_tail = 0.5f * p * t * exp_negative(-z * z); /* erfc(z) / 2 */
-    return x * (lanes)(((lanes_i32)half_tail & negative) |
-                       ((lanes_i32)(1.0f - half_tail) & ~negative));
+    return x *
+           (lanes)(((lanes_i32)half_tail & negative) | ((lanes_i32)(1.0f - half_tail) & ~negative));
 }
 
 /* Phi(x) - 1/2 = x q(x^2), q of degree 9 by least maximum over |x| <= 4.5, where Phi is within
@@ -321,8 +331,10 @@ static void gelu(void *x, enum kdtype dtype, size_t n)
 #define LOW(s, l) ((l) & (s) ? LANES + (l) - (s) : (l))
 #define HIGH(s, l) ((l) & (s) ? LANES + (l) : (l) + (s))
 #define LANES_OF(f, s)                                                                             \
-    {f(s, 0), f(s, 1), f(s, 2),  f(s, 3),  f(s, 4),  f(s, 5),  f(s, 6),  f(s, 7),                  \
-     f(s, 8), f(s, 9), f(s, 10), f(s, 11), f(s, 12), f(s, 13), f(s, 14), f(s, 15)}
+    {                                                                                              \
+        f(s, 0), f(s, 1), f(s, 2), f(s, 3), f(s, 4), f(s, 5), f(s, 6), f(s, 7), f(s, 8), f(s, 9),  \
+            f(s, 10), f(s, 11), f(s, 12), f(s, 13), f(s, 14), f(s, 15)                             \
+    }
 #define EXCHANGE(s)                                                                                \
     for (int i = 0; i < LANES; i++)                                                                \
         if ((i & (s)) == 0) {                                                                      \
@@ -332,13 +344,7 @@ static void gelu(void *x, enum kdtype dtype, size_t n)
             tile[i + (s)] = __builtin_shuffle(a, b, (lanes_i32)LANES_OF(HIGH, s));                 \
         }
 
-INLINE void transpose_tile(lanes *tile)
-{
-    EXCHANGE(8)
-    EXCHANGE(4)
-    EXCHANGE(2)
-    EXCHANGE(1)
-}
+INLINE void transpose_tile(lanes *tile){EXCHANGE(8) EXCHANGE(4) EXCHANGE(2) EXCHANGE(1)}
 #undef EXCHANGE
 #undef LANES_OF
 #undef HIGH
@@ -366,23 +372,23 @@ INLINE void transpose(float *keys, const void *k, uint32_t stride, enum kdtype d
             lanes tile[LANES];
 
             for (uint32_t i = 0; i < LANES; i++)
-                tile[i] = j + i < len ? load(k, dtype, (size_t)(j + i) * stride + d, dim - d)
-                                      : splat(0);
+                tile[i] =
+                    j + i < len ? load(k, dtype, (size_t)(j + i) * stride + d, dim - d) : splat(0);
             transpose_tile(tile);
             for (uint32_t i = 0; i < rows; i++)
                 *(lanes *)(keys + (size_t)(d + i) * padded + j) = tile[i];
         }
 }
 
-/* p(QUERIES,padded) = e^(q keys - row maximum), unnormalised; columns from len on ~0. ret_scale: one over each row's sum.
- * q(QUERIES,dim), keys(dim,padded). */
+/* p(QUERIES,padded) = e^(q keys - row maximum), unnormalised; columns from len on ~0. ret_scale:
+ * one over each row's sum. q(QUERIES,dim), keys(dim,padded). */
 INLINE void scores(float *p, float *ret_scale, const float *q, const float *keys, uint32_t len,
                    uint32_t padded, uint32_t dim)
 {
-    /* Columns behind the text: finite, so that spoil below stays 0. */
-    static const float edge[2 * LANES] = {[LANES] = -1e30f, -1e30f, -1e30f, -1e30f, -1e30f, -1e30f,
-                                          -1e30f, -1e30f, -1e30f, -1e30f, -1e30f, -1e30f, -1e30f,
-                                          -1e30f, -1e30f, -1e30f};
+    static const float edge[2 * LANES] = {[LANES] = -INFINITY, -INFINITY, -INFINITY, -INFINITY,
+                                          -INFINITY,           -INFINITY, -INFINITY, -INFINITY,
+                                          -INFINITY,           -INFINITY, -INFINITY, -INFINITY,
+                                          -INFINITY,           -INFINITY, -INFINITY, -INFINITY};
 
     for (uint32_t j = 0; j < padded; j += LANES) {
         lanes s[QUERIES], mask = *(const lanes *)(edge + (j + LANES > len ? j + LANES - len : 0));
@@ -400,12 +406,10 @@ INLINE void scores(float *p, float *ret_scale, const float *q, const float *keys
     }
     for (uint32_t i = 0; i < QUERIES; i++) {
         float *row = p + (size_t)i * padded, largest;
-        lanes most = *(lanes *)row, spoil = most * 0.0f, total = {0};
+        lanes most = *(lanes *)row, total = {0};
 
-        for (uint32_t j = LANES; j < padded; j += LANES) {
+        for (uint32_t j = LANES; j < padded; j += LANES)
             most = larger(most, *(lanes *)(row + j));
-            spoil += *(lanes *)(row + j) * 0.0f; /* comparing loses a NaN, adding does not */
-        }
         largest = largest_of(most);
         for (uint32_t j = 0; j < padded; j += LANES) {
             lanes e = exp_negative(*(lanes *)(row + j) - largest);
@@ -413,7 +417,7 @@ INLINE void scores(float *p, float *ret_scale, const float *q, const float *keys
             *(lanes *)(row + j) = e;
             total += e;
         }
-        ret_scale[i] = 1.0f / fold(total) + fold(spoil);
+        ret_scale[i] = 1.0f / fold(total);
     }
 }
 
@@ -547,8 +551,79 @@ static float dot(const float *a, const float *b, uint32_t n)
     return fold((part[0] + part[1]) + (part[2] + part[3]));
 }
 
-/* fp16 bits to fp32 by one multiplication: exponents are rebiased by 2^112, subnormals come out right. Infinity and NaN do not
- * occur: embeddings are checked before they are packed. */
+#if SIMD_LEVEL >= 4
+/* n <= LANES elements of fp16 to fp32; the lanes beyond are 0. */
+INLINE lanes load_half(const uint16_t *h, uint32_t n)
+{
+    lanes_u16 part = {0};
+
+    if (n >= LANES)
+        part = *(const lanes_u16 *)h;
+    else
+        memcpy(&part, h, n * sizeof *h);
+    return (lanes)_mm512_cvtph_ps((__m256i)part);
+}
+
+/* sums(texts,rows) += LANES products each. texts and rows are constants where this is inlined. */
+INLINE void similar_step(lanes *sums, const float *x, const uint16_t *h, uint32_t texts,
+                         uint32_t rows, uint32_t C, uint32_t n)
+{
+    lanes wide[4];
+
+    for (uint32_t r = 0; r < rows; r++)
+        wide[r] = load_half(h + (size_t)r * C, n);
+    for (uint32_t t = 0; t < texts; t++) {
+        lanes text = load(x + (size_t)t * C, K_F32, 0, n);
+
+        for (uint32_t r = 0; r < rows; r++)
+            sums[t * rows + r] += text * wide[r];
+    }
+}
+
+INLINE void similar_tile(float *y, size_t y_stride, const float *x, const uint16_t *h,
+                         uint32_t texts, uint32_t rows, uint32_t C)
+{
+    lanes sums[LANES] = {{0}};
+    uint32_t c = 0;
+
+    for (; c + LANES <= C; c += LANES)
+        similar_step(sums, x + c, h + c, texts, rows, C, LANES);
+    if (c < C)
+        similar_step(sums, x + c, h + c, texts, rows, C, C - c);
+    if (texts * rows == LANES) { /* fold(), all 16 at once and each in fold's own order */
+        transpose_tile(sums);
+        for (uint32_t half = LANES / 2; half > 0; half /= 2)
+            for (uint32_t i = 0; i < half; i++)
+                sums[i] += sums[i + half];
+        for (uint32_t i = 0; i < LANES; i++)
+            y[i / rows * y_stride + i % rows] = sums[0][i];
+    } else {
+        for (uint32_t i = 0; i < texts * rows; i++)
+            y[i / rows * y_stride + i % rows] = fold(sums[i]);
+    }
+}
+
+/* Four texts share what is read of the examples, which is what this costs; every sum is its own,
+ * first to last. */
+static void similar(float *y, const float *x, const uint16_t *rows, uint32_t N, uint32_t R,
+                    uint32_t C)
+{
+    for (uint32_t r = 0, step; r < R; r += step) {
+        const uint16_t *h = rows + (size_t)r * C;
+        uint32_t n = 0;
+
+        step = R - r >= 4 ? 4 : 1;
+        for (; n + 4 <= N && step == 4; n += 4)
+            similar_tile(y + (size_t)n * R + r, R, x + (size_t)n * C, h, 4, 4, C);
+        for (; n < N && step == 4; n++)
+            similar_tile(y + (size_t)n * R + r, R, x + (size_t)n * C, h, 1, 4, C);
+        for (; n < N; n++)
+            similar_tile(y + (size_t)n * R + r, R, x + (size_t)n * C, h, 1, 1, C);
+    }
+}
+#else
+/* fp16 bits to fp32 by one multiplication: exponents are rebiased by 2^112, subnormals come out
+ * right. Infinity and NaN do not occur: embeddings are checked before they are packed. */
 static inline float half_to_float(uint16_t h)
 {
     uint32_t bits = (uint32_t)(h & 0x7fff) << 13 | (uint32_t)(h & 0x8000) << 16;
@@ -558,33 +633,11 @@ static inline float half_to_float(uint16_t h)
     return f * 0x1p112f;
 }
 
-#if SIMD_LEVEL >= 4
-static float dot_half(const float *a, const uint16_t *b, uint32_t n)
+/* In an array, and not inlined: GCC tears it apart otherwise (4 times slower). 16 registers hold no
+ * tile of vectors of 16. */
+static __attribute__((noinline)) float dot_half(const float *a, const uint16_t *b, uint32_t n)
 {
-    __m512 s0 = _mm512_setzero_ps(), s1 = s0, s2 = s0, s3 = s0;
-    uint32_t i = 0;
-    float rest = 0;
-
-#define STEP(s, at)                                                                                \
-    s = _mm512_fmadd_ps(_mm512_loadu_ps(a + (at)),                                                 \
-                        _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(b + (at)))), s)
-    for (; i + 64 <= n; i += 64) {
-        STEP(s0, i);
-        STEP(s1, i + 16);
-        STEP(s2, i + 32);
-        STEP(s3, i + 48);
-    }
-    for (; i + 16 <= n; i += 16)
-        STEP(s0, i);
-#undef STEP
-    for (; i < n; i++)
-        rest += a[i] * half_to_float(b[i]);
-    return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(s0, s1), _mm512_add_ps(s2, s3))) + rest;
-}
-#else
-static float dot_half(const float *a, const uint16_t *b, uint32_t n)
-{
-    lanes part = {0};
+    float part[LANES] = {0};
     uint32_t i = 0;
 
     for (; i + LANES <= n; i += LANES)
@@ -592,7 +645,15 @@ static float dot_half(const float *a, const uint16_t *b, uint32_t n)
             part[j] += a[i + j] * half_to_float(b[i + j]);
     for (uint32_t j = 0; i < n; i++, j++)
         part[j] += a[i] * half_to_float(b[i]);
-    return fold(part);
+    return fold_array(part);
+}
+
+static void similar(float *y, const float *x, const uint16_t *rows, uint32_t N, uint32_t R,
+                    uint32_t C)
+{
+    for (uint32_t r = 0; r < R; r++)
+        for (uint32_t n = 0; n < N; n++)
+            y[(size_t)n * R + r] = dot_half(x + (size_t)n * C, rows + (size_t)r * C, C);
 }
 #endif
 
@@ -607,7 +668,7 @@ const struct simd_table TABLE = {
     .features_row = features_row,
     .features_exact = features_exact,
     .dot = dot,
-    .dot_half = dot_half,
+    .similar = similar,
     .to_bf16 = to_bf16,
     .from_bf16 = from_bf16,
 };

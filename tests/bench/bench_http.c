@@ -1,11 +1,14 @@
-/* bench_http.c -- a closed loop of clients against a running learnd, on plain epoll sockets in one thread.
+/* bench_http.c -- a closed loop of clients against a running learnd, on plain epoll sockets in one
+ * thread.
  *
- * Each connection sends one text, waits for its answer, checks it (status 200, a complete body by Content-Length, a label field) and
- * sends the next: keep-alive, no pipelining. The first tenth of the time warms up and is not counted. Any answer that
- * is not as it should be ends the run with exit 1, so a fast wrong answer is no result.
+ * Each connection sends one text, waits for its answer, checks it (status 200, a complete body by
+ * Content-Length, a label field) and sends the next: keep-alive, no pipelining. The first tenth of
+ * the time warms up and is not counted. Any answer that is not as it should be ends the run with
+ * exit 1, so a fast wrong answer is no result.
  *
- * Usage: bench_http PORT [--texts FILE.jsonl] [--connections N] [--seconds S] [--model NAME] [--csv]
- * Prints requests/s, p50 and p99 in ms; with --csv `connections,requests_s,p50_ms,p99_ms,max_ms,requests`.
+ * Usage: bench_http PORT [--texts FILE.jsonl] [--connections N] [--seconds S] [--model NAME]
+ * [--csv] Prints requests/s, p50 and p99 in ms; with --csv
+ * `connections,requests_s,p50_ms,p99_ms,max_ms,requests`.
  */
 #include <arpa/inet.h>
 #include <err.h>
@@ -201,12 +204,10 @@ static double run(struct load *load, struct client *clients, int len, double sec
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"texts", required_argument, NULL, 't'},
-                                            {"connections", required_argument, NULL, 'n'},
-                                            {"seconds", required_argument, NULL, 's'},
-                                            {"model", required_argument, NULL, 'm'},
-                                            {"csv", no_argument, NULL, 'c'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"texts", required_argument, NULL, 't'},   {"connections", required_argument, NULL, 'n'},
+        {"seconds", required_argument, NULL, 's'}, {"model", required_argument, NULL, 'm'},
+        {"csv", no_argument, NULL, 'c'},           {NULL, 0, NULL, 0}};
     const char *texts = NULL, *model = "default";
     struct load load = {.epoll = epoll_create1(EPOLL_CLOEXEC)};
     struct client *clients;
@@ -228,7 +229,8 @@ int main(int argc, char **argv)
             csv = true;
     }
     port = optind + 1 == argc ? (int)strtol(argv[optind], NULL, 10) : 0;
-    if (port < 1 || port > 65535 || connections < 1 || connections > CONNECTIONS_MAX || seconds <= 0)
+    if (port < 1 || port > 65535 || connections < 1 || connections > CONNECTIONS_MAX ||
+        seconds <= 0)
         errx(2, "usage: bench_http PORT [--texts FILE.jsonl] [--connections N] [--seconds S] "
                 "[--model NAME] [--csv]");
     clients = calloc((size_t)connections, sizeof *clients);
