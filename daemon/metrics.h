@@ -1,7 +1,7 @@
 /* metrics.h -- counters, gauges and histograms, and their page in Prometheus' text format.
  *
- * One list names them all; a counter costs one atomic addition. Any thread. Gauges that others own (queue length, memory) are
- * written by the page's handler through metrics_gauge.
+ * One list names them all; a counter costs one atomic addition. Any thread. Gauges that others own
+ * (queue length, memory) are written by the page's handler through metrics_gauge.
  */
 #ifndef LEARND_METRICS_H
 #define LEARND_METRICS_H

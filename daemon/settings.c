@@ -1,4 +1,5 @@
-/* settings.c -- see settings.h. One table of settings; file, environment and flags are three ways into it. */
+/* settings.c -- see settings.h. One table of settings; file, environment and flags are three ways
+ * into it. */
 #include "daemon/settings.h"
 
 #include <errno.h>
@@ -65,9 +66,9 @@ static int set_device(struct settings *s, const char *value, char *why, size_t w
     (void)s;
     if (strcmp(value, "auto") == 0 || strcmp(value, "cpu") == 0)
         return 0;
-    snprintf(why, why_bytes, strncmp(value, "cuda", 4) == 0
-                                 ? "this build has no CUDA backend; use auto or cpu"
-                                 : "must be auto or cpu");
+    snprintf(why, why_bytes,
+             strncmp(value, "cuda", 4) == 0 ? "this build has no CUDA backend; use auto or cpu"
+                                            : "must be auto or cpu");
     return -EINVAL;
 }
 
@@ -108,10 +109,10 @@ static const struct setting {
     apply_fn *apply;
     bool many; /* a later source replaces the list, one source may repeat it */
 } table[] = {
-    {"config", set_config, false},       {"state", set_state, false},
-    {"listen", set_listen, true},        {"encoder", set_encoder, false},
-    {"device", set_device, false},       {"precision", set_precision, false},
-    {"lanes", set_lanes, false},         {"loops", set_loops, false},
+    {"config", set_config, false},         {"state", set_state, false},
+    {"listen", set_listen, true},          {"encoder", set_encoder, false},
+    {"device", set_device, false},         {"precision", set_precision, false},
+    {"lanes", set_lanes, false},           {"loops", set_loops, false},
     {"max-tokens", set_max_tokens, false}, {"log-level", set_log_level, false},
 };
 
@@ -192,7 +193,7 @@ static const char *environment(const struct setting *setting)
     return getenv(name);
 }
 
-/* ---- the file ----------------------------------------------------------------------------------- */
+/* ---- the file -------------------------------------------------------------------------------- */
 
 static char *trim(char *text)
 {
@@ -261,7 +262,7 @@ static int read_file(struct settings *s, char *why, size_t why_bytes)
     return rc;
 }
 
-/* ---- environment and flags ---------------------------------------------------------------------- */
+/* ---- environment and flags ------------------------------------------------------------------- */
 
 static int read_environment(struct settings *s, char *why, size_t why_bytes)
 {

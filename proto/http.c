@@ -1,5 +1,5 @@
-/* http.c -- see http.h. The home of llhttp. Headers we know are copied as they come into one buffer per request, at
- * most headers_bytes_max long; others are counted and dropped.
+/* http.c -- see http.h. The home of llhttp. Headers we know are copied as they come into one buffer
+ * per request, at most headers_bytes_max long; others are counted and dropped.
  */
 #include "proto/http.h"
 
@@ -27,7 +27,7 @@ struct http_parser {
     uint32_t headers;
     char name[NAME_BYTES_MAX];
     size_t name_len;
-    size_t value_at;  /* where the present value starts in text */
+    size_t value_at; /* where the present value starts in text */
     bool in_value;
     char *body;
     size_t body_len, body_room, body_max;
@@ -335,7 +335,7 @@ void http_next(struct http_parser *p)
     }
 }
 
-/* ---- answers ------------------------------------------------------------------------------------ */
+/* ---- answers --------------------------------------------------------------------------------- */
 
 const char *http_reason(int status)
 {
@@ -378,20 +378,21 @@ const char *http_reason(int status)
 size_t http_write_head(char *head, size_t head_bytes, int status, const char *content_type,
                        size_t body_bytes, bool keep_alive, const char *extra)
 {
-    int len = snprintf(head, head_bytes, "HTTP/1.1 %d %s\r\n%s%s%s", status, http_reason(status),
-                       content_type != NULL ? "Content-Type: " : "",
-                       content_type != NULL ? content_type : "",
-                       content_type != NULL ? "\r\n" : "");
+    int len =
+        snprintf(head, head_bytes, "HTTP/1.1 %d %s\r\n%s%s%s", status, http_reason(status),
+                 content_type != NULL ? "Content-Type: " : "",
+                 content_type != NULL ? content_type : "", content_type != NULL ? "\r\n" : "");
 
     if (status != 204 && len > 0 && (size_t)len < head_bytes)
-        len += snprintf(head + len, head_bytes - (size_t)len, "Content-Length: %zu\r\n", body_bytes);
+        len +=
+            snprintf(head + len, head_bytes - (size_t)len, "Content-Length: %zu\r\n", body_bytes);
     if (len > 0 && (size_t)len < head_bytes)
         len += snprintf(head + len, head_bytes - (size_t)len, "%s%s\r\n",
                         keep_alive ? "" : "Connection: close\r\n", extra != NULL ? extra : "");
     return len > 0 && (size_t)len < head_bytes ? (size_t)len : 0;
 }
 
-/* ---- targets ------------------------------------------------------------------------------------ */
+/* ---- targets --------------------------------------------------------------------------------- */
 
 static int hex(char c)
 {

@@ -1,8 +1,8 @@
 /* store.c -- the connection: opening, locking, transactions, errors.
  *
- * The folder itself is locked (flock on its descriptor), so that a second daemon is refused before it touches the
- * database, nothing is left behind, and a killed daemon's lock goes with it. secure_delete overwrites what is deleted: a text
- * that was erased does not linger in free pages.
+ * The folder itself is locked (flock on its descriptor), so that a second daemon is refused before
+ * it touches the database, nothing is left behind, and a killed daemon's lock goes with it.
+ * secure_delete overwrites what is deleted: a text that was erased does not linger in free pages.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -104,7 +104,7 @@ void store_copy_name(char to[STORE_NAME_BYTES_MAX + 1], const unsigned char *fro
     snprintf(to, STORE_NAME_BYTES_MAX + 1, "%s", from != NULL ? (const char *)from : "");
 }
 
-/* ---- opening ------------------------------------------------------------------------------------ */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static int make_folder(struct store *s, const char *name)
 {
@@ -236,7 +236,7 @@ void store_close(struct store *s)
     free(s);
 }
 
-/* ---- transactions ------------------------------------------------------------------------------- */
+/* ---- transactions ---------------------------------------------------------------------------- */
 
 static int simple(struct store *s, enum store_statement which)
 {

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Runs every test of one build and ends with one line: N passed, N failed, N skipped.
 # Usage: tests/run.sh [BUILD]   (build, build-asan, build-tsan)
+# shellcheck disable=SC2016  # awk programs
 set -u
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 2
 build=${1:-build}
 export LEARND_BIN=${LEARND_BIN:-$PWD/$build/learnd} LEARNCTL_BIN=${LEARNCTL_BIN:-$PWD/$build/learnctl}
 export LEARND_SHARED=${LEARND_SHARED:-$PWD/../shared}

@@ -94,7 +94,7 @@ static void write_question(const struct asking *a, struct api_buffer *body)
     json_close_object(body);
 }
 
-/* ---- answers -------------------------------------------------------------------------------- */
+/* ---- answers --------------------------------------------------------------------------------- */
 
 static int copy_member(void *ud, const char *key, const struct json_value *value)
 {
@@ -206,7 +206,7 @@ static enum ctl_exit print_answer(struct asking *a, const struct json_value *ans
     return ctl_table_flush(a->table) == 0 ? CTL_OK : ctl_no_memory();
 }
 
-/* ---- pages ---------------------------------------------------------------------------------- */
+/* ---- pages ----------------------------------------------------------------------------------- */
 
 static enum ctl_exit ask_page(struct asking *a)
 {

@@ -98,7 +98,7 @@ static enum ctl_exit change(struct ctl *ctl, const char *method, struct api_buff
     return code;
 }
 
-/* ---- models --------------------------------------------------------------------------------- */
+/* ---- models ---------------------------------------------------------------------------------- */
 
 static void model_cells(struct ctl_table *t, const struct json_value *row)
 {
@@ -235,7 +235,7 @@ enum ctl_exit ctl_models(struct ctl *ctl)
     return ctl_misused(ctl, "models cannot %.40s", verb);
 }
 
-/* ---- labels --------------------------------------------------------------------------------- */
+/* ---- labels ---------------------------------------------------------------------------------- */
 
 static void label_cells(struct ctl_table *t, const struct json_value *row)
 {
@@ -271,7 +271,7 @@ enum ctl_exit ctl_labels(struct ctl *ctl)
     return code;
 }
 
-/* ---- examples and versions ------------------------------------------------------------------ */
+/* ---- examples and versions ------------------------------------------------------------------- */
 
 static void example_cells(struct ctl_table *t, const struct json_value *row)
 {

@@ -59,7 +59,7 @@ const char *ctl_model(const struct ctl *ctl)
     return ctl->options.model != NULL ? ctl->options.model : "default";
 }
 
-/* ---- targets -------------------------------------------------------------------------------- */
+/* ---- targets --------------------------------------------------------------------------------- */
 
 void ctl_target(struct api_buffer *target, const char *literal)
 {
@@ -97,7 +97,7 @@ const char *ctl_target_end(struct api_buffer *target)
     return target->rc == 0 ? target->bytes : NULL;
 }
 
-/* ---- answers -------------------------------------------------------------------------------- */
+/* ---- answers --------------------------------------------------------------------------------- */
 
 enum ctl_exit ctl_print_buffer(struct api_buffer *buffer)
 {

@@ -139,7 +139,7 @@ static enum ctl_exit on_page(void *ud)
     return CTL_OK;
 }
 
-/* ---- the file ------------------------------------------------------------------------------- */
+/* ---- the file -------------------------------------------------------------------------------- */
 
 static char *volatile interrupted; /* the temporary file that a signal takes away */
 

@@ -40,7 +40,7 @@ struct import {
     struct ctl_progress progress;
 };
 
-/* ---- rejected rows -------------------------------------------------------------------------- */
+/* ---- rejected rows --------------------------------------------------------------------------- */
 
 static void write_member(struct api_buffer *out, const char *name, const char *text)
 {
@@ -80,7 +80,7 @@ static const char *text_or(const struct json_value *value, const char *fallback)
     return text != NULL ? text : fallback;
 }
 
-/* ---- requests ------------------------------------------------------------------------------- */
+/* ---- requests -------------------------------------------------------------------------------- */
 
 static enum ctl_exit note(struct import *m, const struct json_value *answer)
 {
@@ -162,7 +162,7 @@ static enum ctl_exit flush(struct import *m)
     return code;
 }
 
-/* ---- rows ----------------------------------------------------------------------------------- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 /* FNV-1a of 128 bits. No secret and no judge: the daemon compares the items themselves, so two rows
  * that met in one key would be an error that is seen, once in 2^64 rows. */
@@ -247,7 +247,7 @@ static enum ctl_exit import_all(struct import *m)
     return code;
 }
 
-/* ---- the command ---------------------------------------------------------------------------- */
+/* ---- the command ----------------------------------------------------------------------------- */
 
 /* Returns code, or that there was no memory to say it. */
 static enum ctl_exit summarize(const struct import *m, enum ctl_exit code)

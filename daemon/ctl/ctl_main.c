@@ -85,7 +85,7 @@ enum ctl_exit ctl_misused(const struct ctl *ctl, const char *format, ...)
     return CTL_USAGE;
 }
 
-/* ---- help ----------------------------------------------------------------------------------- */
+/* ---- help ------------------------------------------------------------------------------------ */
 
 static enum ctl_exit help(void)
 {
@@ -120,7 +120,7 @@ static const struct ctl_command *find(const char *name)
     return NULL;
 }
 
-/* ---- the daemon ----------------------------------------------------------------------------- */
+/* ---- the daemon ------------------------------------------------------------------------------ */
 
 /* A key is printable ASCII, as a header needs it, and no longer than a line of one. */
 static bool key_is_good(const char *key, size_t key_bytes)

@@ -68,7 +68,7 @@ static int find_column(const struct ctl_rows *r, const char *name)
     return -1;
 }
 
-/* ---- the first line of CSV ------------------------------------------------------------------ */
+/* ---- the first line of CSV ------------------------------------------------------------------- */
 
 static int bad_header(char *why, size_t why_bytes, const char *what, const char *name)
 {
@@ -142,7 +142,7 @@ void ctl_rows_close(struct ctl_rows *r)
     free(r);
 }
 
-/* ---- rows ----------------------------------------------------------------------------------- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 static int read_weight(struct ctl_row *row, const char *text, size_t len)
 {

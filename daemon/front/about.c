@@ -10,7 +10,7 @@
 #include "daemon/metrics.h"
 #include "proto/openapi.h"
 
-/* ---- info --------------------------------------------------------------------------------------- */
+/* ---- info ------------------------------------------------------------------------------------ */
 
 struct informing {
     struct front_message message; /* first */
@@ -123,7 +123,7 @@ void handle_request(struct exchange *x)
     free(e);
 }
 
-/* ---- probes ------------------------------------------------------------------------------------- */
+/* ---- probes ---------------------------------------------------------------------------------- */
 
 void handle_live(struct exchange *x)
 {
@@ -224,7 +224,7 @@ void handle_ready(struct exchange *x)
     }
 }
 
-/* ---- metrics and contract ----------------------------------------------------------------------- */
+/* ---- metrics and contract -------------------------------------------------------------------- */
 
 static void add_text(void *ud, const char *text, uint32_t len)
 {

@@ -12,8 +12,9 @@ enum {
 /* Who may call. Keys come later; without any key every caller of the loopback is an admin. */
 enum role { ROLE_NONE, ROLE_PREDICT, ROLE_ANNOTATE, ROLE_ADMIN };
 
-/* Hooks of a body that is taken as it comes (application/x-ndjson). on_chunk: non-zero ends the stream; then the exchange has been
- * answered. on_end: the body is complete. on_gone runs if the client leaves. */
+/* Hooks of a body that is taken as it comes (application/x-ndjson). on_chunk: non-zero ends the
+ * stream; then the exchange has been answered. on_end: the body is complete. on_gone runs if the
+ * client leaves. */
 struct route_stream {
     void (*on_begin)(struct exchange *x);
     int (*on_chunk)(struct exchange *x, const char *bytes, size_t len);

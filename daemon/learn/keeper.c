@@ -48,8 +48,7 @@ static void pass_on(struct keeper *k, struct change *c, int error)
     if (c->rc != 0)
         atomic_fetch_add(&k->failures, 1);
     if (c->rc == 0 && (c->apply != NULL || (c->wait_applied && c->seq != 0)) &&
-        k->learner != NULL &&
-        learner_post(k->learner, c) == 0)
+        k->learner != NULL && learner_post(k->learner, c) == 0)
         return;
     if (c->rc == 0 && c->apply != NULL)
         c->rc = -ESHUTDOWN;

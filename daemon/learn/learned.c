@@ -1,5 +1,5 @@
-/* learned.c -- see learned.h. One round of one model, in the order of the walk: journal -> touched examples ->
- * embeddings -> head -> snapshot.
+/* learned.c -- see learned.h. One round of one model, in the order of the walk: journal -> touched
+ * examples -> embeddings -> head -> snapshot.
  */
 #include "daemon/learn/learned.h"
 
@@ -12,7 +12,7 @@
 #include "daemon/learn/touched.h"
 #include "daemon/log.h"
 
-/* ---- opening ------------------------------------------------------------------------------------ */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static struct head_settings head_settings_of(const struct learned *l,
                                              const struct learner_parts *parts)
@@ -30,8 +30,8 @@ static int open_head(struct learned *l, const struct learner_parts *parts)
     void *image = NULL;
     size_t bytes = 0;
     int64_t seq = 0;
-    int rc = store_snapshot_read(parts->store, l->model, parts->encoder_number, &seq, &image,
-                                 &bytes);
+    int rc =
+        store_snapshot_read(parts->store, l->model, parts->encoder_number, &seq, &image, &bytes);
 
     if (rc == 0) {
         rc = head_image_read(&settings, image, bytes, &l->head);
@@ -59,7 +59,7 @@ void learned_close(struct learned *l)
     free(l);
 }
 
-/* ---- labels ------------------------------------------------------------------------------------- */
+/* ---- labels ---------------------------------------------------------------------------------- */
 
 struct label_reading {
     int64_t *ids;
@@ -97,8 +97,8 @@ static int read_labels(struct learned *l, struct store *store)
     struct live_labels *all;
     uint32_t old = l->labels->len;
     int64_t *ids;
-    int rc = store_label_scan(store, l->model, old > 0 ? l->label_ids[old - 1] : 0, 0, read_label,
-                              &r);
+    int rc =
+        store_label_scan(store, l->model, old > 0 ? l->label_ids[old - 1] : 0, 0, read_label, &r);
 
     if (rc != 0 || r.len == 0)
         goto out;
@@ -175,8 +175,9 @@ static int read_row(void *ud, const struct store_example *row)
     return touched_add(r->touched, row, r->learned, r->parts);
 }
 
-/* Reads the examples touched by (applied, *upto]. If a later event touched one of them again, the stretch grows to include
- * that event: the journal shows only the latest state of an example, and a version must not be ahead of its seq. */
+/* Reads the examples touched by (applied, *upto]. If a later event touched one of them again, the
+ * stretch grows to include that event: the journal shows only the latest state of an example, and a
+ * version must not be ahead of its seq. */
 static int read_touched(struct learned *l, const struct learner_parts *parts, struct touched *t,
                         int64_t *upto)
 {
@@ -214,7 +215,7 @@ static int read_stretch(struct learned *l, const struct learner_parts *parts, st
     return rc;
 }
 
-/* ---- a round ------------------------------------------------------------------------------------ */
+/* ---- a round --------------------------------------------------------------------------------- */
 
 int learned_publish(struct learned *l, const struct learner_parts *parts)
 {
@@ -325,7 +326,7 @@ int learned_settle(struct learned *l, const struct learner_parts *parts,
     return rc;
 }
 
-/* ---- auditing ----------------------------------------------------------------------------------- */
+/* ---- auditing -------------------------------------------------------------------------------- */
 
 /* Distrusts the suspects, or nobody, and takes the findings as the ones to show. */
 static int heed(struct learned *l)
@@ -390,7 +391,7 @@ int learned_audit(struct learned *l, const struct learner_parts *parts,
     return rc;
 }
 
-/* ---- keeping ------------------------------------------------------------------------------------ */
+/* ---- keeping --------------------------------------------------------------------------------- */
 
 struct image_change {
     struct change change; /* first */

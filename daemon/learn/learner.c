@@ -1,9 +1,10 @@
 /* learner.c -- see learner.h. The thread: its box, its rounds, what it does when nothing comes.
  *
- * Idle work has an order of urgency: events first (a correction counts at once), then fitting a model that has been
- * quiet for SETTLE_US, then the steps of its audit from AUDIT_US on, then saving one that has been quiet for SAVE_US. Under a
- * steady stream of corrections nothing but the corrections runs, until fit_is_cheap() or SAVE_EVENTS says otherwise. An audit
- * works on a copy, so it goes on where it was when corrections come between its steps.
+ * Idle work has an order of urgency: events first (a correction counts at once), then fitting a
+ * model that has been quiet for SETTLE_US, then the steps of its audit from AUDIT_US on, then
+ * saving one that has been quiet for SAVE_US. Under a steady stream of corrections nothing but the
+ * corrections runs, until fit_is_cheap() or SAVE_EVENTS says otherwise. An audit works on a copy,
+ * so it goes on where it was when corrections come between its steps.
  */
 #include "daemon/learn/learner.h"
 
@@ -37,7 +38,8 @@ struct learner {
     struct learned **models;
     uint32_t models_len;
     int64_t retry_us; /* monotonic; no round before, after a failure. 0: none failed */
-    atomic_ullong events, examples, publishes, fits, audits, suspects_last, failures, embedded, behind;
+    atomic_ullong events, examples, publishes, fits, audits, suspects_last, failures, embedded,
+        behind;
     atomic_llong apply_us_last, publish_us_last, fit_us_last;
 };
 
@@ -70,7 +72,7 @@ static void count(struct learner *l, const struct learned_round *r)
     }
 }
 
-/* ---- waiting changes ---------------------------------------------------------------------------- */
+/* ---- waiting changes ------------------------------------------------------------------------- */
 
 static void wait_for(struct learner *l, struct change *c)
 {
@@ -82,7 +84,8 @@ static void wait_for(struct learner *l, struct change *c)
     *at = c;
 }
 
-/* Answers the waiting changes of a model (0: of all) that are applied, or every one of them with an error. */
+/* Answers the waiting changes of a model (0: of all) that are applied, or every one of them with an
+ * error. */
 static void wake(struct learner *l, int64_t model, int error)
 {
     struct change **at = &l->waiting;
@@ -91,8 +94,7 @@ static void wake(struct learner *l, int64_t model, int error)
         struct change *c = *at;
         struct learned *m = find(l, c->model);
 
-        if ((model != 0 && c->model != model) ||
-            (error == 0 && m != NULL && m->applied < c->seq)) {
+        if ((model != 0 && c->model != model) || (error == 0 && m != NULL && m->applied < c->seq)) {
             at = (struct change **)&c->msg.next;
             continue;
         }
@@ -101,7 +103,7 @@ static void wake(struct learner *l, int64_t model, int error)
     }
 }
 
-/* ---- rounds ------------------------------------------------------------------------------------- */
+/* ---- rounds ---------------------------------------------------------------------------------- */
 
 /* One round of one model. True: there may be more. */
 static bool catch_up(struct learner *l, struct learned *m)
@@ -141,7 +143,8 @@ static void save(struct learner *l, struct learned *m)
     m->changed_us = clock_us(); /* a failed save is not tried again before SAVE_US */
 }
 
-/* Does the step that is due for a model now. False: none is; then *wait_us is when one will be, or -1. */
+/* Does the step that is due for a model now. False: none is; then *wait_us is when one will be, or
+ * -1. */
 static bool step(struct learner *l, struct learned *m, int64_t now, int64_t *wait_us)
 {
     int64_t quiet = now - m->changed_us;
@@ -151,7 +154,8 @@ static bool step(struct learner *l, struct learned *m, int64_t now, int64_t *wai
     *wait_us = -1;
     if (m->ahead) /* until the failed round has been repeated */
         return false;
-    if (m->unsaved >= SAVE_EVENTS || (m->fitted && m->audited && m->unsaved > 0 && quiet >= SAVE_US)) {
+    if (m->unsaved >= SAVE_EVENTS ||
+        (m->fitted && m->audited && m->unsaved > 0 && quiet >= SAVE_US)) {
         save(l, m);
         return true;
     }
@@ -236,7 +240,7 @@ static void *run(void *arg)
     return NULL;
 }
 
-/* ---- models ------------------------------------------------------------------------------------- */
+/* ---- models ---------------------------------------------------------------------------------- */
 
 static int add(struct learner *l, const struct store_model *row)
 {
@@ -268,8 +272,7 @@ static int pick(void *ud, const struct store_model *row)
         return 0;
     p->found = true;
     if (p->settings_only)
-        return p->learner->parts.settings_read(row->settings,
-                                               &find(p->learner, row->id)->settings);
+        return p->learner->parts.settings_read(row->settings, &find(p->learner, row->id)->settings);
     return add(p->learner, row);
 }
 
@@ -313,7 +316,7 @@ int learner_model_remove(struct learner *l, int64_t model)
     return 0;
 }
 
-/* ---- life --------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static int load_all(struct learner *l, char *why, size_t why_bytes)
 {
@@ -333,7 +336,8 @@ static int load_all(struct learner *l, char *why, size_t why_bytes)
         }
         if (rc == 0)
             rc = learned_settle(l->models[i], &l->parts, &r);
-        /* Trust is as it was before the stop: a large model has it in its image, a small one finds it again. */
+        /* Trust is as it was before the stop: a large model has it in its image, a small one finds
+         * it again. */
         while (rc == 0 && !l->models[i]->audited &&
                head_examples_len(l->models[i]->head) <= LEARNED_AUDIT_INLINE)
             rc = learned_audit(l->models[i], &l->parts, &r);

@@ -1,4 +1,5 @@
-/* live.c -- see live.h. A linear table: a daemon holds tens of models, and a name is looked up once a request. */
+/* live.c -- see live.h. A linear table: a daemon holds tens of models, and a name is looked up once
+ * a request. */
 #include "daemon/serve/live.h"
 
 #include <errno.h>

@@ -1,8 +1,9 @@
 /* live.h -- what answers questions now: one frozen snapshot a model, swapped under traffic.
  *
- * A snapshot is {encoder, head view, label names, thresholds, version}: all that an answer needs, so that a request
- * uses one version from first to last. live_get and live_publish take a short mutex; the last live_put frees. (An
- * atomic pointer and an atomic count are not enough: the count can reach zero between the load and the increment.)
+ * A snapshot is {encoder, head view, label names, thresholds, version}: all that an answer needs,
+ * so that a request uses one version from first to last. live_get and live_publish take a short
+ * mutex; the last live_put frees. (An atomic pointer and an atomic count are not enough: the count
+ * can reach zero between the load and the increment.)
  *
  * Threads: any. Nothing is freed, computed or waited for under the lock.
  */
@@ -29,9 +30,9 @@ struct live_labels {
 /* What the last audit of a model found; frozen, shared by the snapshots until the next. */
 struct live_review {
     atomic_uint refs;
-    int64_t seq;       /* the version that was audited */
+    int64_t seq; /* the version that was audited */
     uint32_t examined;
-    bool distrusted;   /* the suspects count less */
+    bool distrusted; /* the suspects count less */
     uint32_t suspects_len, twins_len;
     struct head_suspect *suspects; /* the most doubtful first; labels are columns */
     struct head_twin *twins;
@@ -63,8 +64,8 @@ struct snapshot *live_get_by_id(struct live *live, int64_t model);
 /* NULL is fine. */
 void live_put(struct snapshot *snapshot);
 
-/* Takes ownership of the snapshot (one reference) and makes it the model's present one. -ENOSPC: a new model and
- * the table is full; then the caller still owns it. */
+/* Takes ownership of the snapshot (one reference) and makes it the model's present one. -ENOSPC: a
+ * new model and the table is full; then the caller still owns it. */
 int live_publish(struct live *live, struct snapshot *snapshot);
 void live_remove(struct live *live, int64_t model);
 /* Publishes so far. */

@@ -491,7 +491,8 @@ static void pool_row(float *y, const void *x, enum kdtype dtype, uint32_t len, u
 
 _Static_assert((int)SIMD_PANEL == (int)LANES, "a panel's row is one vector");
 
-/* Rows together only share the load of the panel; what is added, and in which order, is each row's own. */
+/* Rows together only share the load of the panel; what is added, and in which order, is each row's
+ * own. */
 #define PANEL_ROWS(rows)                                                                           \
     static void panel_rows_##rows(float *y, const float *x, const float *panel, uint32_t K)        \
     {                                                                                              \

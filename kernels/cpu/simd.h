@@ -42,7 +42,8 @@ struct simd_table {
                       float *scratch);
     /* y(C) = unit length of the mean of x(len,C). */
     void (*pool_row)(float *y, const void *x, enum kdtype dtype, uint32_t len, uint32_t C);
-    /* y(N,SIMD_PANEL) = x(N,K) panel(K,SIMD_PANEL), each element one sum over K from first to last. */
+    /* y(N,SIMD_PANEL) = x(N,K) panel(K,SIMD_PANEL), each element one sum over K from first to last.
+     */
     void (*linear_panel)(float *y, const float *x, const float *panel, uint32_t N, uint32_t K);
     /* y(M) = scale relu(x(K) w(K,M)). */
     void (*features_row)(float *y, const float *x, const float *w, float scale, uint32_t K,

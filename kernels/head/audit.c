@@ -1,16 +1,17 @@
 /* audit.c -- which stored labels look wrong, and which contradict each other.
  *
- * An example is a suspect when the ridge score without it prefers another label by more than HEAD_SUSPECT_MARGIN:
- *     z'_c = (z_c - h t_c) / (1 - h),  h = w f^T P f,  suspect if max_{c != y} z'_c - z'_y > 0.2
- * Scores are taken where every example has the weight it was taught with. The head that serves may give suspects less; if
- * their own low weight decided about them, the outcome would hang on the order of audits. So an audit works on a copy of
- * the state in which nobody is distrusted: what it finds is a function of the set. The copy shares the embeddings.
+ * An example is a suspect when the ridge score without it prefers another label by more than
+ * HEAD_SUSPECT_MARGIN: z'_c = (z_c - h t_c) / (1 - h),  h = w f^T P f,  suspect if max_{c != y}
+ * z'_c - z'_y > 0.2 Scores are taken where every example has the weight it was taught with. The
+ * head that serves may give suspects less; if their own low weight decided about them, the outcome
+ * would hang on the order of audits. So an audit works on a copy of the state in which nobody is
+ * distrusted: what it finds is a function of the set. The copy shares the embeddings.
  *
- * Never a suspect: a soft target (its annotators disagree already), one that two annotators agree on, one whose label has less
- * than HEAD_SUSPECT_OTHERS weight beside it.
+ * Never a suspect: a soft target (its annotators disagree already), one that two annotators agree
+ * on, one whose label has less than HEAD_SUSPECT_OTHERS weight beside it.
  *
- * Twins are examples with the same embedding, bit for bit, and another label: one text taught twice, up to what the tokenizer
- * does not see (case, space, accents).
+ * Twins are examples with the same embedding, bit for bit, and another label: one text taught
+ * twice, up to what the tokenizer does not see (case, space, accents).
  */
 #include "kernels/algebra.h"
 
@@ -33,7 +34,7 @@ struct head_audit {
     double *F, *K, *Z; /* (STEP_ROWS,M) (STEP_ROWS,M) (STEP_ROWS,labels_max) */
 };
 
-/* ---- the copy ----------------------------------------------------------------------------------- */
+/* ---- the copy -------------------------------------------------------------------------------- */
 
 static void *copy_of(const void *from, size_t bytes, int *rc)
 {
@@ -109,7 +110,7 @@ static int copy_head(const struct head *h, struct head **ret_copy)
     return 0;
 }
 
-/* ---- life --------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 void head_audit_close(struct head_audit *a)
 {
@@ -148,7 +149,7 @@ int head_audit_open(const struct head *h, struct head_audit **ret_audit)
     return 0;
 }
 
-/* ---- a step ------------------------------------------------------------------------------------- */
+/* ---- a step ---------------------------------------------------------------------------------- */
 
 static bool examinable(const struct head *h, const struct example *e)
 {
@@ -204,7 +205,7 @@ static int most_doubtful_first(const void *x, const void *y)
     return (a->id.lo > b->id.lo) - (a->id.lo < b->id.lo);
 }
 
-/* ---- twins -------------------------------------------------------------------------------------- */
+/* ---- twins ----------------------------------------------------------------------------------- */
 
 struct print {
     uint64_t hash;
@@ -232,15 +233,16 @@ static uint64_t hash_of(const uint16_t *embedding, uint32_t dim)
     return hash;
 }
 
-/* Pairs an example with the first of the same embedding (its smallest id), if their labels differ. */
+/* Pairs an example with the first of the same embedding (its smallest id), if their labels differ.
+ */
 static void pair_up(struct head_audit *a, const struct print *first, const struct print *print)
 {
     const struct head *h = a->head;
     uint32_t label = examples_label(h, first->slot), other = examples_label(h, print->slot);
 
-    if (label == other || memcmp(examples_embedding(h, first->slot),
-                                 examples_embedding(h, print->slot),
-                                 h->settings.dim * sizeof(uint16_t)) != 0)
+    if (label == other ||
+        memcmp(examples_embedding(h, first->slot), examples_embedding(h, print->slot),
+               h->settings.dim * sizeof(uint16_t)) != 0)
         return;
     a->twins[a->twins_len++] = (struct head_twin){first->id, print->id, label, other};
 }
@@ -315,8 +317,7 @@ const struct head_suspect *head_audit_suspects(const struct head_audit *a, uint3
 
 bool head_audit_acts(const struct head_audit *a)
 {
-    return a->examined >= HEAD_SUSPECT_SET &&
-           a->suspects_len > HEAD_SUSPECT_SHARE * a->examined;
+    return a->examined >= HEAD_SUSPECT_SET && a->suspects_len > HEAD_SUSPECT_SHARE * a->examined;
 }
 
 const struct head_twin *head_audit_twins(const struct head_audit *a, uint32_t *ret_len)

@@ -1,7 +1,8 @@
 /* examples.c -- the set of examples: slots in chunks, an index by id.
  *
- * Slots are dense: removing one moves the last into its place, so that a pass over the examples is a pass over memory.
- * Chunks are shared with views by count; the head copies one before it changes it while a view holds it.
+ * Slots are dense: removing one moves the last into its place, so that a pass over the examples is
+ * a pass over memory. Chunks are shared with views by count; the head copies one before it changes
+ * it while a view holds it.
  */
 #include <errno.h>
 #include <stddef.h>
@@ -55,8 +56,7 @@ struct head_id examples_id(const struct head *h, uint32_t slot)
 
 const uint16_t *examples_embedding(const struct head *h, uint32_t slot)
 {
-    return h->chunks[slot / CHUNK_ROWS]->embeddings +
-           (size_t)(slot % CHUNK_ROWS) * h->settings.dim;
+    return h->chunks[slot / CHUNK_ROWS]->embeddings + (size_t)(slot % CHUNK_ROWS) * h->settings.dim;
 }
 
 uint32_t examples_label(const struct head *h, uint32_t slot)
@@ -71,7 +71,7 @@ const struct head_target *examples_targets(const struct head *h, uint32_t slot)
     return e->targets_len == 1 ? &e->one : e->targets;
 }
 
-/* ---- the index ---------------------------------------------------------------------------------- */
+/* ---- the index ------------------------------------------------------------------------------- */
 
 static uint32_t home(const struct head *h, struct head_id id)
 {
@@ -151,7 +151,7 @@ static int reserve(struct head *h)
     return 0;
 }
 
-/* ---- changing ----------------------------------------------------------------------------------- */
+/* ---- changing -------------------------------------------------------------------------------- */
 
 static uint32_t strongest(const struct head_target *targets, uint32_t len)
 {

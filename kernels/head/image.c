@@ -1,8 +1,9 @@
 /* image.c -- the head as bytes: what a restart reads instead of the whole journal.
  *
- * Little endian, version 2: header, then n, A, P and G (lower triangles), W, Q, S, then the examples with their fp16 embeddings. The
- * fp64 state is written as it is, so that reading it back and replaying the same blocks gives the same bits. The last fit is
- * not in it: it is a function of the set and is made again.
+ * Little endian, version 2: header, then n, A, P and G (lower triangles), W, Q, S, then the
+ * examples with their fp16 embeddings. The fp64 state is written as it is, so that reading it back
+ * and replaying the same blocks gives the same bits. The last fit is not in it: it is a function of
+ * the set and is made again.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -53,7 +54,8 @@ static void walk(const struct head *h, struct cursor *c)
     for (uint32_t slot = 0; slot < h->examples_len; slot++) {
         const struct example *e = &h->examples[slot];
         struct head_id id = examples_id(h, slot);
-        uint32_t marks = (e->confirmed ? MARK_CONFIRMED : 0) | (e->distrusted ? MARK_DISTRUSTED : 0);
+        uint32_t marks =
+            (e->confirmed ? MARK_CONFIRMED : 0) | (e->distrusted ? MARK_DISTRUSTED : 0);
 
         put(c, &id, sizeof id);
         put(c, &e->taught, sizeof e->taught);
@@ -88,7 +90,7 @@ void head_image_write(const struct head *h, void *image)
     walk(h, &c);
 }
 
-/* ---- reading ------------------------------------------------------------------------------------ */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static void get(struct cursor *c, void *to, size_t len)
 {
@@ -123,7 +125,8 @@ static int get_example(struct head *h, struct cursor *c, struct head_target *tar
     get(c, &change.weight, sizeof change.weight);
     get(c, &marks, sizeof marks);
     get(c, &change.targets_len, sizeof change.targets_len);
-    if (c->failed || marks > (MARK_CONFIRMED | MARK_DISTRUSTED) || change.targets_len < 1 || change.targets_len > h->labels_len)
+    if (c->failed || marks > (MARK_CONFIRMED | MARK_DISTRUSTED) || change.targets_len < 1 ||
+        change.targets_len > h->labels_len)
         return -EINVAL;
     get(c, targets, change.targets_len * sizeof *targets);
     get(c, embedding, h->settings.dim * sizeof *embedding);

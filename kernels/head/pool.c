@@ -4,13 +4,14 @@
  *     -sum_i log softmax(S_i b)[y_i] + sum_h u_h^2 / (2 sigma_h^2)
  * by damped Newton from u = 0, so that the result is a function of the scores alone.
  *
- * Few examples a label need two corrections of scale, both through few(n) = n^-0.7, the rate at which the best scale of
- * the medians was seen to grow with n on BANKING77 and CLINC150 (subsets of 2 to 150 labels, 1 to 30 examples each):
- *   b0 = medians exp(-0.23 log(L/18)+ mean_c few(n_c)): among many labels with one example each a medians' pool says 70 %
- *        and is right 52 % of the time;
- *   b *= exp(0.6 (mean_i few(n_yi - 1) - mean_c few(n_c))): a leave-one-out example sees one example of its label less than
- *        a question does, which made the fit say 50 % where it was right 65 % of the time.
- * Mean ECE over those subsets below five examples a label: 8.4 % before, 5.5 % now, and nothing lost from ten on.
+ * Few examples a label need two corrections of scale, both through few(n) = n^-0.7, the rate at
+ * which the best scale of the medians was seen to grow with n on BANKING77 and CLINC150 (subsets of
+ * 2 to 150 labels, 1 to 30 examples each): b0 = medians exp(-0.23 log(L/18)+ mean_c few(n_c)):
+ * among many labels with one example each a medians' pool says 70 % and is right 52 % of the time;
+ *   b *= exp(0.6 (mean_i few(n_yi - 1) - mean_c few(n_c))): a leave-one-out example sees one
+ * example of its label less than a question does, which made the fit say 50 % where it was right 65
+ * % of the time. Mean ECE over those subsets below five examples a label: 8.4 % before, 5.5 % now,
+ * and nothing lost from ten on.
  */
 #include <errno.h>
 #include <math.h>
@@ -113,7 +114,8 @@ static double objective(const struct loo *loo, const double prior[H], const doub
     return sum;
 }
 
-/* Gradient g and curvature V of the likelihood in b: g = -sum (s_y - m), V = sum (E[s s^T] - m m^T). */
+/* Gradient g and curvature V of the likelihood in b: g = -sum (s_y - m), V = sum (E[s s^T] - m
+ * m^T). */
 static void derivatives(const struct loo *loo, const double b[H], double *p, double g[H],
                         double V[H][H])
 {
@@ -191,8 +193,8 @@ static bool newton(const struct loo *loo, const double prior[H], const double u[
             half[h][k] = inner[h][k] + (h == 1 ? inner[2][k] : 0);
     for (int h = 0; h < H; h++)
         for (int k = 0; k < H; k++)
-            full[h][k] = half[h][k] + (k == 1 ? half[h][2] : 0) +
-                         (h == k ? 1 / (width[h] * width[h]) : 0);
+            full[h][k] =
+                half[h][k] + (k == 1 ? half[h][2] : 0) + (h == k ? 1 / (width[h] * width[h]) : 0);
     pull_back(scaled, step);
     for (int h = 0; h < H; h++)
         step[h] += u[h] / (width[h] * width[h]);

@@ -2,11 +2,12 @@
  *
  * A block of b signed terms (f_i, t_i, w_i; removing is -w), F (b,M), T (b,L):
  *     K = F P;  S = diag(1/w) + F K^T;  R = T - F W;  B = S^-1 K;  C = S^-1 R
- *     W += K^T C;  P -= K^T B;  A += R^T C + sum w (diag t - t t^T);  G += F^T diag(w) F;  Q += F^T diag(w) T
- * (Woodbury). Only lower triangles of P and G are kept; the update K^T B is symmetric and is added as half of
- * (K^T B + B^T K), so no asymmetry can build up.
+ *     W += K^T C;  P -= K^T B;  A += R^T C + sum w (diag t - t t^T);  G += F^T diag(w) F;  Q += F^T
+ * diag(w) T (Woodbury). Only lower triangles of P and G are kept; the update K^T B is symmetric and
+ * is added as half of (K^T B + B^T K), so no asymmetry can build up.
  *
- * Many terms at once (more than M/2): G and Q directly, then one Cholesky. Both paths agree to rounding.
+ * Many terms at once (more than M/2): G and Q directly, then one Cholesky. Both paths agree to
+ * rounding.
  */
 #include "kernels/algebra.h"
 
@@ -20,23 +21,23 @@
 /* Signed terms on their way into the state. */
 struct block {
     uint32_t len, max;
-    double *F, *K, *B; /* (max,M) */
-    double *T, *R, *C; /* (max,labels_max) */
-    double *S;         /* (max,max) */
-    double *weights;   /* (max) */
+    double *F, *K, *B;    /* (max,M) */
+    double *T, *R, *C;    /* (max,labels_max) */
+    double *S;            /* (max,max) */
+    double *weights;      /* (max) */
     uint16_t *embeddings; /* (max,d) */
     int *pivots;
 };
 
-/* ---- life --------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 int head_open(const struct head_settings *settings, struct head **ret_head)
 {
     struct head *h;
     size_t M = settings->features, square = M * M;
 
-    if (settings->dim < 1 || settings->dim > HEAD_DIM_MAX || M < 1 || M > 8192 || !(settings->lambda > 0) ||
-        !isfinite(settings->lambda))
+    if (settings->dim < 1 || settings->dim > HEAD_DIM_MAX || M < 1 || M > 8192 ||
+        !(settings->lambda > 0) || !isfinite(settings->lambda))
         return -EINVAL;
     h = calloc(1, sizeof *h);
     if (h == NULL)
@@ -159,7 +160,7 @@ int head_labels_grow(struct head *h, uint32_t labels_len)
     return 0;
 }
 
-/* ---- rebuilding --------------------------------------------------------------------------------- */
+/* ---- rebuilding ------------------------------------------------------------------------------ */
 
 /* A = diag(n) - Q^T W */
 static void residual(const struct head *h, const double *W, double *A)
@@ -229,7 +230,7 @@ static double probe(const struct head *h, const double *f, double *scratch)
     return worst;
 }
 
-/* ---- a block ------------------------------------------------------------------------------------ */
+/* ---- a block --------------------------------------------------------------------------------- */
 
 static void block_done(struct block *b)
 {
@@ -277,7 +278,8 @@ static void block_add(const struct head *h, struct block *b, const uint16_t *emb
     b->weights[b->len++] = weight;
 }
 
-/* Counts, prototype sums, and what one term adds to A beyond the ridge; overwrites T by diag(w) T. */
+/* Counts, prototype sums, and what one term adds to A beyond the ridge; overwrites T by diag(w) T.
+ */
 static void block_count(struct head *h, struct block *b, bool with_A)
 {
     uint32_t L = h->labels_len, d = h->settings.dim;
@@ -334,7 +336,8 @@ static void block_accumulate(struct head *h, struct block *b)
     algebra_gemm(true, false, M, L, b->len, 1, b->F, M, b->T, stride, 1, h->Q, stride);
 }
 
-/* One Woodbury step. -EDOM: S is singular to rounding; -ENOMEM. Then G and Q are right and P is to be rebuilt. */
+/* One Woodbury step. -EDOM: S is singular to rounding; -ENOMEM. Then G and Q are right and P is to
+ * be rebuilt. */
 static int block_recurse(struct head *h, struct block *b)
 {
     uint32_t M = h->settings.features, L = h->labels_len, stride = h->labels_max, len = b->len;
@@ -360,8 +363,8 @@ static int block_recurse(struct head *h, struct block *b)
     return rc;
 }
 
-/* Takes the block into the state and empties it. recursive: by Woodbury, unless P is behind; else only G, Q, n and S, and
- * a rebuild follows. */
+/* Takes the block into the state and empties it. recursive: by Woodbury, unless P is behind; else
+ * only G, Q, n and S, and a rebuild follows. */
 static int block_flush(struct head *h, struct block *b, bool recursive)
 {
     int rc = 0;
@@ -392,7 +395,7 @@ static int block_flush(struct head *h, struct block *b, bool recursive)
     return rc;
 }
 
-/* ---- changes ------------------------------------------------------------------------------------ */
+/* ---- changes --------------------------------------------------------------------------------- */
 
 static int check(const struct head *h, const struct head_change *c)
 {
@@ -420,9 +423,10 @@ static bool unchanged(const struct head *h, uint32_t slot, const struct head_cha
     const struct example *e = &h->examples[slot];
     const struct head_target *have = examples_targets(h, slot);
 
-    if (e->taught != c->weight || e->confirmed != c->confirmed || e->targets_len != c->targets_len ||
-        memcmp(examples_embedding(h, slot), c->embedding,
-               h->settings.dim * sizeof *c->embedding) != 0)
+    if (e->taught != c->weight || e->confirmed != c->confirmed ||
+        e->targets_len != c->targets_len ||
+        memcmp(examples_embedding(h, slot), c->embedding, h->settings.dim * sizeof *c->embedding) !=
+            0)
         return false;
     for (uint32_t i = 0; i < c->targets_len; i++) {
         bool found = false;
@@ -542,10 +546,10 @@ uint64_t head_distrusted_len(const struct head *h)
     return h->distrusted_len;
 }
 
-/* ---- checking ----------------------------------------------------------------------------------- */
+/* ---- checking -------------------------------------------------------------------------------- */
 
-static double distance(const double *a, const double *b, size_t rows, size_t columns,
-                       size_t stride, bool lower)
+static double distance(const double *a, const double *b, size_t rows, size_t columns, size_t stride,
+                       bool lower)
 {
     double worst = 0, largest = 1e-300;
 

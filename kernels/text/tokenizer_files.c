@@ -67,8 +67,7 @@ static int find_specials(struct tokenizer_files *f, const struct names *names, c
     return rc;
 }
 
-/* ---- tokenizer.json -----------------------------------------------------------------------------
- */
+/* ---- tokenizer.json -------------------------------------------------------------------------- */
 
 static bool flag(json_t *json, const char *key, bool otherwise)
 {
@@ -157,8 +156,7 @@ static int read_model(struct tokenizer_files *f, json_t *json, struct names *nam
     return read_vocabulary(f, model, json_object_get(json, "added_tokens"), why, why_bytes);
 }
 
-/* ---- vocab.txt ----------------------------------------------------------------------------------
- */
+/* ---- vocab.txt ------------------------------------------------------------------------------- */
 
 static int read_file(const char *folder, const char *name, char **ret_bytes, size_t *ret_len)
 {

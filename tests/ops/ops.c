@@ -152,8 +152,7 @@ static bool same_bits(const struct ops_run *run, struct kview whole, struct kvie
                   (run->at[from + len] - run->at[from]) * bytes) == 0;
 }
 
-/* ---- compare ------------------------------------------------------------------------------------
- */
+/* ---- compare --------------------------------------------------------------------------------- */
 
 static bool close_to_plain(const struct ops_run *run, struct kview y, char *problem, size_t bytes)
 {
@@ -334,8 +333,7 @@ static int compare(const struct backend *be)
     return failed > 0 || passed == 0;
 }
 
-/* ---- bench --------------------------------------------------------------------------------------
- */
+/* ---- bench ----------------------------------------------------------------------------------- */
 
 enum { COLD_BYTES = 64 << 20, SAMPLES = 21 };
 

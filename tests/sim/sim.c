@@ -74,8 +74,7 @@ static uint32_t dice(uint32_t sides)
     return (uint32_t)(sim.state >> 33) % sides;
 }
 
-/* ---- the journal --------------------------------------------------------------------------------
- */
+/* ---- the journal ----------------------------------------------------------------------------- */
 
 static struct store_feedback feedback(const struct said *s, char text[64])
 {
@@ -240,8 +239,7 @@ static void repeat(void)
          "a repeat was answered differently");
 }
 
-/* ---- the learner --------------------------------------------------------------------------------
- */
+/* ---- the learner ----------------------------------------------------------------------------- */
 
 static int64_t live_seq(void)
 {
@@ -331,8 +329,7 @@ static void ask(void)
     sim.asked++;
 }
 
-/* ---- the promises -------------------------------------------------------------------------------
- */
+/* ---- the promises ---------------------------------------------------------------------------- */
 
 static bool active(const struct known *k)
 {

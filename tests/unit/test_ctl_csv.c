@@ -244,7 +244,7 @@ static void test_lines(void **state)
     fclose(file);
 }
 
-/* ---- rows ----------------------------------------------------------------------------------- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 /* Every row as "line:text>label" with "+pair" "@annotator" "#source" "*weight", or
  * "line!code(field)". */
@@ -397,7 +397,7 @@ static void test_formats(void **state)
     assert_int_equal(ctl_format_of_path("-"), CTL_FORMAT_NONE);
 }
 
-/* ---- what people see ------------------------------------------------------------------------ */
+/* ---- what people see ------------------------------------------------------------------------- */
 
 static void test_clean(void **state)
 {

@@ -103,8 +103,7 @@ static void pack(const struct golden *g, const uint32_t *which, uint32_t len, st
     p->batch = (struct encoder_batch){p->ids, p->types, p->offsets, len};
 }
 
-/* ---- against transformers -----------------------------------------------------------------------
- */
+/* ---- against transformers -------------------------------------------------------------------- */
 
 static void check_golden(const struct golden *g, const char *folder,
                          enum encoder_precision precision, int vector)
@@ -195,8 +194,7 @@ static void test_info(void **state)
     encoder_close(e);
 }
 
-/* ---- bits ---------------------------------------------------------------------------------------
- */
+/* ---- bits ------------------------------------------------------------------------------------ */
 
 /* Every text alone on one thread, then batches of any texts in any order on any number of threads:
  * the same bits. */
@@ -237,8 +235,7 @@ static void test_bits_do_not_depend_on_the_batch(void **state)
     check_bits(*state, ENCODER_BF16);
 }
 
-/* ---- threads ------------------------------------------------------------------------------------
- */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 struct worker {
     const struct golden *golden;
@@ -308,8 +305,7 @@ static void test_types_may_be_missing(void **state)
     encoder_close(e);
 }
 
-/* ---- batches that are wrong ---------------------------------------------------------------------
- */
+/* ---- batches that are wrong ------------------------------------------------------------------ */
 
 static void test_wrong_batches_are_refused(void **state)
 {
@@ -360,8 +356,7 @@ static void test_wrong_batches_are_refused(void **state)
     encoder_close(e);
 }
 
-/* ---- folders that are wrong ---------------------------------------------------------------------
- */
+/* ---- folders that are wrong ------------------------------------------------------------------ */
 
 static char folder[64];
 
@@ -582,8 +577,7 @@ static void test_length_without_its_file(void **state)
     folder_remove();
 }
 
-/* ---- weights that are wrong ---------------------------------------------------------------------
- */
+/* ---- weights that are wrong ------------------------------------------------------------------ */
 
 /* The weights file in memory: its header as JSON, and its data. */
 struct weights {

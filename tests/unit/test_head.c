@@ -1,4 +1,5 @@
-/* test_head.c -- the head against its numpy reference, and its promises: order, exact forgetting, images, hostile input.
+/* test_head.c -- the head against its numpy reference, and its promises: order, exact forgetting,
+ * images, hostile input.
  *
  * The fixture tests/golden/head/head.txt is made by make.py beside it.
  */
@@ -125,8 +126,8 @@ static struct head *taught(const struct fixture *x, uint32_t step)
     assert_int_equal(head_open(&x->settings, &h), 0);
     assert_int_equal(head_labels_grow(h, x->labels), 0);
     for (uint32_t i = 0; i < x->events; i += step)
-        assert_int_equal(
-            head_apply(h, x->changes + i, i + step < x->events ? step : x->events - i), 0);
+        assert_int_equal(head_apply(h, x->changes + i, i + step < x->events ? step : x->events - i),
+                         0);
     return h;
 }
 
@@ -187,8 +188,8 @@ static void score(const struct head_view *v, const struct fixture *x, struct hea
 {
     void *scratch = aligned_alloc(64, (head_view_scratch_bytes(v, x->queries) + 63) / 64 * 64);
 
-    assert_int_equal(
-        head_view_score(v, x->asked[0], x->queries, NULL, scratch, answers, p, shares), 0);
+    assert_int_equal(head_view_score(v, x->asked[0], x->queries, NULL, scratch, answers, p, shares),
+                     0);
     free(scratch);
 }
 
@@ -212,8 +213,8 @@ static void test_answers_are_the_reference(void **state)
 
             near(p[q * x->labels + c], x->p[q][i], 1e-5); /* fp32 serving arrays */
             for (int k = 0; k < HEAD_SCORES; k++)
-                near(shares[(q * x->labels + c) * HEAD_SCORES + k],
-                     x->scores[q][i][k] * x->beta[k], 1e-5);
+                near(shares[(q * x->labels + c) * HEAD_SCORES + k], x->scores[q][i][k] * x->beta[k],
+                     1e-5);
         }
         assert_true(p[q * x->labels + 6] == 0); /* the label whose only example was taken back */
     }
@@ -221,7 +222,8 @@ static void test_answers_are_the_reference(void **state)
     head_close(h);
 }
 
-/* Among 40 labels with two examples each, and without any fit, the medians lean back; among few labels they do not. */
+/* Among 40 labels with two examples each, and without any fit, the medians lean back; among few
+ * labels they do not. */
 static void test_medians_lean_back(void **state)
 {
     double n[40], b[HEAD_SCORES];

@@ -1,5 +1,6 @@
-/* test_head_audit.c -- wrong labels: what the audit finds is what leaving each example out and solving again finds; it does not
- * depend on who is distrusted already; distrust is a weight and nothing else.
+/* test_head_audit.c -- wrong labels: what the audit finds is what leaving each example out and
+ * solving again finds; it does not depend on who is distrusted already; distrust is a weight and
+ * nothing else.
  */
 #include <errno.h>
 #include <math.h>
@@ -123,7 +124,7 @@ static void test_finds_what_leaving_out_finds(void **state)
 
         while (at < len && s[at].id.lo != i)
             at++;
-        assert_int_equal(at < len, margin > HEAD_SUSPECT_MARGIN);
+        assert_int_equal(at<len, margin> HEAD_SUSPECT_MARGIN);
         planted += wrong[i];
         if (at == len)
             continue;
@@ -226,7 +227,8 @@ static void test_confirmed_and_soft_are_no_suspects(void **state)
 {
     struct head *h = taught(changes, N);
     struct head_change c = changes[4];
-    struct head_target soft[] = {{targets[13].label, 0.5f}, {(targets[13].label + 1) % LABELS, 0.5f}};
+    struct head_target soft[] = {{targets[13].label, 0.5f},
+                                 {(targets[13].label + 1) % LABELS, 0.5f}};
     struct head_audit *a;
     uint32_t len, examined;
     const struct head_suspect *s;

@@ -296,8 +296,7 @@ static void test_a_restart_leaves_no_trace(void **state)
     head_close(back);
 }
 
-/* ---- the nearest --------------------------------------------------------------------------------
- */
+/* ---- the nearest ----------------------------------------------------------------------------- */
 
 static double cosine(const float *x, const uint16_t *embedding)
 {
@@ -355,8 +354,7 @@ static void test_the_nearest_are_the_nearest(void **state)
     head_close(h);
 }
 
-/* ---- what goes wrong ----------------------------------------------------------------------------
- */
+/* ---- what goes wrong ------------------------------------------------------------------------- */
 
 static void test_asking_with_no_number(void **state)
 {

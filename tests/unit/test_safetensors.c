@@ -44,8 +44,7 @@ static struct safetensors *parsed(const uint8_t *bytes, size_t len)
     return f;
 }
 
-/* ---- what is read -------------------------------------------------------------------------------
- */
+/* ---- what is read ---------------------------------------------------------------------------- */
 
 static void test_tensors_are_found(void **state)
 {
@@ -118,8 +117,7 @@ static void test_every_number_is_read_exactly(void **state)
     }
 }
 
-/* ---- what is refused ----------------------------------------------------------------------------
- */
+/* ---- what is refused ------------------------------------------------------------------------- */
 
 #define T(dtype, shape, offsets)                                                                   \
     "\"t\":{\"dtype\":" dtype ",\"shape\":" shape ",\"data_offsets\":" offsets "}"

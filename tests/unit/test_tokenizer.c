@@ -31,8 +31,7 @@ static const char *kinds[KINDS] = {"uncased", "cased", "chinese"};
 static int32_t ids[IDS_MAX];
 static uint8_t types[IDS_MAX];
 
-/* ---- helpers ------------------------------------------------------------------------------------
- */
+/* ---- helpers --------------------------------------------------------------------------------- */
 
 static struct tokenizer *opened(const char *folder)
 {
@@ -142,8 +141,7 @@ static void folder_remove(void)
     assert_int_equal(rmdir(folder), 0);
 }
 
-/* ---- the committed cases ------------------------------------------------------------------------
- */
+/* ---- the committed cases --------------------------------------------------------------------- */
 
 static enum tokenizer_truncate way(const char *name)
 {
@@ -241,8 +239,7 @@ static void test_cases_from_vocab_txt(void **state)
     check_cases("txt");
 }
 
-/* ---- every code point ---------------------------------------------------------------------------
- */
+/* ---- every code point ------------------------------------------------------------------------ */
 
 static size_t put_point(char *to, uint32_t c)
 {
@@ -336,8 +333,7 @@ static void test_every_code_point(void **state)
     assert_int_equal(wrong, 0);
 }
 
-/* ---- the shared data ----------------------------------------------------------------------------
- */
+/* ---- the shared data ------------------------------------------------------------------------- */
 
 /* data/NAME under $LEARND_SHARED, or NULL after having said so. */
 static char *shared_read(const char *name, size_t *ret_len)
@@ -508,8 +504,7 @@ static void test_shared_vectors(void **state)
     free(all);
 }
 
-/* ---- hostile texts ------------------------------------------------------------------------------
- */
+/* ---- hostile texts --------------------------------------------------------------------------- */
 
 enum { HOSTILE_BYTES = 1 << 20, HOSTILE_KINDS = 9 };
 
@@ -550,8 +545,7 @@ static void test_hostile_megabyte(void **state)
     tokenizer_close(t);
 }
 
-/* ---- threads ------------------------------------------------------------------------------------
- */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 struct reader {
     const struct tokenizer *tokenizer;
@@ -594,8 +588,7 @@ static void test_threads_share_a_tokenizer(void **state)
     tokenizer_close(t);
 }
 
-/* ---- files that are wrong -----------------------------------------------------------------------
- */
+/* ---- files that are wrong -------------------------------------------------------------------- */
 
 #define JSON_HEAD                                                                                  \
     "{\"normalizer\":{\"type\":\"BertNormalizer\"},\"pre_tokenizer\":{\"type\":"                   \
