@@ -13,15 +13,16 @@ enum {
     LIMIT_FEEDBACK_BODY_BYTES = 8 << 20, /* of one feedback that is not ndjson */
     LIMIT_LINE_BYTES = 1 << 20,          /* of one line of ndjson */
     LIMIT_HELD_BYTES = 64 << 10,         /* pipelined bytes kept while a request is under way */
-    LIMIT_IDLE_S = 75,    /* a connection without a request */
+    LIMIT_IDLE_S = 75,                   /* a connection without a request */
     LIMIT_REQUEST_S = 30, /* from a request's first byte to its last; of a stream, without a byte */
     LIMIT_WRITE_S = 30,   /* for a client to take its answer */
     LIMIT_DRAIN_S = 20,   /* for requests under way when the daemon stops */
     /* watching */
-    LIMIT_EVENTS = 4096,    /* held to resume from; who is farther behind has lost some */
-    LIMIT_EVENT_KEYS = 512, /* {type, model, word} merged at the same time */
-    LIMIT_EVENT_STREAMS = 64,            /* of one loop */
-    LIMIT_EVENT_UNSENT_BYTES = 64 << 10, /* of one stream; with so much waiting nothing more is written */
+    LIMIT_EVENTS = 4096,      /* held to resume from; who is farther behind has lost some */
+    LIMIT_EVENT_KEYS = 512,   /* {type, model, word} merged at the same time */
+    LIMIT_EVENT_STREAMS = 64, /* of one loop */
+    LIMIT_EVENT_UNSENT_BYTES =
+        64 << 10, /* of one stream; with so much waiting nothing more is written */
     LIMIT_EVENT_KERNEL_BYTES = 64 << 10, /* and so much may wait in the socket */
     LIMIT_HEARTBEAT_S = 15,
     LIMIT_EVENT_RETRY_MS = 2000, /* what a client is told to wait before it comes again */
@@ -30,17 +31,18 @@ enum {
     LIMIT_TEXT_BYTES = 1 << 20,
     LIMIT_QUEUE_ITEMS = 8192, /* texts that wait for a lane */
     LIMIT_LANES = 64,
-    LIMIT_TOKENS = 512,       /* of one text, whatever the encoder could do */
+    LIMIT_TOKENS = 512, /* of one text, whatever the encoder could do */
     LIMIT_BATCH_TOKENS = 1024,
     LIMIT_BATCH_ITEMS = 128,
-    LIMIT_SHARE_TOKENS = 96,    /* less is not split between lanes */
-    LIMIT_LEARNING_TOKENS = 512,/* one batch of learning work, about a millisecond */
+    LIMIT_SHARE_TOKENS = 96,     /* less is not split between lanes */
+    LIMIT_LEARNING_TOKENS = 512, /* one batch of learning work, about a millisecond */
     LIMIT_RING_ENTRIES = 8192,
     LIMIT_RING_BYTES = 16 << 20,
     /* teaching */
-    LIMIT_ITEMS = 1000, /* of one feedback */
+    LIMIT_ITEMS = 1000,       /* of one feedback */
     LIMIT_STREAM_ITEMS = 256, /* lines of ndjson written together */
-    LIMIT_KEEPER_BOX = LIMIT_LOOPS * LIMIT_CONNECTIONS + 4096, /* one change a connection, and caches */
+    LIMIT_KEEPER_BOX =
+        LIMIT_LOOPS * LIMIT_CONNECTIONS + 4096, /* one change a connection, and caches */
     LIMIT_READER_BOX = LIMIT_LOOPS * LIMIT_CONNECTIONS,
     LIMIT_MODELS = 256,
 };
@@ -49,7 +51,8 @@ _Static_assert(LIMIT_BATCH_TOKENS >= LIMIT_TOKENS, "a batch holds at least the l
 _Static_assert(LIMIT_QUEUE_ITEMS >= LIMIT_INPUTS, "one request fits an empty queue");
 _Static_assert(LIMIT_KEEPER_BOX >= LIMIT_LOOPS * LIMIT_CONNECTIONS,
                "a connection has at most one change under way, so its post is never refused");
-_Static_assert(LIMIT_EVENT_STREAMS * 4 <= LIMIT_CONNECTIONS, "those who watch leave room for others");
+_Static_assert(LIMIT_EVENT_STREAMS * 4 <= LIMIT_CONNECTIONS,
+               "those who watch leave room for others");
 _Static_assert(LIMIT_HEARTBEAT_S < LIMIT_WRITE_S, "a client that is there is heard of in time");
 _Static_assert(LIMIT_EVENT_KEYS >= LIMIT_MODELS, "a swap of every model can be held");
 _Static_assert(LIMIT_LINE_BYTES <= LIMIT_FEEDBACK_BODY_BYTES, "a line is no larger than a body");

@@ -51,7 +51,7 @@ struct api_model {
 };
 void api_write_model(struct api_buffer *buffer, const struct api_model *model);
 
-/* ---- labels, examples, versions ---- */
+/* ---- labels, examples, versions -------------------------------------------------------------- */
 
 struct api_label_add {
     const char *label;
@@ -94,7 +94,7 @@ struct api_version_row {
 };
 void api_write_version(struct api_buffer *buffer, const struct api_version_row *version);
 
-/* ---- about the daemon ---- */
+/* ---- about the daemon ------------------------------------------------------------------------ */
 
 struct api_info {
     const char *version;        /* of the program */

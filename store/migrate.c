@@ -1,5 +1,6 @@
-/* migrate.c -- the schema, as numbered steps. A database remembers the last step it took (user_version); each step is one
- * transaction. Steps are never edited once released: the next change is the next step.
+/* migrate.c -- the schema, as numbered steps. A database remembers the last step it took
+ * (user_version); each step is one transaction. Steps are never edited once released: the next
+ * change is the next step.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -24,7 +24,8 @@ int store_model_add(struct store *s, const char *name, const char *kind, const c
     return rc;
 }
 
-/* The files of a model's heads. They are removed first: a row without its file is passed over when it is read. */
+/* The files of a model's heads. They are removed first: a row without its file is passed over when
+ * it is read. */
 static int remove_files(struct store *s, int64_t model)
 {
     sqlite3_stmt *q = store_statement(s, STORE_SNAPSHOT_OF_MODEL);
@@ -88,7 +89,7 @@ int store_model_scan(struct store *s, store_model_fn *fn, void *ud)
     return rc;
 }
 
-/* ---- labels ------------------------------------------------------------------------------------- */
+/* ---- labels ---------------------------------------------------------------------------------- */
 
 int store_label_find(struct store *s, int64_t model, const char *name, int64_t *ret_id)
 {
@@ -170,7 +171,7 @@ int store_label_scan(struct store *s, int64_t model, int64_t after, uint32_t lim
     return rc;
 }
 
-/* ---- encoders ----------------------------------------------------------------------------------- */
+/* ---- encoders -------------------------------------------------------------------------------- */
 
 int store_encoder_claim(struct store *s, const uint8_t sha256[STORE_HASH_BYTES], int64_t now_us,
                         int64_t *ret_encoder)

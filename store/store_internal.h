@@ -29,10 +29,9 @@
     X(LABEL_ADD, "INSERT INTO label(model, name, created_us) VALUES(?1, ?2, ?3)")                  \
     X(LABEL_FIND, "SELECT id FROM label WHERE model = ?1 AND name = ?2")                           \
     X(LABEL_NAME, "SELECT name FROM label WHERE id = ?1")                                          \
-    X(LABEL_SCAN,                                                                                  \
-      "SELECT id, name, status, created_us,"                                                       \
-      " (SELECT count(*) FROM example e WHERE e.model = l.model AND e.label = l.id)"               \
-      " FROM label l WHERE model = ?1 AND id > ?2 ORDER BY id LIMIT ?3")                           \
+    X(LABEL_SCAN, "SELECT id, name, status, created_us,"                                           \
+                  " (SELECT count(*) FROM example e WHERE e.model = l.model AND e.label = l.id)"   \
+                  " FROM label l WHERE model = ?1 AND id > ?2 ORDER BY id LIMIT ?3")               \
     X(EVENT_ADD,                                                                                   \
       "INSERT INTO event(model, op, example, label, weight, annotator, source, request_encoder,"   \
       " request_seq, created_us) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")                 \
@@ -52,9 +51,9 @@
     X(KEY_ADD, "INSERT INTO idempotency(model, key, body_hash, example, seq)"                      \
                " VALUES(?1, ?2, ?3, ?4, ?5)")                                                      \
     X(EXAMPLE_NUMBER, "SELECT number, model FROM example WHERE id = ?1")                           \
-    X(EXAMPLE_ADD,                                                                                 \
-      "INSERT INTO example(id, model, text, pair, status, weight, annotators, first_seq, last_seq,"\
-      " created_us) VALUES(?1, ?2, ?3, ?4, 'withdrawn', 0, 0, 0, 0, ?5)")                          \
+    X(EXAMPLE_ADD, "INSERT INTO example(id, model, text, pair, status, weight, annotators, "       \
+                   "first_seq, last_seq,"                                                          \
+                   " created_us) VALUES(?1, ?2, ?3, ?4, 'withdrawn', 0, 0, 0, 0, ?5)")             \
     X(EXAMPLE_FOLD,                                                                                \
       "UPDATE example SET status = ?2, label = ?3, weight = ?4, annotators = ?5, last_seq = ?6,"   \
       " first_seq = CASE first_seq WHEN 0 THEN ?6 ELSE first_seq END WHERE number = ?1")           \
@@ -81,15 +80,13 @@
     X(VOTE_DROP_ALL, "DELETE FROM vote WHERE example = ?1")                                        \
     X(VOTE_SCAN, "SELECT label, sign, weight, annotator FROM vote WHERE example = ?1"              \
                  " ORDER BY label, sign, annotator")                                               \
-    X(EMBEDDING_PUT,                                                                               \
-      "INSERT OR REPLACE INTO embedding(example, encoder, data)"                                   \
-      " SELECT number, ?2, ?3 FROM example WHERE id = ?1")                                         \
+    X(EMBEDDING_PUT, "INSERT OR REPLACE INTO embedding(example, encoder, data)"                    \
+                     " SELECT number, ?2, ?3 FROM example WHERE id = ?1")                          \
     X(SNAPSHOT_ADD, "INSERT OR REPLACE INTO head_snapshot(model, encoder, seq, sha256)"            \
                     " VALUES(?1, ?2, ?3, ?4)")                                                     \
     X(SNAPSHOT_SCAN, "SELECT seq, sha256 FROM head_snapshot WHERE model = ?1 AND encoder = ?2"     \
                      " ORDER BY seq DESC")                                                         \
-    X(SNAPSHOT_FIND,                                                                               \
-      "SELECT 1 FROM head_snapshot WHERE model = ?1 AND encoder = ?2 AND seq = ?3")                \
+    X(SNAPSHOT_FIND, "SELECT 1 FROM head_snapshot WHERE model = ?1 AND encoder = ?2 AND seq = ?3") \
     X(SNAPSHOT_REMOVE, "DELETE FROM head_snapshot WHERE model = ?1 AND encoder = ?2 AND seq = ?3") \
     X(SNAPSHOT_OF_MODEL, "SELECT encoder, seq FROM head_snapshot WHERE model = ?1")                \
     X(ENCODER_FIND, "SELECT id FROM encoder_version WHERE sha256 = ?1")                            \
@@ -129,7 +126,8 @@ void store_copy_name(char to[STORE_NAME_BYTES_MAX + 1], const unsigned char *fro
 
 /* migrate.c: brings the database to this program's version. */
 int store_migrate(struct store *store);
-/* snapshots.c: removes images that no row promises, and halves: what a process left that was killed. Writer. */
+/* snapshots.c: removes images that no row promises, and halves: what a process left that was
+ * killed. Writer. */
 void store_snapshot_sweep(struct store *store);
 /* journal.c: appends an event and moves the model's seq. */
 struct store_event_row {

@@ -1,7 +1,8 @@
 /* loop.c -- see loop.h: binding, the answers box, draining.
  *
- * Every loop binds every TCP address itself (SO_REUSEPORT: the kernel spreads connections); a unix socket belongs to the first
- * loop. With port 0 the first loop takes any port and the others the same one.
+ * Every loop binds every TCP address itself (SO_REUSEPORT: the kernel spreads connections); a unix
+ * socket belongs to the first loop. With port 0 the first loop takes any port and the others the
+ * same one.
  */
 #include "daemon/front/loop.h"
 
@@ -30,10 +31,11 @@ struct loops {
     uint32_t unix_len;
 };
 
-/* front_post needs the loop of a reference: the one table of the process. Set before the first thread starts. */
+/* front_post needs the loop of a reference: the one table of the process. Set before the first
+ * thread starts. */
 static struct loops *all;
 
-/* ---- answers from other threads ----------------------------------------------------------------- */
+/* ---- answers from other threads -------------------------------------------------------------- */
 
 void front_post(struct front_message *m)
 {
@@ -130,7 +132,7 @@ static void *run(void *arg)
     return NULL;
 }
 
-/* ---- binding ------------------------------------------------------------------------------------ */
+/* ---- binding --------------------------------------------------------------------------------- */
 
 static bool is_loopback(const struct sockaddr_storage *a)
 {
@@ -180,8 +182,8 @@ static int bind_tcp(struct loop *l, struct sockaddr_storage *address, const char
                     size_t why_bytes)
 {
     struct listener *listener = &l->listeners[l->listeners_len];
-    socklen_t len = address->ss_family == AF_INET ? sizeof(struct sockaddr_in)
-                                                  : sizeof(struct sockaddr_in6);
+    socklen_t len =
+        address->ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
     int fd = socket(address->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1;
     int rc = 0;
 
@@ -190,7 +192,8 @@ static int bind_tcp(struct loop *l, struct sockaddr_storage *address, const char
         bind(fd, (struct sockaddr *)address, len) != 0) {
         rc = -errno;
     } else if (l->index == 0) {
-        /* The first loop binds alone, so that a port in use by another process is seen; then it lets the others in. */
+        /* The first loop binds alone, so that a port in use by another process is seen; then it
+         * lets the others in. */
         socklen_t have = sizeof *address;
 
         if (setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one) != 0 ||
@@ -298,7 +301,7 @@ static int bind_all(struct loops *loops, const char *text, char *why, size_t why
     return rc;
 }
 
-/* ---- life --------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static int loop_init(struct loops *loops, const struct route *routes, size_t routes_len,
                      struct bus *bus, void *server)
@@ -314,7 +317,8 @@ static int loop_init(struct loops *loops, const struct route *routes, size_t rou
     l->server = server;
     for (uint32_t i = LIMIT_CONNECTIONS; i-- > 0;)
         l->free_slots[l->free_len++] = i;
-    if (getrandom(l->random, sizeof l->random, 0) != sizeof l->random || uv_loop_init(&l->uv) != 0) {
+    if (getrandom(l->random, sizeof l->random, 0) != sizeof l->random ||
+        uv_loop_init(&l->uv) != 0) {
         free(l);
         return -ENOMEM;
     }

@@ -1,8 +1,9 @@
 /* live.h -- what answers questions now: one frozen snapshot a model, swapped under traffic.
  *
- * A snapshot is {encoder, head view, label names, thresholds, version}: all that an answer needs, so that a request
- * uses one version from first to last. live_get and live_publish take a short mutex; the last live_put frees. (An
- * atomic pointer and an atomic count are not enough: the count can reach zero between the load and the increment.)
+ * A snapshot is {encoder, head view, label names, thresholds, version}: all that an answer needs,
+ * so that a request uses one version from first to last. live_get and live_publish take a short
+ * mutex; the last live_put frees. (An atomic pointer and an atomic count are not enough: the count
+ * can reach zero between the load and the increment.)
  *
  * Threads: any. Nothing is freed, computed or waited for under the lock.
  */
@@ -26,6 +27,17 @@ struct live_labels {
     char (*names)[LIVE_NAME_BYTES];
 };
 
+/* What the last audit of a model found; frozen, shared by the snapshots until the next. */
+struct live_review {
+    atomic_uint refs;
+    int64_t seq; /* the version that was audited */
+    uint32_t examined;
+    bool distrusted; /* the suspects count less */
+    uint32_t suspects_len, twins_len;
+    struct head_suspect *suspects; /* the most doubtful first; labels are columns */
+    struct head_twin *twins;
+};
+
 struct snapshot {
     atomic_uint refs;
     int64_t model;
@@ -33,9 +45,10 @@ struct snapshot {
     const struct encoder *encoder; /* outlives every snapshot */
     struct head_view *view;        /* owned */
     struct live_labels *labels;    /* one reference */
+    struct live_review *review;    /* one reference, or NULL: not audited yet */
     double score_min;              /* abstain below */
     int64_t encoder_number, seq;   /* the version */
-    bool settled;                  /* coefficients were fitted on exactly this set of examples */
+    bool settled;                  /* fitted and audited on exactly this set of examples */
     int64_t published_us;          /* Unix time */
 };
 
@@ -51,8 +64,8 @@ struct snapshot *live_get_by_id(struct live *live, int64_t model);
 /* NULL is fine. */
 void live_put(struct snapshot *snapshot);
 
-/* Takes ownership of the snapshot (one reference) and makes it the model's present one. -ENOSPC: a new model and
- * the table is full; then the caller still owns it. */
+/* Takes ownership of the snapshot (one reference) and makes it the model's present one. -ENOSPC: a
+ * new model and the table is full; then the caller still owns it. */
 int live_publish(struct live *live, struct snapshot *snapshot);
 void live_remove(struct live *live, int64_t model);
 /* Publishes so far. */
@@ -61,5 +74,11 @@ uint64_t live_swaps(struct live *live);
 struct live_labels *live_labels_new(uint32_t len); /* one reference, names empty; NULL: no memory */
 struct live_labels *live_labels_get(struct live_labels *labels);
 void live_labels_put(struct live_labels *labels);
+
+/* One reference; copies. NULL: no memory. */
+struct live_review *live_review_new(const struct head_suspect *suspects, uint32_t suspects_len,
+                                    const struct head_twin *twins, uint32_t twins_len);
+struct live_review *live_review_get(struct live_review *review); /* NULL is fine */
+void live_review_put(struct live_review *review);                /* NULL is fine */
 
 #endif

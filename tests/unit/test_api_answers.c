@@ -194,11 +194,11 @@ static void test_rows(void **state)
 
     (void)state;
     write_model(&b);
-    check_bytes(&b,
-                "{\"name\":\"intents\",\"kind\":\"single\",\"encoder\":\"default\","
-                "\"version\":\"0.9\",\"settled\":true,\"examples\":3,\"labels\":2,\"settings\":{\"features\":1024,"
-                "\"seed\":1,\"ridge_lambda\":0.15,\"score_min\":0,\"rejection_budget\":0.05},"
-                "\"created\":\"" EPOCH "\"}");
+    check_bytes(&b, "{\"name\":\"intents\",\"kind\":\"single\",\"encoder\":\"default\","
+                    "\"version\":\"0.9\",\"settled\":true,\"examples\":3,\"labels\":2,\"settings\":"
+                    "{\"features\":1024,"
+                    "\"seed\":1,\"ridge_lambda\":0.15,\"score_min\":0,\"rejection_budget\":0.05},"
+                    "\"created\":\"" EPOCH "\"}");
     write_example(&b);
     check_bytes(&b,
                 "{\"example\":\"" ID_TEXT "\",\"model\":\"m\",\"text\":\"t\",\"text_pair\":\"p\","
@@ -311,11 +311,9 @@ static void write_problem(struct api_buffer *b)
 
 static void write_swap(struct api_buffer *b)
 {
-    api_write_event_swap(b, &(struct api_event_swap){.model = "m",
-                                                     .version = {2, 1850},
-                                                     .settled = true,
-                                                     .examples = 12,
-                                                     .labels = 3});
+    api_write_event_swap(
+        b, &(struct api_event_swap){
+               .model = "m", .version = {2, 1850}, .settled = true, .examples = 12, .labels = 3});
 }
 
 static void write_label_event(struct api_buffer *b)
@@ -381,8 +379,9 @@ static void test_events(void **state)
 
 static void test_event_types(void **state)
 {
-    static const char *const bad[] = {"", ",", "swap,", ",swap", "swap,,label", "swaps", "swa",
-                                      "swap label", "SWAP", "reset", "swap,label,nothing"};
+    static const char *const bad[] = {
+        "",    ",",          "swap,", ",swap", "swap,,label",       "swaps",
+        "swa", "swap label", "SWAP",  "reset", "swap,label,nothing"};
     struct api_problem problem;
     uint32_t types = 77;
 
@@ -420,7 +419,7 @@ static void test_about(void **state)
                     "\"detail\":\"the disk is full\"}]}");
 }
 
-/* ---- against the contract ---- */
+/* ---- against the contract -------------------------------------------------------------------- */
 
 static const struct json_value *resolve(const struct json_value *doc,
                                         const struct json_value *schema)
