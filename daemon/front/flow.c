@@ -74,7 +74,7 @@ int exchange_flow_begin(struct exchange *x, const char *content_type, const char
     rc = send_piece(c, p, head, 0);
     if (rc != 0)
         return rc;
-    metrics_answer(200, NULL);
+    metrics_answer(200);
     metrics_observe(METRICS_SPAN_TOTAL, clock_us() - x->started_us);
     x->keep_alive = false;
     x->taken = taken;
