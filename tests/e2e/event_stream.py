@@ -4,7 +4,8 @@
         event = next(stream)            # .id .kind .data; each is held against the contract
     stream.last_id                      # what a client comes back with; marks set it too
 
-Reading blocks until there is something; the end of the stream, which must be a proper one, is StopIteration.
+Reading blocks until there is something; the end of the stream, which must be a proper one, is
+StopIteration.
 """
 import http.client
 import json
