@@ -19,7 +19,7 @@ STREAMS = 64    # LIMIT_EVENT_STREAMS
 
 
 def new_labels(daemon, model, names, wait="durable"):
-    """One request that creates these labels: one text again and again, so there is little to learn."""
+    """One request that creates these labels, with one text: there is little to learn."""
     daemon.teach([{"text": "t", "label": n} for n in names], model=model, wait=wait)
 
 
