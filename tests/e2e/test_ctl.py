@@ -36,6 +36,7 @@ COMMANDS = [
     "labels",
     "examples",
     "versions",
+    "events",
     "status",
     "version",
 ]
