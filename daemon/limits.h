@@ -21,8 +21,7 @@ enum {
     LIMIT_EVENTS = 4096,      /* held to resume from; who is farther behind has lost some */
     LIMIT_EVENT_KEYS = 512,   /* {type, model, word} merged at the same time */
     LIMIT_EVENT_STREAMS = 64, /* of one loop */
-    LIMIT_EVENT_UNSENT_BYTES =
-        64 << 10, /* of one stream; with so much waiting nothing more is written */
+    LIMIT_EVENT_UNSENT_BYTES = 64 << 10, /* of one stream; then it is not written to */
     LIMIT_EVENT_KERNEL_BYTES = 64 << 10, /* and so much may wait in the socket */
     LIMIT_HEARTBEAT_S = 15,
     LIMIT_EVENT_RETRY_MS = 2000, /* what a client is told to wait before it comes again */

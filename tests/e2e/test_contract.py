@@ -55,7 +55,7 @@ def test_every_operation_answers(shared, model, contract):
                  "/health/ready", "/openapi.json"):
         shared.get(path)
     shared.call("GET", "/metrics", expect=200)
-    with EventStream(shared, f"model={model}") as stream:
+    with EventStream(shared, f"types=label&model={model}") as stream:
         shared.post(f"/v1/models/{model}/labels", {"label": "late"}, expect=201)
         assert next(stream).kind == "label"
     shared.delete(f"/v1/examples/{example}")
