@@ -23,7 +23,7 @@
 #include "daemon/log.h"
 #include "daemon/metrics.h"
 
-_Static_assert(LIMIT_LOOPS <= BUS_WAKERS_MAX, "every loop can be woken");
+_Static_assert((int)LIMIT_LOOPS <= (int)BUS_WAKERS_MAX, "every loop can be woken");
 
 struct watch {
     struct watch *next, **back; /* of the loop */
