@@ -26,13 +26,73 @@
       " (SELECT count(*) FROM example e WHERE e.model = m.id AND e.label IS NOT NULL),"            \
       " (SELECT count(*) FROM label l WHERE l.model = m.id AND l.status = 'active')"               \
       " FROM model m ORDER BY id")                                                                 \
-    X(LABEL_ADD, "INSERT INTO label(model, name, created_us) VALUES(?1, ?2, ?3)")                  \
-    X(LABEL_FIND, "SELECT id FROM label WHERE model = ?1 AND name = ?2")                           \
-    X(LABEL_NAME, "SELECT name FROM label WHERE id = ?1")                                          \
+    X(LABEL_ADD,                                                                                   \
+      "INSERT INTO label(model, name, created_us) VALUES(?1, ?2, ?3)")                             \
+    X(LABEL_NAMED,                                                                                 \
+      "SELECT id FROM label WHERE model = ?1 AND name = ?2"                                        \
+      " UNION ALL SELECT label FROM label_alias WHERE model = ?1 AND name = ?2 LIMIT 1")           \
+    X(LABEL_NAME,                                                                                  \
+      "SELECT name FROM label WHERE id = ?1")                                                      \
+    X(LABEL_STATE,                                                                                 \
+      "SELECT status, into_label, model FROM label WHERE id = ?1")                                 \
+    X(LABEL_GET,                                                                                   \
+      "SELECT l.id, name, status, into_label, l.seq, score_min, payload, created_us,"              \
+      " CASE status WHEN 'retired' THEN"                                                           \
+      " (SELECT count(DISTINCT v.example) FROM vote v WHERE v.label = l.id AND v.sign > 0)"        \
+      " ELSE (SELECT count(*) FROM example e WHERE e.model = l.model AND e.label = l.id) END"      \
+      " FROM label l WHERE id = ?1")                                                               \
     X(LABEL_SCAN,                                                                                  \
-      "SELECT id, name, status, created_us,"                                                       \
-      " (SELECT count(*) FROM example e WHERE e.model = l.model AND e.label = l.id)"               \
+      "SELECT l.id, name, status, into_label, l.seq, score_min, payload, created_us,"              \
+      " CASE status WHEN 'retired' THEN"                                                           \
+      " (SELECT count(DISTINCT v.example) FROM vote v WHERE v.label = l.id AND v.sign > 0)"        \
+      " ELSE (SELECT count(*) FROM example e WHERE e.model = l.model AND e.label = l.id) END"      \
       " FROM label l WHERE model = ?1 AND id > ?2 ORDER BY id LIMIT ?3")                           \
+    X(LABEL_COLUMNS,                                                                               \
+      "SELECT l.id, name, status, into_label, l.seq, score_min, payload, created_us, 0"            \
+      " FROM label l WHERE model = ?1 AND id > ?2 ORDER BY id LIMIT ?3")                           \
+    X(LABEL_SEQ_MAX,                                                                               \
+      "SELECT ifnull(max(seq), 0) FROM label WHERE model = ?1")                                    \
+    X(LABEL_SEQ,                                                                                   \
+      "UPDATE label SET seq = ?2 WHERE id = ?1")                                                   \
+    X(LABEL_RENAME,                                                                                \
+      "UPDATE label SET name = ?2 WHERE id = ?1")                                                  \
+    X(LABEL_STATUS,                                                                                \
+      "UPDATE label SET status = ?2, into_label = ?3 WHERE id = ?1")                               \
+    X(LABEL_SET,                                                                                   \
+      "UPDATE label SET score_min = ?2, payload = ?3 WHERE id = ?1")                               \
+    X(LABEL_EVENT,                                                                                 \
+      "INSERT INTO label_event(seq, other, name, score_min, payload)"                              \
+      " VALUES(?1, ?2, ?3, ?4, ?5)")                                                               \
+    X(ALIAS_ADD,                                                                                   \
+      "INSERT INTO label_alias(model, name, label) VALUES(?1, ?2, ?3)")                            \
+    X(ALIAS_REMOVE,                                                                                \
+      "DELETE FROM label_alias WHERE model = ?1 AND name = ?2")                                    \
+    X(ALIAS_COUNT,                                                                                 \
+      "SELECT count(*) FROM label_alias WHERE label = ?1")                                         \
+    X(ALIAS_SCAN,                                                                                  \
+      "SELECT name, label FROM label_alias WHERE model = ?1")                                      \
+    X(ALIAS_OF,                                                                                    \
+      "WITH RECURSIVE family(id) AS (VALUES(?1)"                                                   \
+      " UNION SELECT l.id FROM label l JOIN family f ON l.into_label = f.id)"                      \
+      " SELECT name FROM label WHERE id IN (SELECT id FROM family) AND id <> ?1"                   \
+      " UNION SELECT name FROM label_alias WHERE label IN (SELECT id FROM family) ORDER BY name")  \
+    X(TOUCH_VOTED,                                                                                 \
+      "INSERT INTO event_touch(seq, example) SELECT ?1, id FROM example WHERE number IN"           \
+      " (SELECT example FROM vote WHERE label = ?2 AND sign >= ?3)")                               \
+    X(TOUCH_ONE,                                                                                   \
+      "INSERT INTO event_touch(seq, example) SELECT ?1, id FROM example e WHERE id = ?3"           \
+      " AND EXISTS(SELECT 1 FROM vote v WHERE v.example = e.number AND v.label = ?2)")             \
+    X(TOUCH_SCAN,                                                                                  \
+      "SELECT e.number FROM event_touch t JOIN example e ON e.id = t.example WHERE t.seq = ?1")    \
+    X(MOVE_DROP,                                                                                   \
+      "DELETE FROM vote WHERE label IN (?2, ?3) AND example IN"                                    \
+      " (SELECT e.number FROM event_touch t JOIN example e ON e.id = t.example WHERE t.seq = ?1)"  \
+      " AND EXISTS(SELECT 1 FROM vote w WHERE w.example = vote.example"                            \
+      " AND w.annotator = vote.annotator AND w.label IN (?2, ?3)"                                  \
+      " AND (w.seq, w.sign, w.label) > (vote.seq, vote.sign, vote.label))")                        \
+    X(MOVE,                                                                                        \
+      "UPDATE vote SET label = ?3 WHERE label = ?2 AND example IN"                                 \
+      " (SELECT e.number FROM event_touch t JOIN example e ON e.id = t.example WHERE t.seq = ?1)") \
     X(EVENT_ADD,                                                                                   \
       "INSERT INTO event(model, op, example, label, weight, annotator, source, request_encoder,"   \
       " request_seq, created_us) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")                 \
@@ -45,8 +105,10 @@
       " annotator, created_us FROM event e WHERE model = ?1 AND seq < ?2"                          \
       " ORDER BY seq DESC LIMIT ?3")                                                               \
     X(EVENT_TOUCHED,                                                                               \
-      "SELECT DISTINCT example FROM event WHERE model = ?1 AND seq > ?2 AND seq <= ?3"             \
-      " AND example IS NOT NULL")                                                                  \
+      "SELECT example FROM event WHERE model = ?1 AND seq > ?2 AND seq <= ?3"                      \
+      " AND example IS NOT NULL"                                                                   \
+      " UNION SELECT t.example FROM event_touch t CROSS JOIN event e ON e.seq = t.seq"             \
+      " WHERE t.seq > ?2 AND t.seq <= ?3 AND e.model = ?1")                                        \
     X(EVENT_LAST_OF, "SELECT max(seq) FROM event WHERE example = ?1")                              \
     X(KEY_FIND, "SELECT body_hash, example, seq FROM idempotency WHERE model = ?1 AND key = ?2")   \
     X(KEY_ADD, "INSERT INTO idempotency(model, key, body_hash, example, seq)"                      \
@@ -67,20 +129,23 @@
       "SELECT number, id, model, text, pair, status, weight, annotators, first_seq, last_seq,"     \
       " created_us, (SELECT data FROM embedding b WHERE b.example = e.number AND b.encoder = ?2)"  \
       " FROM example e WHERE model = ?1 AND first_seq > ?3"                                        \
-      " AND (?4 IS NULL OR label = (SELECT id FROM label WHERE model = ?1 AND name = ?4))"         \
+      " AND (?4 IS NULL OR label = ?4 OR (status = 'retired' AND EXISTS(SELECT 1 FROM vote v"      \
+      " WHERE v.example = e.number AND v.label = ?4 AND v.sign > 0)))"                             \
       " AND (?5 IS NULL OR EXISTS(SELECT 1 FROM vote v WHERE v.example = e.number"                 \
       " AND v.annotator = ?5)) AND (?6 IS NULL OR status = ?6)"                                    \
       " AND (?7 IS NULL OR instr(text, ?7) > 0) ORDER BY first_seq LIMIT ?8")                      \
     X(VOTE_PUT,                                                                                    \
-      "INSERT INTO vote(example, annotator, sign, label, weight) VALUES(?1, ?2, ?3, ?4, ?5)"       \
-      " ON CONFLICT(example, annotator, sign, label) DO UPDATE SET weight = ?5")                   \
+      "INSERT INTO vote(example, annotator, sign, label, weight, seq)"                             \
+      " VALUES(?1, ?2, ?3, ?4, ?5, ?6)"                                                            \
+      " ON CONFLICT(example, annotator, sign, label) DO UPDATE SET weight = ?5, seq = ?6")         \
     X(VOTE_DROP_LABEL,                                                                             \
       "DELETE FROM vote WHERE example = ?1 AND annotator = ?2 AND sign = ?3 AND label = ?4")       \
     X(VOTE_DROP_SIGN, "DELETE FROM vote WHERE example = ?1 AND annotator = ?2 AND sign = ?3")      \
     X(VOTE_DROP, "DELETE FROM vote WHERE example = ?1 AND annotator = ?2")                         \
     X(VOTE_DROP_ALL, "DELETE FROM vote WHERE example = ?1")                                        \
-    X(VOTE_SCAN, "SELECT label, sign, weight, annotator FROM vote WHERE example = ?1"              \
-                 " ORDER BY label, sign, annotator")                                               \
+    X(VOTE_SCAN,                                                                                   \
+      "SELECT label, sign, weight, (SELECT status FROM label l WHERE l.id = v.label) = 'retired'"  \
+      " FROM vote v WHERE example = ?1 ORDER BY label, sign, annotator")                           \
     X(EMBEDDING_PUT,                                                                               \
       "INSERT OR REPLACE INTO embedding(example, encoder, data)"                                   \
       " SELECT number, ?2, ?3 FROM example WHERE id = ?1")                                         \
@@ -143,14 +208,21 @@ struct store_event_row {
 };
 int store_event_add(struct store *store, const struct store_event_row *row, int64_t *ret_seq);
 
+/* models.c: the same as store_label_find, and whether the label is retired. */
+int store_label_resolve(struct store *store, int64_t model, const char *name, int64_t *ret_id,
+                        bool *ret_retired);
+
 /* Standing votes of an example, folded. */
 struct store_fold {
     struct store_vote *target; /* owned; by label id */
     uint32_t target_len, target_max;
     double weight;
     uint32_t annotators, votes;
+    bool retired; /* votes for a retired label would make a target */
 };
 int store_fold_read(struct store *store, int64_t number, struct store_fold *ret_fold);
 void store_fold_done(struct store_fold *fold);
+/* feedback.c: folds an example's votes into its row, as of seq. */
+int store_refold(struct store *store, int64_t number, int64_t seq);
 
 #endif
