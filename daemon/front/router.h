@@ -4,7 +4,8 @@
 
 #include "daemon/front/exchange.h"
 
-enum { ROUTE_PARAMS_MAX = 3, ROUTE_PARAM_BYTES = 200 };
+/* A label has up to 128 bytes, and each may come as %XX. */
+enum { ROUTE_PARAMS_MAX = 3, ROUTE_PARAM_BYTES = 3 * 128 + 1 };
 
 /* Who may call. Keys come later; without any key every caller of the loopback is an admin. */
 enum role { ROLE_NONE, ROLE_PREDICT, ROLE_ANNOTATE, ROLE_ADMIN };
