@@ -75,7 +75,9 @@ static const char *const steps[] = {
     "CREATE TABLE label_event("
     " seq INTEGER PRIMARY KEY REFERENCES event(seq) ON DELETE CASCADE,"
     " other INTEGER REFERENCES label(id) ON DELETE CASCADE," /* merged into, split to */
-    " name TEXT, score_min REAL, payload TEXT);"
+    " name TEXT, score_min REAL, payload TEXT);" /* name: added, renamed to */
+    "INSERT INTO label_event(seq, name) SELECT e.seq, l.name FROM event e JOIN label l"
+    " ON l.id = e.label WHERE e.op = 'label_add';"
     "CREATE INDEX label_event_other ON label_event(other) WHERE other IS NOT NULL;"
     "CREATE TABLE event_touch("
     " seq INTEGER NOT NULL REFERENCES event(seq) ON DELETE CASCADE, example BLOB NOT NULL,"

@@ -187,6 +187,12 @@ int store_label_add(struct store *s, int64_t model, const char *name, int64_t no
     q = store_statement(s, STORE_LABEL_SEQ);
     sqlite3_bind_int64(q, 1, *ret_id);
     sqlite3_bind_int64(q, 2, *ret_seq);
+    rc = store_run(s, q);
+    if (rc != 0)
+        return rc;
+    q = store_statement(s, STORE_LABEL_EVENT);
+    sqlite3_bind_int64(q, 1, *ret_seq);
+    sqlite3_bind_text(q, 3, name, -1, SQLITE_STATIC);
     return store_run(s, q);
 }
 
