@@ -22,10 +22,8 @@ static int check(struct store *s, int64_t model, int64_t label, bool active_only
     sqlite3_bind_int64(q, 1, label);
     rc = store_step(s, q);
     if (rc == 1) {
-        const char *status = (const char *)sqlite3_column_text(q, 0);
-
-        retired = strcmp(status, "retired") == 0;
-        merged = strcmp(status, "merged") == 0;
+        retired = sqlite3_column_int(q, 0) != 0;
+        merged = sqlite3_column_int64(q, 1) != 0;
         own = sqlite3_column_int64(q, 2) == model;
     }
     sqlite3_reset(q);

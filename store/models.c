@@ -115,7 +115,7 @@ static int follow(struct store *s, int64_t *id, bool *ret_retired)
         sqlite3_bind_int64(q, 1, *id);
         rc = store_step(s, q);
         if (rc == 1) {
-            *ret_retired = strcmp((const char *)sqlite3_column_text(q, 0), "retired") == 0;
+            *ret_retired = sqlite3_column_int(q, 0) != 0;
             into = sqlite3_column_int64(q, 1);
         }
         sqlite3_reset(q);
@@ -212,6 +212,7 @@ int store_label_name(struct store *s, int64_t label, char ret_name[STORE_NAME_BY
 /* Shows one row of LABEL_GET, LABEL_SCAN or LABEL_COLUMNS to fn. */
 static int show_label(sqlite3_stmt *q, store_label_fn *fn, void *ud)
 {
+    const unsigned char *name = sqlite3_column_text(q, 1), *status = sqlite3_column_text(q, 2);
     struct store_label row = {.id = sqlite3_column_int64(q, 0),
                               .into = sqlite3_column_int64(q, 3),
                               .seq = sqlite3_column_int64(q, 4),
@@ -220,8 +221,11 @@ static int show_label(sqlite3_stmt *q, store_label_fn *fn, void *ud)
                               .created_us = sqlite3_column_int64(q, 7),
                               .examples = sqlite3_column_int64(q, 8)};
 
-    store_copy_name(row.name, sqlite3_column_text(q, 1));
-    snprintf(row.status, sizeof row.status, "%s", (const char *)sqlite3_column_text(q, 2));
+    if (name == NULL || status == NULL ||
+        (row.payload == NULL && sqlite3_column_type(q, 6) != SQLITE_NULL))
+        return -ENOMEM;
+    store_copy_name(row.name, name);
+    snprintf(row.status, sizeof row.status, "%s", (const char *)status);
     if (sqlite3_column_type(q, 5) != SQLITE_NULL)
         row.score_min = sqlite3_column_double(q, 5);
     return fn(ud, &row);
@@ -289,7 +293,9 @@ int store_alias_scan(struct store *s, int64_t model, store_alias_fn *fn, void *u
 
     sqlite3_bind_int64(q, 1, model);
     while ((rc = store_step(s, q)) == 1) {
-        rc = fn(ud, (const char *)sqlite3_column_text(q, 0), sqlite3_column_int64(q, 1));
+        const char *name = (const char *)sqlite3_column_text(q, 0);
+
+        rc = name != NULL ? fn(ud, name, sqlite3_column_int64(q, 1)) : -ENOMEM;
         if (rc != 0)
             break;
     }
@@ -304,7 +310,9 @@ int store_alias_of(struct store *s, int64_t label, store_alias_fn *fn, void *ud)
 
     sqlite3_bind_int64(q, 1, label);
     while ((rc = store_step(s, q)) == 1) {
-        rc = fn(ud, (const char *)sqlite3_column_text(q, 0), label);
+        const char *name = (const char *)sqlite3_column_text(q, 0);
+
+        rc = name != NULL ? fn(ud, name, label) : -ENOMEM;
         if (rc != 0)
             break;
     }

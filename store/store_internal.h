@@ -34,7 +34,7 @@
     X(LABEL_NAME,                                                                                  \
       "SELECT name FROM label WHERE id = ?1")                                                      \
     X(LABEL_STATE,                                                                                 \
-      "SELECT status, into_label, model FROM label WHERE id = ?1")                                 \
+      "SELECT status = 'retired', into_label, model FROM label WHERE id = ?1")                     \
     X(LABEL_GET,                                                                                   \
       "SELECT l.id, name, status, into_label, l.seq, score_min, payload, created_us,"              \
       " CASE status WHEN 'retired' THEN"                                                           \
