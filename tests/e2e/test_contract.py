@@ -53,6 +53,12 @@ def test_every_operation_answers(shared, model, contract):
                  "/health/ready", "/openapi.json"):
         shared.get(path)
     shared.call("GET", "/metrics", expect=200)
+    label = f"/v1/models/{model}/labels/"
+    shared.patch(label + "early", {"label": "late", "score_min": 0.5, "payload": {"any": [1, None]}})
+    shared.post(label + "x/split", {"label": "late", "examples": [example]})
+    shared.post(label + "late/merge", {"into": "y"})
+    shared.delete(label + "x")
+    shared.get(f"/v1/models/{model}/labels")
     shared.delete(f"/v1/examples/{example}")
     shared.delete("/v1/models/contract")
     called = {(m.upper(), re.sub(r"\{[^}]*\}", "{}", p)) for m, p, status in contract.seen
