@@ -6,6 +6,13 @@
 
 #include "store/store.h"
 
+/* The columns of a label's row, and how many examples it has, or would have back. */
+#define LABEL_ROW "SELECT l.id, name, status, into_label, l.seq, score_min, payload, created_us, "
+#define LABEL_EXAMPLES                                                                             \
+    "CASE status WHEN 'retired' THEN"                                                              \
+    " (SELECT count(DISTINCT v.example) FROM vote v WHERE v.label = l.id AND v.sign > 0)"          \
+    " ELSE (SELECT count(*) FROM example e WHERE e.model = l.model AND e.label = l.id) END"
+
 /* Every statement of the store, prepared when first used and kept. */
 #define STORE_STATEMENTS(X)                                                                        \
     X(BEGIN_WRITE, "BEGIN IMMEDIATE")                                                              \
@@ -26,51 +33,29 @@
       " (SELECT count(*) FROM example e WHERE e.model = m.id AND e.label IS NOT NULL),"            \
       " (SELECT count(*) FROM label l WHERE l.model = m.id AND l.status = 'active')"               \
       " FROM model m ORDER BY id")                                                                 \
-    X(LABEL_ADD,                                                                                   \
-      "INSERT INTO label(model, name, created_us) VALUES(?1, ?2, ?3)")                             \
+    X(LABEL_ADD, "INSERT INTO label(model, name, created_us) VALUES(?1, ?2, ?3)")                  \
     X(LABEL_NAMED,                                                                                 \
       "SELECT id FROM label WHERE model = ?1 AND name = ?2"                                        \
       " UNION ALL SELECT label FROM label_alias WHERE model = ?1 AND name = ?2 LIMIT 1")           \
-    X(LABEL_NAME,                                                                                  \
-      "SELECT name FROM label WHERE id = ?1")                                                      \
-    X(LABEL_STATE,                                                                                 \
-      "SELECT status = 'retired', into_label, model FROM label WHERE id = ?1")                     \
-    X(LABEL_GET,                                                                                   \
-      "SELECT l.id, name, status, into_label, l.seq, score_min, payload, created_us,"              \
-      " CASE status WHEN 'retired' THEN"                                                           \
-      " (SELECT count(DISTINCT v.example) FROM vote v WHERE v.label = l.id AND v.sign > 0)"        \
-      " ELSE (SELECT count(*) FROM example e WHERE e.model = l.model AND e.label = l.id) END"      \
-      " FROM label l WHERE id = ?1")                                                               \
-    X(LABEL_SCAN,                                                                                  \
-      "SELECT l.id, name, status, into_label, l.seq, score_min, payload, created_us,"              \
-      " CASE status WHEN 'retired' THEN"                                                           \
-      " (SELECT count(DISTINCT v.example) FROM vote v WHERE v.label = l.id AND v.sign > 0)"        \
-      " ELSE (SELECT count(*) FROM example e WHERE e.model = l.model AND e.label = l.id) END"      \
+    X(LABEL_NAME, "SELECT name FROM label WHERE id = ?1")                                          \
+    X(LABEL_STATE, "SELECT status = 'retired', into_label, model FROM label WHERE id = ?1")        \
+    X(LABEL_GET, LABEL_ROW LABEL_EXAMPLES " FROM label l WHERE id = ?1")                           \
+    X(LABEL_SCAN, LABEL_ROW LABEL_EXAMPLES                                                         \
       " FROM label l WHERE model = ?1 AND id > ?2 ORDER BY id LIMIT ?3")                           \
     X(LABEL_COLUMNS,                                                                               \
-      "SELECT l.id, name, status, into_label, l.seq, score_min, payload, created_us, 0"            \
-      " FROM label l WHERE model = ?1 AND id > ?2 ORDER BY id LIMIT ?3")                           \
-    X(LABEL_SEQ_MAX,                                                                               \
-      "SELECT ifnull(max(seq), 0) FROM label WHERE model = ?1")                                    \
-    X(LABEL_SEQ,                                                                                   \
-      "UPDATE label SET seq = ?2 WHERE id = ?1")                                                   \
-    X(LABEL_RENAME,                                                                                \
-      "UPDATE label SET name = ?2 WHERE id = ?1")                                                  \
-    X(LABEL_STATUS,                                                                                \
-      "UPDATE label SET status = ?2, into_label = ?3 WHERE id = ?1")                               \
-    X(LABEL_SET,                                                                                   \
-      "UPDATE label SET score_min = ?2, payload = ?3 WHERE id = ?1")                               \
+      LABEL_ROW "0 FROM label l WHERE model = ?1 AND id > ?2 ORDER BY id LIMIT ?3")                \
+    X(LABEL_SEQ_MAX, "SELECT ifnull(max(seq), 0) FROM label WHERE model = ?1")                     \
+    X(LABEL_SEQ, "UPDATE label SET seq = ?2 WHERE id = ?1")                                        \
+    X(LABEL_RENAME, "UPDATE label SET name = ?2 WHERE id = ?1")                                    \
+    X(LABEL_STATUS, "UPDATE label SET status = ?2, into_label = ?3 WHERE id = ?1")                 \
+    X(LABEL_SET, "UPDATE label SET score_min = ?2, payload = ?3 WHERE id = ?1")                    \
     X(LABEL_EVENT,                                                                                 \
       "INSERT INTO label_event(seq, other, name, score_min, payload)"                              \
       " VALUES(?1, ?2, ?3, ?4, ?5)")                                                               \
-    X(ALIAS_ADD,                                                                                   \
-      "INSERT INTO label_alias(model, name, label) VALUES(?1, ?2, ?3)")                            \
-    X(ALIAS_REMOVE,                                                                                \
-      "DELETE FROM label_alias WHERE model = ?1 AND name = ?2")                                    \
-    X(ALIAS_COUNT,                                                                                 \
-      "SELECT count(*) FROM label_alias WHERE label = ?1")                                         \
-    X(ALIAS_SCAN,                                                                                  \
-      "SELECT name, label FROM label_alias WHERE model = ?1")                                      \
+    X(ALIAS_ADD, "INSERT INTO label_alias(model, name, label) VALUES(?1, ?2, ?3)")                 \
+    X(ALIAS_REMOVE, "DELETE FROM label_alias WHERE model = ?1 AND name = ?2")                      \
+    X(ALIAS_COUNT, "SELECT count(*) FROM label_alias WHERE label = ?1")                            \
+    X(ALIAS_SCAN, "SELECT name, label FROM label_alias WHERE model = ?1")                          \
     X(ALIAS_OF,                                                                                    \
       "WITH RECURSIVE family(id) AS (VALUES(?1)"                                                   \
       " UNION SELECT l.id FROM label l JOIN family f ON l.into_label = f.id)"                      \

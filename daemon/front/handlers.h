@@ -44,7 +44,7 @@ struct snapshot *handlers_model(struct exchange *x, const char *name, const char
 /* Fills *problem for an -errno of a queue, the store or the kernels. */
 void handlers_failure(int rc, struct api_problem *problem);
 struct api_version handlers_version(const struct snapshot *snapshot);
-/* A label of the store as an answer or a row of one; may be called from a scan of labels. 0 or -errno. */
+/* A label of the store as an answer or a row of one, also from a scan of labels. 0 or -errno. */
 int handlers_write_label(struct api_buffer *body, struct store *store,
                          const struct store_label *label);
 /* A settings text of the store; a damaged one has the defaults. */

@@ -288,7 +288,7 @@ static void answer_label(struct managing *m, struct exchange *x)
     struct api_problem problem;
 
     if (m->rc == -EEXIST) {
-        api_problem_set(&problem, 409, "label_exists", "label", "the model has this label already, or had it under this name");
+        api_problem_set(&problem, 409, "label_exists", "label", "the model has, or had, a label of this name");
         exchange_problem(x, &problem);
     } else if (m->rc != 0) {
         exchange_failed(x, m->rc);

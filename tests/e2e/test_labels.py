@@ -1,14 +1,15 @@
-"""What becomes of labels: rename, retire, restore, merge, split, thresholds, payloads; and that it lasts."""
+"""What becomes of labels: rename, retire, restore, merge, split, thresholds, payloads; it lasts."""
 import random
 import threading
+import time
 from urllib.parse import quote
 
 import pytest
 import requests
 
-CARD = ["where is my card", "my card has not arrived", "card is not here yet", "no card in the post"]
-CASH = ["i want cash from the machine", "the machine kept my money", "no cash came out", "cash please"]
-LIMIT = ["what is my limit", "raise my limit please", "how much may i spend", "limit of the account"]
+CARD = ["where is my card", "my card has not arrived", "card is not here", "no card in the post"]
+CASH = ["i want cash from the machine", "the machine kept my money", "no cash came", "cash please"]
+LIMIT = ["what is my limit", "raise my limit please", "how much may i spend", "limit of account"]
 
 
 def labels_of(model):
@@ -23,8 +24,17 @@ def rows(daemon, model):
     return {r["label"]: r for r in daemon.get(labels_of(model))["labels"]}
 
 
+def settle(daemon, model):
+    """Until the answers are a function of the examples alone."""
+    until = time.monotonic() + 120
+    while not daemon.get(f"/v1/models/{model}")["settled"]:
+        assert time.monotonic() < until, f"{model} does not settle"
+        time.sleep(0.01)
+
+
 def scores(daemon, model, texts, **fields):
-    """For each text {label: score}: everything that is served."""
+    """For each text {label: score}: everything that is served, once it is settled."""
+    settle(daemon, model)
     answer = daemon.ask(texts, model=model, top_k=1000, store=False, **fields)
     return [{s["label"]: s["score"] for s in r["labels"]} for r in answer["results"]]
 
@@ -78,7 +88,8 @@ def test_names_of_any_kind(shared, model):
         shared.post(labels_of(model), {"label": name}, expect=201)
         assert shared.patch(at(model, name), {"score_min": 0.5})["label"] == name
         everything = "".join(f"%{b:02x}" for b in name.encode())
-        assert shared.patch(f"{labels_of(model)}/{everything}", {"score_min": 0.25})["label"] == name
+        row = shared.patch(f"{labels_of(model)}/{everything}", {"score_min": 0.25})
+        assert row["label"] == name
         shared.delete(at(model, name))
         assert rows(shared, model)[name]["status"] == "retired"
 
@@ -148,7 +159,8 @@ def test_merge_is_teaching_one_label(shared, taught, model):
 
 def test_votes_for_and_against_move(shared, model):
     for name, label, weight in (("ann", "a", 1), ("bob", "b", 2), ("cid", "c", 1)):
-        shared.teach([{"text": "t", "label": label, "annotator": name, "weight": weight}], model=model)
+        item = {"text": "t", "label": label, "annotator": name, "weight": weight}
+        shared.teach([item], model=model)
     shared.teach([{"text": "t", "label": "a", "action": "reject", "annotator": "dan"}], model=model)
     shared.post(at(model, "a", "/merge"), {"into": "b"})
     (example,) = shared.get(f"/v1/models/{model}/examples")["examples"]
@@ -177,6 +189,7 @@ def test_split(shared, taught):
 
 @pytest.mark.sanitizer
 def test_score_min(shared, taught):
+    settle(shared, taught)
     (r,) = shared.ask("my card", model=taught)["results"]
     assert r["label"] == "card"
     score = r["score"]
@@ -185,6 +198,7 @@ def test_score_min(shared, taught):
     def abstains(label_min, model_min):
         shared.patch(at(taught, "card"), {"score_min": label_min})
         shared.patch(f"/v1/models/{taught}", {"settings": {"score_min": model_min}})
+        settle(shared, taught)
         (r,) = shared.ask("my card", model=taught)["results"]
         assert r["label"] == "card" and r["score"] == score
         return r["abstain"]
@@ -199,7 +213,7 @@ def test_score_min(shared, taught):
 
 @pytest.mark.sanitizer
 def test_payload(shared, taught):
-    payload = {"answer": "It is on its way.\u0000", "urls": ["https://example.org/é", None], "n": -1.5}
+    payload = {"answer": "It is coming.\u0000", "urls": ["https://example.org/é", None], "n": -1.5}
     (r,) = shared.ask(CARD[0], model=taught)["results"]
     assert "payload" not in r
     assert shared.patch(at(taught, "card"), {"payload": payload})["payload"] == payload
@@ -223,7 +237,8 @@ def test_everything_in_one_patch(shared, taught):
     version = shared.get(f"/v1/models/{taught}")["version"]
     row = shared.patch(at(taught, "card"), {"label": "post", "status": "active", "score_min": 0.5,
                                             "payload": [1]})
-    assert (row["label"], row["status"], row["score_min"], row["payload"]) == ("post", "active", 0.5, [1])
+    assert row["label"] == "post" and row["status"] == "active"
+    assert row["score_min"] == 0.5 and row["payload"] == [1]
     ops = [v["op"] for v in shared.get(f"/v1/models/{taught}/versions?limit=3")["versions"]]
     assert ops == ["label_set", "label_restore", "label_rename"]
     assert shared.get(f"/v1/models/{taught}")["version"] != version
@@ -254,7 +269,8 @@ def test_bad_input(shared, taught):
             ("PATCH", "a\x01", "", {"label": "x"}, (404, "unknown_label", None)),
             ("DELETE", "none", "", None, (404, "unknown_label", None)),
             ("POST", "none", "/merge", {"into": "card"}, (404, "unknown_label", None)),
-            ("POST", "none", "/split", {"label": "x", "examples": [card]}, (404, "unknown_label", None)),
+            ("POST", "none", "/split", {"label": "x", "examples": [card]},
+             (404, "unknown_label", None)),
             ("PATCH", "card", "", {}, (422, "missing_field", None)),
             ("PATCH", "card", "", {"label": "cash"}, (409, "label_exists", "label")),
             ("PATCH", "card", "", {"label": "limit"}, (409, "label_exists", "label")),
@@ -278,7 +294,8 @@ def test_bad_input(shared, taught):
             ("POST", "card", "/merge", {"into": "gone"}, (409, "label_retired", "into")),
             ("POST", "gone", "/merge", {"into": "card"}, (409, "label_retired", None)),
             ("POST", "card", "/merge", {}, (422, "missing_field", "into")),
-            ("POST", "card", "/split", {"label": "x", "examples": []}, (422, "out_of_range", "examples")),
+            ("POST", "card", "/split", {"label": "x", "examples": []},
+             (422, "out_of_range", "examples")),
             ("POST", "card", "/split", {"label": "x", "examples": [card, card]},
              (422, "invalid_value", "examples")),
             ("POST", "card", "/split", {"label": "x", "examples": [card, cash]},
@@ -293,12 +310,16 @@ def test_bad_input(shared, taught):
              (422, "invalid_value", "label")),
             ("POST", "card", "/split", {"label": "gone", "examples": [card]},
              (409, "label_retired", "label")),
-            ("POST", "old", "/split", {"label": "x", "examples": [card]}, (409, "label_merged", None)),
+            ("POST", "old", "/split", {"label": "x", "examples": [card]},
+             (409, "label_merged", None)),
             ("GET", "card", "", None, (405, "method_not_allowed", None)),
     ):
-        assert shared.problem(method, at(taught, label, tail), body) == wanted, (method, label, body)
-    assert shared.problem("PATCH", at("no-model", "card"), {"label": "x"})[:2] == (404, "unknown_model")
-    assert shared.problem("POST", labels_of(taught), {"label": "limit"}) == (409, "label_exists", "label")
+        found = shared.problem(method, at(taught, label, tail), body)
+        assert found == wanted, (method, label, body)
+    found = shared.problem("PATCH", at("no-model", "card"), {"label": "x"})
+    assert found == (404, "unknown_model", None)
+    found = shared.problem("POST", labels_of(taught), {"label": "limit"})
+    assert found == (409, "label_exists", "label")
     assert shared.get(f"/v1/models/{taught}")["version"] == version  # nothing has changed
     assert (rows(shared, taught), scores(shared, taught, CARD + CASH + LIMIT)) == before
 
@@ -314,7 +335,7 @@ def test_a_label_with_too_many_old_names(shared, model):
 
 # ---- it lasts
 
-def live_through(daemon):
+def every_act(daemon):
     """Every act once, with corrections between them."""
     daemon.teach([(t, "card") for t in CARD] + [(t, "cash") for t in CASH]
                  + [(t, "limit") for t in LIMIT], annotator="ann")
@@ -323,7 +344,8 @@ def live_through(daemon):
                 {"label": "raise", "examples": [e["example"] for e in listed[:2]]})
     daemon.teach([("lost my card", "lost"), ("it was stolen", "lost"), ("junk", "bin")])
     daemon.post(at("default", "lost", "/merge"), {"into": "card"})
-    daemon.patch(at("default", "card"), {"label": "the card", "payload": {"a": 1}, "score_min": 0.3})
+    daemon.patch(at("default", "card"),
+                 {"label": "the card", "payload": {"a": 1}, "score_min": 0.3})
     daemon.delete(at("default", "bin"))
     daemon.teach([("another one lost", "lost"), ("more cash", "cash")])
     daemon.delete(at("default", "cash"))
@@ -335,7 +357,7 @@ ALL = CARD + CASH + LIMIT + ["lost my card", "junk", "something else"]
 
 def test_restart(daemon):
     """From the image with the journal's tail, and from the journal alone: what was, is."""
-    live_through(daemon)
+    every_act(daemon)
     wanted = (rows(daemon, "default"), scores(daemon, "default", ALL))
     daemon.restart()
     assert rows(daemon, "default") == wanted[0]
@@ -353,7 +375,7 @@ def test_restart(daemon):
 
 
 def test_killed_behind_an_image(daemon):
-    """Label acts are the tail behind the image: the head in it still has the examples as they were."""
+    """Label acts are the tail behind the image, whose head has the examples as they were."""
     daemon.teach([(t, "card") for t in CARD] + [(t, "cash") for t in CASH]
                  + [(t, "limit") for t in LIMIT])
     daemon.restart()  # an image of this
@@ -407,7 +429,7 @@ def test_killed_at_any_moment(daemon, seed):
 
 
 def test_answers_never_mix(daemon):
-    """While labels change, each answer is of one version: its names, payloads and head belong together."""
+    """While labels change, each answer is of one version: its names, payloads and head."""
     texts = CARD + CASH
     daemon.teach([(t, "card") for t in CARD] + [(t, "cash") for t in CASH])
     daemon.patch(at("default", "card"), {"payload": "card"})

@@ -232,7 +232,8 @@ static void test_rows(void **state)
 }
 
 #define LABEL_ROW                                                                                  \
-    "{\"label\":\"x\",\"examples\":42,\"status\":\"merged\",\"into\":\"y\",\"score_min\":0.5,"      \
+    "{\"label\":\"x\",\"examples\":42,\"status\":\"merged\",\"into\":\"y\","                       \
+    "\"score_min\":0.5,"                                                                           \
     "\"payload\":{\"a\":[1]},\"created\":\"" EPOCH "\",\"aliases\":[\"w\"]}"
 
 static void write_labels(struct api_buffer *b)
