@@ -1,5 +1,5 @@
-/* clock.h -- the process's two clocks, in microseconds. Only daemon/ may look at a clock; the libraries
- * below take times as arguments.
+/* clock.h -- the process's two clocks, in microseconds. Only daemon/ may look at a clock; the
+ * libraries below take times as arguments.
  */
 #ifndef LEARND_CLOCK_H
 #define LEARND_CLOCK_H

@@ -13,7 +13,7 @@ enum {
     LIMIT_FEEDBACK_BODY_BYTES = 8 << 20, /* of one feedback that is not ndjson */
     LIMIT_LINE_BYTES = 1 << 20,          /* of one line of ndjson */
     LIMIT_HELD_BYTES = 64 << 10,         /* pipelined bytes kept while a request is under way */
-    LIMIT_IDLE_S = 75,    /* a connection without a request */
+    LIMIT_IDLE_S = 75,                   /* a connection without a request */
     LIMIT_REQUEST_S = 30, /* from a request's first byte to its last; of a stream, without a byte */
     LIMIT_WRITE_S = 30,   /* for a client to take its answer */
     LIMIT_DRAIN_S = 20,   /* for requests under way when the daemon stops */
@@ -22,17 +22,18 @@ enum {
     LIMIT_TEXT_BYTES = 1 << 20,
     LIMIT_QUEUE_ITEMS = 8192, /* texts that wait for a lane */
     LIMIT_LANES = 64,
-    LIMIT_TOKENS = 512,       /* of one text, whatever the encoder could do */
+    LIMIT_TOKENS = 512, /* of one text, whatever the encoder could do */
     LIMIT_BATCH_TOKENS = 1024,
     LIMIT_BATCH_ITEMS = 128,
-    LIMIT_SHARE_TOKENS = 96,    /* less is not split between lanes */
-    LIMIT_LEARNING_TOKENS = 512,/* one batch of learning work, about a millisecond */
+    LIMIT_SHARE_TOKENS = 96,     /* less is not split between lanes */
+    LIMIT_LEARNING_TOKENS = 512, /* one batch of learning work, about a millisecond */
     LIMIT_RING_ENTRIES = 8192,
     LIMIT_RING_BYTES = 16 << 20,
     /* teaching */
-    LIMIT_ITEMS = 1000, /* of one feedback */
+    LIMIT_ITEMS = 1000,       /* of one feedback */
     LIMIT_STREAM_ITEMS = 256, /* lines of ndjson written together */
-    LIMIT_KEEPER_BOX = LIMIT_LOOPS * LIMIT_CONNECTIONS + 4096, /* one change a connection, and caches */
+    LIMIT_KEEPER_BOX =
+        LIMIT_LOOPS * LIMIT_CONNECTIONS + 4096, /* one change a connection, and caches */
     LIMIT_READER_BOX = LIMIT_LOOPS * LIMIT_CONNECTIONS,
     LIMIT_MODELS = 256,
 };

@@ -1,4 +1,5 @@
-/* log.c -- see log.h. A line is built on the stack and written by one write(2): lines of several threads do not mix. */
+/* log.c -- see log.h. A line is built on the stack and written by one write(2): lines of several
+ * threads do not mix. */
 #include "daemon/log.h"
 
 #include <errno.h>

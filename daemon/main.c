@@ -1,8 +1,9 @@
 /* main.c -- the daemon from start to stop, top to bottom.
  *
- * Start: settings -> encoder and tokenizer -> store (locked) -> lanes -> keeper, reader -> learner, which brings every model
- * live -> loops, which open the door last. Stop: the reverse: loops drain -> learner saves -> keeper and reader finish what they
- * have -> lanes -> store. Signals are taken by the main thread alone.
+ * Start: settings -> encoder and tokenizer -> store (locked) -> lanes -> keeper, reader -> learner,
+ * which brings every model live -> loops, which open the door last. Stop: the reverse: loops drain
+ * -> learner saves -> keeper and reader finish what they have -> lanes -> store. Signals are taken
+ * by the main thread alone.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -105,9 +106,9 @@ static int make_default(struct store *store)
     api_settings_default(&settings);
     api_write_settings(&text, &settings);
     api_buffer_add(&text, "", 1);
-    rc = text.rc != 0 ? text.rc
-                      : store_model_add(store, "default", "single", text.bytes, clock_unix_us(),
-                                        &id);
+    rc = text.rc != 0
+             ? text.rc
+             : store_model_add(store, "default", "single", text.bytes, clock_unix_us(), &id);
     api_buffer_done(&text);
     return rc;
 }
@@ -226,8 +227,9 @@ static int start(void)
 static void stop(void)
 {
     loops_drain(server.loops);
-    learner_close(server.learner);
+    learner_stop(server.learner);
     keeper_close(server.keeper);
+    learner_close(server.learner);
     reader_close(server.reader);
     batcher_shutdown(server.batcher);
     for (uint32_t i = 0; i < server.lanes_len; i++)
@@ -253,6 +255,7 @@ static void block_signals(sigset_t *set)
     sigaddset(set, SIGHUP);
     pthread_sigmask(SIG_BLOCK, set, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file over its limit is an error of a write, as a full disk is */
 }
 
 int main(int argc, char **argv)

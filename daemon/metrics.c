@@ -1,5 +1,6 @@
-/* metrics.c -- see metrics.h. Histograms have fixed bounds from 50 us to 10 s, about three a decade. Refusals are counted by
- * their code in a small table that fills as codes occur; codes are static words, so the table cannot be flooded from outside.
+/* metrics.c -- see metrics.h. Histograms have fixed bounds from 50 us to 10 s, about three a
+ * decade. Refusals are counted by their code in a small table that fills as codes occur; codes are
+ * static words, so the table cannot be flooded from outside.
  */
 #include "daemon/metrics.h"
 
@@ -10,8 +11,8 @@
 
 enum { BOUNDS = 17, CODES_MAX = 96, STATUSES = 600 };
 
-static const int64_t bounds_us[BOUNDS] = {50,    100,    200,    500,    1000,   2000,
-                                          3000,  5000,   10000,  20000,  50000,  100000,
+static const int64_t bounds_us[BOUNDS] = {50,     100,    200,     500,     1000,    2000,
+                                          3000,   5000,   10000,   20000,   50000,   100000,
                                           200000, 500000, 1000000, 5000000, 10000000};
 
 static atomic_ullong counters[METRICS_COUNTERS_LEN];
@@ -45,13 +46,15 @@ void metrics_observe(enum metrics_histogram histogram, int64_t us)
                               memory_order_relaxed);
 }
 
-void metrics_answer(int status, const char *code)
+void metrics_answer(int status)
 {
     metrics_add(METRICS_REQUESTS, 1);
     if (status >= 0 && status < STATUSES)
         atomic_fetch_add_explicit(&statuses[status], 1, memory_order_relaxed);
-    if (code == NULL || *code == '\0')
-        return;
+}
+
+void metrics_refusal(const char *code)
+{
     for (int i = 0; i < CODES_MAX; i++) {
         const char *have = atomic_load(&codes[i].code);
 
@@ -114,14 +117,16 @@ void metrics_page(metrics_write *write, void *ud)
 #define X(symbol, name, help) page_histogram(write, ud, METRICS_##symbol, name, help);
     METRICS_HISTOGRAMS(X)
 #undef X
-    print(write, ud, "# HELP learnd_answers_total Answers by status.\n"
-                     "# TYPE learnd_answers_total counter\n");
+    print(write, ud,
+          "# HELP learnd_answers_total Answers by status.\n"
+          "# TYPE learnd_answers_total counter\n");
     for (int i = 0; i < STATUSES; i++)
         if (atomic_load(&statuses[i]) > 0)
             print(write, ud, "learnd_answers_total{status=\"%d\"} %llu\n", i,
                   (unsigned long long)atomic_load(&statuses[i]));
-    print(write, ud, "# HELP learnd_refusals_total Refusals by code.\n"
-                     "# TYPE learnd_refusals_total counter\n");
+    print(write, ud,
+          "# HELP learnd_refusals_total Refusals by code.\n"
+          "# TYPE learnd_refusals_total counter\n");
     for (int i = 0; i < CODES_MAX && atomic_load(&codes[i].code) != NULL; i++)
         print(write, ud, "learnd_refusals_total{code=\"%s\"} %llu\n", atomic_load(&codes[i].code),
               (unsigned long long)atomic_load(&codes[i].n));

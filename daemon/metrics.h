@@ -1,7 +1,7 @@
 /* metrics.h -- counters, gauges and histograms, and their page in Prometheus' text format.
  *
- * One list names them all; a counter costs one atomic addition. Any thread. Gauges that others own (queue length, memory) are
- * written by the page's handler through metrics_gauge.
+ * One list names them all; a counter costs one atomic addition. Any thread. Gauges that others own
+ * (queue length, memory) are written by the page's handler through metrics_gauge.
  */
 #ifndef LEARND_METRICS_H
 #define LEARND_METRICS_H
@@ -49,8 +49,10 @@ enum metrics_histogram {
 void metrics_add(enum metrics_counter counter, uint64_t n);
 uint64_t metrics_get(enum metrics_counter counter);
 void metrics_observe(enum metrics_histogram histogram, int64_t us);
-/* An answer with this status and problem code ("" for none). code is static. */
-void metrics_answer(int status, const char *code);
+/* An answer went out with this status. */
+void metrics_answer(int status);
+/* It was a problem of this code, which is static. */
+void metrics_refusal(const char *code);
 
 /* The page. write(ud, text, len) takes pieces of it. */
 typedef void metrics_write(void *ud, const char *text, uint32_t len);

@@ -1,4 +1,5 @@
-/* server.h -- the parts of a running daemon, as handlers see them. Filled by main.c before the first request; read-only after. */
+/* server.h -- the parts of a running daemon, as handlers see them. Filled by main.c before the
+ * first request; read-only after. */
 #ifndef LEARND_SERVER_H
 #define LEARND_SERVER_H
 

@@ -1,4 +1,5 @@
-/* settings.c -- see settings.h. One table of settings; file, environment and flags are three ways into it. */
+/* settings.c -- see settings.h. One table of settings; file, environment and flags are three ways
+ * into it. */
 #include "daemon/settings.h"
 
 #include <errno.h>
@@ -65,9 +66,9 @@ static int set_device(struct settings *s, const char *value, char *why, size_t w
     (void)s;
     if (strcmp(value, "auto") == 0 || strcmp(value, "cpu") == 0)
         return 0;
-    snprintf(why, why_bytes, strncmp(value, "cuda", 4) == 0
-                                 ? "this build has no CUDA backend; use auto or cpu"
-                                 : "must be auto or cpu");
+    snprintf(why, why_bytes,
+             strncmp(value, "cuda", 4) == 0 ? "this build has no CUDA backend; use auto or cpu"
+                                            : "must be auto or cpu");
     return -EINVAL;
 }
 
@@ -108,10 +109,10 @@ static const struct setting {
     apply_fn *apply;
     bool many; /* a later source replaces the list, one source may repeat it */
 } table[] = {
-    {"config", set_config, false},       {"state", set_state, false},
-    {"listen", set_listen, true},        {"encoder", set_encoder, false},
-    {"device", set_device, false},       {"precision", set_precision, false},
-    {"lanes", set_lanes, false},         {"loops", set_loops, false},
+    {"config", set_config, false},         {"state", set_state, false},
+    {"listen", set_listen, true},          {"encoder", set_encoder, false},
+    {"device", set_device, false},         {"precision", set_precision, false},
+    {"lanes", set_lanes, false},           {"loops", set_loops, false},
     {"max-tokens", set_max_tokens, false}, {"log-level", set_log_level, false},
 };
 
@@ -137,6 +138,49 @@ static const struct setting *find(const char *name, size_t len)
     return NULL;
 }
 
+/* Letters to add, drop or change to make one name of the other. */
+static uint32_t distance(const char *a, const char *b)
+{
+    enum { NAME_MAX_LEN = 32 };
+    uint32_t row[NAME_MAX_LEN + 1], len = (uint32_t)strlen(b);
+
+    for (uint32_t i = 0; i <= len; i++)
+        row[i] = i;
+    for (uint32_t i = 0; a[i] != '\0'; i++) {
+        uint32_t corner = row[0];
+
+        row[0] = i + 1;
+        for (uint32_t k = 0; k < len; k++) {
+            uint32_t least = corner + (a[i] != b[k]);
+
+            corner = row[k + 1];
+            least = least < corner + 1 ? least : corner + 1;
+            row[k + 1] = least < row[k] + 1 ? least : row[k] + 1;
+        }
+    }
+    return row[len];
+}
+
+/* " (did you mean max-tokens?)", or "" if no setting is near. */
+static const char *suggest(const char *name, char text[64])
+{
+    const char *nearest = NULL;
+    uint32_t least = 4; /* further off is another word */
+
+    for (int i = 0; i < TABLE_LEN; i++) {
+        uint32_t d = distance(name, table[i].name);
+
+        if (d < least && d < strlen(table[i].name)) {
+            least = d;
+            nearest = table[i].name;
+        }
+    }
+    text[0] = '\0';
+    if (nearest != NULL)
+        snprintf(text, 64, " (did you mean %s?)", nearest);
+    return text;
+}
+
 /* LEARND_MAX_TOKENS of max-tokens. */
 static const char *environment(const struct setting *setting)
 {
@@ -149,7 +193,7 @@ static const char *environment(const struct setting *setting)
     return getenv(name);
 }
 
-/* ---- the file ----------------------------------------------------------------------------------- */
+/* ---- the file -------------------------------------------------------------------------------- */
 
 static char *trim(char *text)
 {
@@ -164,7 +208,7 @@ static char *trim(char *text)
 
 static int read_line(struct settings *s, char *line, char *why, size_t why_bytes)
 {
-    char *key = trim(line), *equals = strchr(key, '='), reason[128];
+    char *key = trim(line), *equals = strchr(key, '='), reason[128], near[64];
     const struct setting *setting;
 
     if (*key == '\0' || *key == '#')
@@ -177,7 +221,8 @@ static int read_line(struct settings *s, char *line, char *why, size_t why_bytes
     key = trim(key);
     setting = find(key, strlen(key));
     if (setting == NULL || setting->apply == set_config) {
-        snprintf(why, why_bytes, "unknown setting %.64s", key);
+        snprintf(why, why_bytes, "unknown setting %.64s%s", key,
+                 setting == NULL ? suggest(key, near) : " (it names this file)");
         return -EINVAL;
     }
     if (setting->apply(s, trim(equals + 1), reason, sizeof reason) != 0) {
@@ -206,14 +251,18 @@ static int read_file(struct settings *s, char *why, size_t why_bytes)
             rc = read_line(s, line, reason, sizeof reason);
         }
     }
-    if (rc != 0)
+    if (rc != 0) {
         snprintf(why, why_bytes, "config file %.200s, line %d: %s", s->config, number_of_line,
                  reason);
+    } else if (ferror(file)) {
+        snprintf(why, why_bytes, "config file %.200s: %s", s->config, strerror(errno));
+        rc = -EINVAL;
+    }
     fclose(file);
     return rc;
 }
 
-/* ---- environment and flags ---------------------------------------------------------------------- */
+/* ---- environment and flags ------------------------------------------------------------------- */
 
 static int read_environment(struct settings *s, char *why, size_t why_bytes)
 {
@@ -252,7 +301,7 @@ static int read_flags(struct settings *s, int argc, char **argv, bool config_onl
                       size_t why_bytes)
 {
     bool listened = false;
-    char reason[128];
+    char reason[128], near[64];
 
     for (int i = 1; i < argc; i++) {
         const char *equals = strchr(argv[i], '='), *value;
@@ -263,7 +312,8 @@ static int read_flags(struct settings *s, int argc, char **argv, bool config_onl
         if (switch_flag(s, argv[i]))
             continue;
         if (setting == NULL) {
-            snprintf(why, why_bytes, "unknown flag %.64s; learnd --help lists them", argv[i]);
+            snprintf(why, why_bytes, "unknown flag %.64s%s; learnd --help lists them", argv[i],
+                     strncmp(argv[i], "--", 2) == 0 ? suggest(argv[i] + 2, near) : "");
             return -EINVAL;
         }
         value = equals != NULL ? equals + 1 : i + 1 < argc ? argv[++i] : NULL;
@@ -308,11 +358,14 @@ int settings_read(int argc, char **argv, char *why, size_t why_bytes, struct set
 {
     struct settings s;
     const char *config = getenv("LEARND_CONFIG");
+    char reason[128];
     int rc;
 
     defaults(&s);
-    if (config != NULL && *config != '\0')
-        snprintf(s.config, sizeof s.config, "%s", config);
+    if (config != NULL && *config != '\0' && copy(s.config, config, reason, sizeof reason) != 0) {
+        snprintf(why, why_bytes, "environment, config: %s", reason);
+        return -EINVAL;
+    }
     rc = read_flags(&s, argc, argv, true, why, why_bytes);
     if (rc == 0 && s.config[0] != '\0')
         rc = read_file(&s, why, why_bytes);

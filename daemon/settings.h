@@ -1,4 +1,5 @@
-/* settings.h -- what an operator can set. A flag beats the environment (LEARND_STATE), which beats the config file. */
+/* settings.h -- what an operator can set. A flag beats the environment (LEARND_STATE), which beats
+ * the config file. */
 #ifndef LEARND_SETTINGS_H
 #define LEARND_SETTINGS_H
 
@@ -24,8 +25,10 @@ struct settings {
     bool check_config, help, version;
 };
 
-/* Reads defaults, the file, the environment and the flags. 0 or -EINVAL; `why` then names the setting and where it stands. */
-int settings_read(int argc, char **argv, char *why, size_t why_bytes, struct settings *ret_settings);
+/* Reads defaults, the file, the environment and the flags. 0 or -EINVAL; `why` then names the
+ * setting and where it stands. */
+int settings_read(int argc, char **argv, char *why, size_t why_bytes,
+                  struct settings *ret_settings);
 /* The text of --help. */
 const char *settings_help(void);
 

@@ -1,6 +1,8 @@
-/* algebra.h -- fp64 matrix algebra for the head's learning state. The home of OpenBLAS is cpu/algebra.c.
+/* algebra.h -- fp64 matrix algebra for the head's learning state. The home of OpenBLAS is
+ * cpu/algebra.c.
  *
- * Row-major, strides in elements. Every call is single-threaded, so that equal inputs give equal bits.
+ * Row-major, strides in elements. Every call is single-threaded, so that equal inputs give equal
+ * bits.
  */
 #ifndef LEARND_ALGEBRA_H
 #define LEARND_ALGEBRA_H
@@ -13,7 +15,8 @@ void algebra_gemm(bool a_transposed, bool b_transposed, uint32_t N, uint32_t M, 
                   double alpha, const double *a, uint32_t a_stride, const double *b,
                   uint32_t b_stride, double beta, double *c, uint32_t c_stride);
 
-/* Symmetric rank-K update of the lower triangle: c(N,N) = alpha op(a) op(a)^T + beta c; op(a) is (N,K). */
+/* Symmetric rank-K update of the lower triangle: c(N,N) = alpha op(a) op(a)^T + beta c; op(a) is
+ * (N,K). */
 void algebra_syrk(bool a_transposed, uint32_t N, uint32_t K, double alpha, const double *a,
                   uint32_t a_stride, double beta, double *c, uint32_t c_stride);
 
@@ -25,8 +28,8 @@ void algebra_symm(uint32_t N, uint32_t M, const double *a, uint32_t a_stride, co
 void algebra_syr2k(uint32_t M, uint32_t K, double alpha, const double *a, uint32_t a_stride,
                    const double *b, uint32_t b_stride, double *p, uint32_t p_stride);
 
-/* f(M) = scale relu(x(K) w(K,M)), the products added one after the other over K: the same bits for the same x,
- * whatever else is computed. */
+/* f(M) = scale relu(x(K) w(K,M)), the products added one after the other over K: the same bits for
+ * the same x, whatever else is computed. */
 void algebra_features(uint32_t K, uint32_t M, const float *x, const double *w, double scale,
                       double *f);
 
@@ -36,7 +39,8 @@ double algebra_dot(uint32_t N, const double *x, const double *y);
 /* Inverse of a general matrix, in place; pivots(N) is scratch. 0, -EDOM if singular, -ENOMEM. */
 int algebra_invert(uint32_t N, double *a, uint32_t stride, int *pivots);
 
-/* Cholesky factor of a symmetric matrix (lower triangle read and written). 0, -EDOM if not positive definite. */
+/* Cholesky factor of a symmetric matrix (lower triangle read and written). 0, -EDOM if not positive
+ * definite. */
 int algebra_cholesky(uint32_t N, double *a, uint32_t stride);
 
 /* Solves a x = b for x(N,M) in place of b; a holds the factor of algebra_cholesky. */

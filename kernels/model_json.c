@@ -1,4 +1,5 @@
-/* model_json.c -- see model_json.h. Whole files are read at once: they are small, and read at start only. */
+/* model_json.c -- see model_json.h. Whole files are read at once: they are small, and read at start
+ * only. */
 #include "kernels/model_json.h"
 
 #include <errno.h>

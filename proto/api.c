@@ -14,7 +14,7 @@
 
 #include "proto/json.h"
 
-/* ---- problems ---- */
+/* ---- problems -------------------------------------------------------------------------------- */
 
 /* Cut to fit between two characters: what is kept is still UTF-8. */
 static void copy_text(char *to, size_t room, const char *from)
@@ -112,7 +112,7 @@ void api_write_problem(struct api_buffer *buffer, const struct api_problem *prob
     json_close_object(buffer);
 }
 
-/* ---- ids, versions, cursors ---- */
+/* ---- ids, versions, cursors ------------------------------------------------------------------ */
 
 static int hex_digit(char c)
 {
@@ -237,7 +237,7 @@ int api_cursor_parse(const char *text, size_t text_bytes, int64_t start, struct 
                            "must be a next_cursor of this same list");
 }
 
-/* ---- query parameters ---- */
+/* ---- query parameters ------------------------------------------------------------------------ */
 
 int api_limit_parse(const char *text, size_t text_bytes, uint32_t *ret_limit,
                     struct api_problem *problem)
@@ -270,7 +270,7 @@ int api_flag_parse(const char *name, const char *text, size_t text_bytes, bool f
     return 0;
 }
 
-/* ---- times ---- */
+/* ---- times ----------------------------------------------------------------------------------- */
 
 void api_time_format(int64_t unix_us, char ret_text[API_TIME_CHARS])
 {
@@ -298,7 +298,7 @@ void api_time_format(int64_t unix_us, char ret_text[API_TIME_CHARS])
              second / 60 % 60, second % 60, fraction);
 }
 
-/* ---- lists and names ---- */
+/* ---- lists and names ------------------------------------------------------------------------- */
 
 void api_list_begin(struct api_buffer *buffer, const char *plural)
 {

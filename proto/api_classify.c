@@ -202,7 +202,7 @@ void api_classify_end(struct api_buffer *buffer, const struct api_timing *timing
     json_close_object(buffer);
 }
 
-/* ---- embed ---- */
+/* ---- embed ----------------------------------------------------------------------------------- */
 
 static const struct api_field EMBED_FIELDS[] = {
     {"model", api_read_model, offsetof(struct classify_target, model), 0, 0},

@@ -353,7 +353,7 @@ int api_wait_parse(const char *text, size_t text_bytes, bool *ret_applied,
     return 0;
 }
 
-/* ---- the answer ---- */
+/* ---- the answer ------------------------------------------------------------------------------ */
 
 void api_feedback_begin(struct api_buffer *buffer)
 {

@@ -256,7 +256,7 @@ int api_read_labels(struct api_reader *reader, const struct json_value *value,
     return rc;
 }
 
-/* ---- inputs ---- */
+/* ---- inputs ---------------------------------------------------------------------------------- */
 
 struct input_target {
     struct api_text text, pair;

@@ -1,7 +1,8 @@
 /* api_labels.h -- labels: adding, changing, merging, splitting, and their rows. See api.h.
  *
  * A payload is any JSON value of API_PAYLOAD_BYTES_MAX bytes at most, written compactly. It is read
- * into that text, kept as it, and written from it: nothing between here and the answer looks inside.
+ * into that text, kept as it, and written from it: nothing between here and the answer looks
+ * inside.
  */
 #ifndef LEARND_API_LABELS_H
 #define LEARND_API_LABELS_H

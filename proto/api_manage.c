@@ -12,7 +12,7 @@
 
 #include "proto/api_read.h"
 
-/* ---- settings ---- */
+/* ---- settings -------------------------------------------------------------------------------- */
 
 static const double SEED_MAX =
     9007199254740991.0; /* 2^53 - 1: what every JSON reader keeps exactly */
@@ -83,7 +83,7 @@ void api_write_settings(struct api_buffer *buffer, const struct api_settings *se
     json_close_object(buffer);
 }
 
-/* ---- models ---- */
+/* ---- models ---------------------------------------------------------------------------------- */
 
 static int read_model_name(struct api_reader *reader, const struct json_value *value,
                            const struct api_field *field, void *target)
@@ -216,7 +216,7 @@ int api_parse_model_patch(const char *body, size_t body_bytes, struct api_settin
     return rc;
 }
 
-/* ---- writing ---- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static void write_pair(struct api_buffer *buffer, const char *key, const char *string)
 {

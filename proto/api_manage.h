@@ -51,7 +51,7 @@ struct api_model {
 };
 void api_write_model(struct api_buffer *buffer, const struct api_model *model);
 
-/* ---- examples, versions ---- */
+/* ---- examples, versions ---------------------------------------------------------------------- */
 
 struct api_example {
     uint8_t example[API_ID_BYTES];
@@ -81,7 +81,7 @@ struct api_version_row {
 };
 void api_write_version(struct api_buffer *buffer, const struct api_version_row *version);
 
-/* ---- about the daemon ---- */
+/* ---- about the daemon ------------------------------------------------------------------------ */
 
 struct api_info {
     const char *version;        /* of the program */

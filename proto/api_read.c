@@ -34,7 +34,7 @@ struct holder {
     _Alignas(max_align_t) char request[];
 };
 
-/* ---- memory ---- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 static void arena_free(struct api_arena *arena)
 {
@@ -108,7 +108,7 @@ void api_request_free(void *request)
     api_free(holder);
 }
 
-/* ---- refusing ---- */
+/* ---- refusing -------------------------------------------------------------------------------- */
 
 int api_refuse_memory(struct api_problem *problem)
 {
@@ -147,7 +147,7 @@ int api_refuse_field(struct api_reader *reader, const char *name, const char *co
     return rc;
 }
 
-/* ---- the path ---- */
+/* ---- the path -------------------------------------------------------------------------------- */
 
 size_t api_path_name(struct api_reader *reader, const char *name)
 {
@@ -181,7 +181,7 @@ void api_path_back(struct api_reader *reader, size_t length)
     reader->path[length] = '\0';
 }
 
-/* ---- documents and objects ---- */
+/* ---- documents and objects ------------------------------------------------------------------- */
 
 int api_read_body(struct api_reader *reader, const char *body, size_t body_bytes,
                   const struct json_value **ret_root)

@@ -1,5 +1,5 @@
-/* http.c -- see http.h. The home of llhttp. Headers we know are copied as they come into one buffer per request, at
- * most headers_bytes_max long; others are counted and dropped.
+/* http.c -- see http.h. The home of llhttp. Headers we know are copied as they come into one buffer
+ * per request, at most headers_bytes_max long; others are counted and dropped.
  */
 #include "proto/http.h"
 
@@ -27,7 +27,7 @@ struct http_parser {
     uint32_t headers;
     char name[NAME_BYTES_MAX];
     size_t name_len;
-    size_t value_at;  /* where the present value starts in text */
+    size_t value_at; /* where the present value starts in text */
     bool in_value;
     char *body;
     size_t body_len, body_room, body_max;
@@ -143,13 +143,17 @@ static int on_value_complete(llhttp_t *l)
     const char **slot;
 
     p->name[p->name_len] = '\0';
+    if (p->name_len == 0) /* llhttp lets it through before version 9 */
+        return refuse(p, 400, "malformed_http", "a header has no name");
     slot = slot_of(p);
+    while (p->in_value && p->text_len > p->value_at && strchr(" \t", p->text[p->text_len - 1]))
+        p->text_len--; /* what stands behind a value is not part of it (RFC 9110 5.5) */
     p->text[p->text_len++] = '\0';
     if (slot != NULL && *slot != NULL)
         return refuse(p, 400, "duplicate_header", "a header that must be single came twice");
     if (slot != NULL)
         *slot = p->text + (p->in_value ? p->value_at : p->text_len - 1);
-    if (strcasecmp(p->name, "expect") == 0) {
+    if (strcasecmp(p->name, "expect") == 0 && llhttp_get_http_minor(l) >= 1) {
         if (!p->in_value || strcasecmp(p->text + p->value_at, "100-continue") != 0)
             return refuse(p, 417, "expectation_failed", "only Expect: 100-continue is known");
         p->request.expect_continue = true;
@@ -172,8 +176,9 @@ static int on_headers(llhttp_t *l)
         return refuse(p, 505, "version_not_supported", "only HTTP/1.0 and HTTP/1.1 are spoken");
     if (p->request.host == NULL && llhttp_get_http_minor(l) >= 1)
         return refuse(p, 400, "missing_host", "HTTP/1.1 asks for a Host header");
-    if (llhttp_get_upgrade(l))
-        return refuse(p, 400, "upgrade_not_supported", "there is nothing to upgrade to");
+    if (l->method == HTTP_CONNECT)
+        return refuse(p, 400, "upgrade_not_supported", "this is no proxy");
+    l->upgrade = 0; /* an offer (Java's client makes one with every request); HTTP/1.1 goes on */
     p->stage = STAGE_HEADERS;
     return HPE_PAUSED;
 }
@@ -330,7 +335,7 @@ void http_next(struct http_parser *p)
     }
 }
 
-/* ---- answers ------------------------------------------------------------------------------------ */
+/* ---- answers --------------------------------------------------------------------------------- */
 
 const char *http_reason(int status)
 {
@@ -373,20 +378,21 @@ const char *http_reason(int status)
 size_t http_write_head(char *head, size_t head_bytes, int status, const char *content_type,
                        size_t body_bytes, bool keep_alive, const char *extra)
 {
-    int len = snprintf(head, head_bytes, "HTTP/1.1 %d %s\r\n%s%s%s", status, http_reason(status),
-                       content_type != NULL ? "Content-Type: " : "",
-                       content_type != NULL ? content_type : "",
-                       content_type != NULL ? "\r\n" : "");
+    int len =
+        snprintf(head, head_bytes, "HTTP/1.1 %d %s\r\n%s%s%s", status, http_reason(status),
+                 content_type != NULL ? "Content-Type: " : "",
+                 content_type != NULL ? content_type : "", content_type != NULL ? "\r\n" : "");
 
     if (status != 204 && len > 0 && (size_t)len < head_bytes)
-        len += snprintf(head + len, head_bytes - (size_t)len, "Content-Length: %zu\r\n", body_bytes);
+        len +=
+            snprintf(head + len, head_bytes - (size_t)len, "Content-Length: %zu\r\n", body_bytes);
     if (len > 0 && (size_t)len < head_bytes)
         len += snprintf(head + len, head_bytes - (size_t)len, "%s%s\r\n",
                         keep_alive ? "" : "Connection: close\r\n", extra != NULL ? extra : "");
     return len > 0 && (size_t)len < head_bytes ? (size_t)len : 0;
 }
 
-/* ---- targets ------------------------------------------------------------------------------------ */
+/* ---- targets --------------------------------------------------------------------------------- */
 
 static int hex(char c)
 {
@@ -399,16 +405,17 @@ static int hex(char c)
     return -1;
 }
 
-int http_percent_decode(char *text, size_t len, bool plus, size_t *ret_len)
+/* Decodes into room bytes; `to` may be `from`. 0, -EINVAL, -ENOSPC. */
+static int decode(const char *from, size_t len, bool plus, char *to, size_t room, size_t *ret_len)
 {
-    size_t to = 0;
+    size_t at = 0;
 
     for (size_t i = 0; i < len; i++) {
-        char c = text[i];
+        char c = from[i];
 
         if (c == '%') {
-            int high = i + 2 < len ? hex(text[i + 1]) : -1;
-            int low = high >= 0 ? hex(text[i + 2]) : -1;
+            int high = i + 2 < len ? hex(from[i + 1]) : -1;
+            int low = high >= 0 ? hex(from[i + 2]) : -1;
 
             if (low < 0)
                 return -EINVAL;
@@ -419,10 +426,17 @@ int http_percent_decode(char *text, size_t len, bool plus, size_t *ret_len)
         }
         if (c == '\0')
             return -EINVAL;
-        text[to++] = c;
+        if (at == room)
+            return -ENOSPC;
+        to[at++] = c;
     }
-    *ret_len = to;
+    *ret_len = at;
     return 0;
+}
+
+int http_percent_decode(char *text, size_t len, bool plus, size_t *ret_len)
+{
+    return decode(text, len, plus, text, len, ret_len);
 }
 
 int http_query(const char *query, const char *name, char *out, size_t out_bytes)
@@ -434,15 +448,12 @@ int http_query(const char *query, const char *name, char *out, size_t out_bytes)
 
         if (len >= name_len && memcmp(query, name, name_len) == 0 &&
             (len == name_len || query[name_len] == '=')) {
-            size_t from = len == name_len ? len : name_len + 1, value = len - from;
+            size_t from = len == name_len ? len : name_len + 1, value = 0;
+            int rc = decode(query + from, len - from, true, out, out_bytes - 1, &value);
 
-            if (value + 1 > out_bytes)
-                return -ENOSPC;
-            memcpy(out, query + from, value);
-            if (http_percent_decode(out, value, true, &value) != 0)
-                return -EINVAL;
-            out[value] = '\0';
-            return 0;
+            if (rc == 0)
+                out[value] = '\0';
+            return rc;
         }
         query += len;
         query += *query == '&';

@@ -3,13 +3,16 @@
  * Feed bytes as they come; the parser stops at each event and says how many bytes it used:
  *
  *     HTTP_MORE      all used, nothing finished
- *     HTTP_HEADERS   request line and headers are known; the caller says what to do with the body (http_collect or
- *                    http_stream) and feeds on
- *     HTTP_COMPLETE  a whole request; the caller answers it, calls http_next and feeds on what is left
- *     HTTP_ERROR     not HTTP, or beyond a limit: http_problem() says what to answer before closing
+ *     HTTP_HEADERS   request line and headers are known; the caller says what to do with the body
+ * (http_collect or http_stream) and feeds on HTTP_COMPLETE  a whole request; the caller answers it,
+ * calls http_next and feeds on what is left HTTP_ERROR     not HTTP, or beyond a limit:
+ * http_problem() says what to answer before closing
  *
- * Strings of a request are NUL-terminated and live until http_next. Strict: no lenient mode of llhttp is on, so shapes that
- * smuggle requests (two lengths, length and chunks, bare line ends) are errors.
+ * An event may still be due when every byte is used (a request without a body): feed on until
+ * HTTP_MORE, be it with nothing.
+ * Strings of a request are NUL-terminated and live until http_next. Strict: no lenient mode of
+ * llhttp is on, so shapes that smuggle requests (two lengths, length and chunks, what is no chunk)
+ * are errors.
  */
 #ifndef LEARND_HTTP_H
 #define LEARND_HTTP_H
@@ -57,23 +60,27 @@ struct http_problem http_problem(const struct http_parser *parser);
 /* Has a request begun that is not finished? For time limits. */
 bool http_busy(const struct http_parser *parser);
 
-/* After HTTP_HEADERS: keep the body, up to body_bytes_max. False: it is announced to be larger (413). */
+/* After HTTP_HEADERS: keep the body, up to body_bytes_max. False: it is announced to be larger
+ * (413). */
 bool http_collect(struct http_parser *parser, size_t body_bytes_max);
-/* After HTTP_HEADERS: hand the body on as it comes, inside http_feed. A sink that returns non-zero ends in HTTP_ERROR. */
+/* After HTTP_HEADERS: hand the body on as it comes, inside http_feed. A sink that returns non-zero
+ * ends in HTTP_ERROR. */
 typedef int http_sink(void *ud, const char *bytes, size_t bytes_len);
 void http_stream(struct http_parser *parser, http_sink *sink, void *ud);
 /* After HTTP_COMPLETE: forget it. */
 void http_next(struct http_parser *parser);
 
-/* The head of an answer into head[head_bytes]; returns its length, or 0 if it does not fit. content_type NULL: no body.
- * extra: NULL, or whole header lines ending in \r\n. */
+/* The head of an answer into head[head_bytes]; returns its length, or 0 if it does not fit.
+ * content_type NULL: no body. extra: NULL, or whole header lines ending in \r\n. */
 size_t http_write_head(char *head, size_t head_bytes, int status, const char *content_type,
                        size_t body_bytes, bool keep_alive, const char *extra);
 const char *http_reason(int status);
 
-/* Decodes %XX in place of len bytes; '+' to space if plus. Returns the new length, or -EINVAL (bad escape, NUL). */
+/* Decodes %XX in place of len bytes; '+' to space if plus. Returns the new length, or -EINVAL (bad
+ * escape, NUL). */
 int http_percent_decode(char *text, size_t len, bool plus, size_t *ret_len);
-/* Finds a parameter and decodes it into out. 0, -ENOENT, -EINVAL, -ENOSPC. */
+/* Finds a parameter and decodes it into out (out_bytes > 0, with the NUL). 0, -ENOENT, or with out
+ * undefined -EINVAL, -ENOSPC. */
 int http_query(const char *query, const char *name, char *out, size_t out_bytes);
 
 #endif

@@ -121,8 +121,8 @@ void json_write_bool(struct api_buffer *buffer, bool truth);
 void json_write_null(struct api_buffer *buffer);
 /* Any tree, compact, members in their order: for passing on what was read. */
 void json_write_value(struct api_buffer *buffer, const struct json_value *value);
-/* Bytes of the well-formed UTF-8 sequence (Unicode 15, table 3-7) that begins at bytes, 1 .. 4; 0 if
- * none does. */
+/* Bytes of the well-formed UTF-8 sequence (Unicode 15, table 3-7) that begins at bytes, 1 .. 4; 0
+ * if none does. */
 size_t json_utf8_sequence(const char *bytes, size_t bytes_left);
 /* Would json_write_text pass it on as it is? */
 bool json_is_utf8(const char *bytes, size_t bytes_len);

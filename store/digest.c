@@ -33,7 +33,8 @@ static void hash_text(struct sha256_ctx *ctx, const char *text, size_t text_byte
     sha256_digest(ctx, STORE_ID_BYTES / 2, ret_half);
 }
 
-/* The first half is of the text alone: it orders a model's examples, and that order must not depend on the model's name. */
+/* The first half is of the text alone: it orders a model's examples, and that order must not depend
+ * on the model's name. */
 void store_example_id(const char *model_name, const char *text, size_t text_bytes, const char *pair,
                       size_t pair_bytes, uint8_t ret_id[STORE_ID_BYTES])
 {

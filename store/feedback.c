@@ -1,11 +1,16 @@
 /* feedback.c -- one correction: journal event, votes, fold.
  *
- * A vote is an annotator's last word on an example: for one label (sign 1), or against some (sign -1). The fold is a
- * function of the standing votes, not of their order:
- *     score of a label = its votes' weights - its rejections' weights, at least 0; of a retired label 0
- *     target = scores to sum 1 (by label id); weight = mean weight of the votes for labels that are left
- * Without votes an example is "withdrawn"; with votes but no score left it is "rejected", or "retired" if a label that is
- * retired has some. All keep their text and teach nothing.
+ * A vote is an annotator's last word on an example: for one label (sign 1), or against some (sign
+ * -1). The fold is a function of the standing votes, not of their order:
+ *
+ *     score of a label = its votes' weights - its rejections' weights, at least 0; 0 if retired
+ *
+ *     target = scores to sum 1 (by label id)
+ *
+ *     weight = mean weight of the votes for labels that are left
+ *
+ * Without votes an example is "withdrawn"; with votes but no score left it is "rejected", or
+ * "retired" if a label that is retired has some. All keep their text and teach nothing.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -13,7 +18,7 @@
 
 #include "store/store_internal.h"
 
-/* ---- the fold ----------------------------------------------------------------------------------- */
+/* ---- the fold -------------------------------------------------------------------------------- */
 
 struct tally {
     int64_t label;
@@ -22,8 +27,8 @@ struct tally {
     bool retired;
 };
 
-/* Adds one finished label to the fold if anything of it is left: more than the rounding of its sum, or 0.1 + 0.2 against 0.3
- * would teach. */
+/* Adds one finished label to the fold if anything of it is left: more than the rounding of its sum,
+ * or 0.1 + 0.2 against 0.3 would teach. */
 static int close_label(struct store_fold *fold, const struct tally *t, double *total,
                        double *weights, uint32_t *votes)
 {
@@ -129,7 +134,7 @@ int store_refold(struct store *s, int64_t number, int64_t seq)
     return store_run(s, q);
 }
 
-/* ---- votes -------------------------------------------------------------------------------------- */
+/* ---- votes ----------------------------------------------------------------------------------- */
 
 enum sign { AGAINST = -1, FOR = 1 };
 
@@ -151,8 +156,7 @@ static int vote_put(struct store *s, int64_t number, const struct store_feedback
 static int vote_drop(struct store *s, int64_t number, const struct store_feedback *f,
                      enum sign sign, int64_t label)
 {
-    sqlite3_stmt *q =
-        store_statement(s, label != 0 ? STORE_VOTE_DROP_LABEL : STORE_VOTE_DROP_SIGN);
+    sqlite3_stmt *q = store_statement(s, label != 0 ? STORE_VOTE_DROP_LABEL : STORE_VOTE_DROP_SIGN);
 
     sqlite3_bind_int64(q, 1, number);
     sqlite3_bind_text(q, 2, f->annotator, -1, SQLITE_STATIC);
@@ -201,7 +205,7 @@ static int vote(struct store *s, int64_t number, const struct store_feedback *f,
     return 0;
 }
 
-/* ---- one item ----------------------------------------------------------------------------------- */
+/* ---- one item -------------------------------------------------------------------------------- */
 
 /* A key that was seen: 1 with the first answer, or -EEXIST. Else 0. */
 static int find_key(struct store *s, const struct store_feedback *f, struct store_receipt *receipt,

@@ -12,8 +12,7 @@
 #include "store/store_internal.h"
 
 /* The label is of this model, and as its change needs it. */
-static int check(struct store *s, int64_t model, int64_t label, bool active_only,
-                 bool *ret_retired)
+static int check(struct store *s, int64_t model, int64_t label, bool active_only, bool *ret_retired)
 {
     sqlite3_stmt *q = store_statement(s, STORE_LABEL_STATE);
     bool retired = false, merged = false, own = false;
@@ -87,7 +86,8 @@ static int set_status(struct store *s, int64_t label, const char *status, int64_
     return store_run(s, q);
 }
 
-/* ---- the examples ------------------------------------------------------------------------------- */
+/* ---- the examples -------------------------------------------------------------------------------
+ */
 
 /* All that have a vote on the label: of either sign, or only for it. */
 static int touch_voted(struct store *s, int64_t seq, int64_t label, bool either)
@@ -133,7 +133,8 @@ static int refold_touched(struct store *s, int64_t seq)
     return rc;
 }
 
-/* ---- names and settings ------------------------------------------------------------------------- */
+/* ---- names and settings -------------------------------------------------------------------------
+ */
 
 static int alias(struct store *s, enum store_statement which, int64_t model, const char *name,
                  int64_t label)
@@ -230,7 +231,8 @@ int store_label_set(struct store *s, const struct store_label_change *c, double 
                            &(struct saying){.score_min = score_min, .payload = payload}, ret_seq);
 }
 
-/* ---- retire and restore ------------------------------------------------------------------------- */
+/* ---- retire and restore -------------------------------------------------------------------------
+ */
 
 static int turn(struct store *s, const struct store_label_change *c, bool retire, int64_t *ret_seq,
                 const char **ret_field)
@@ -262,7 +264,8 @@ int store_label_restore(struct store *s, const struct store_label_change *c, int
     return turn(s, c, false, ret_seq, ret_field);
 }
 
-/* ---- merge and split ---------------------------------------------------------------------------- */
+/* ---- merge and split ----------------------------------------------------------------------------
+ */
 
 /* Both labels are active, and two. */
 static int check_pair(struct store *s, const struct store_label_change *c, int64_t other,

@@ -19,18 +19,16 @@
     X(LABEL_NAME, "SELECT name FROM label WHERE id = ?1")                                          \
     X(LABEL_STATE, "SELECT status = 'retired', into_label, model FROM label WHERE id = ?1")        \
     X(LABEL_GET, LABEL_ROW LABEL_EXAMPLES " FROM label l WHERE id = ?1")                           \
-    X(LABEL_SCAN, LABEL_ROW LABEL_EXAMPLES                                                         \
-      " FROM label l WHERE model = ?1 AND id > ?2 ORDER BY id LIMIT ?3")                           \
-    X(LABEL_COLUMNS,                                                                               \
-      LABEL_ROW "0 FROM label l WHERE model = ?1 AND id > ?2 ORDER BY id LIMIT ?3")                \
+    X(LABEL_SCAN,                                                                                  \
+      LABEL_ROW LABEL_EXAMPLES " FROM label l WHERE model = ?1 AND id > ?2 ORDER BY id LIMIT ?3")  \
+    X(LABEL_COLUMNS, LABEL_ROW "0 FROM label l WHERE model = ?1 AND id > ?2 ORDER BY id LIMIT ?3") \
     X(LABEL_SEQ_MAX, "SELECT ifnull(max(seq), 0) FROM label WHERE model = ?1")                     \
     X(LABEL_SEQ, "UPDATE label SET seq = ?2 WHERE id = ?1")                                        \
     X(LABEL_RENAME, "UPDATE label SET name = ?2 WHERE id = ?1")                                    \
     X(LABEL_STATUS, "UPDATE label SET status = ?2, into_label = ?3 WHERE id = ?1")                 \
     X(LABEL_SET, "UPDATE label SET score_min = ?2, payload = ?3 WHERE id = ?1")                    \
-    X(LABEL_EVENT,                                                                                 \
-      "INSERT INTO label_event(seq, other, name, score_min, payload)"                              \
-      " VALUES(?1, ?2, ?3, ?4, ?5)")                                                               \
+    X(LABEL_EVENT, "INSERT INTO label_event(seq, other, name, score_min, payload)"                 \
+                   " VALUES(?1, ?2, ?3, ?4, ?5)")                                                  \
     X(ALIAS_ADD, "INSERT INTO label_alias(model, name, label) VALUES(?1, ?2, ?3)")                 \
     X(ALIAS_REMOVE, "DELETE FROM label_alias WHERE model = ?1 AND name = ?2")                      \
     X(ALIAS_COUNT, "SELECT count(*) FROM label_alias WHERE label = ?1")                            \

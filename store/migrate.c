@@ -1,5 +1,6 @@
-/* migrate.c -- the schema, as numbered steps. A database remembers the last step it took (user_version); each step is one
- * transaction. Steps are never edited once released: the next change is the next step.
+/* migrate.c -- the schema, as numbered steps. A database remembers the last step it took
+ * (user_version); each step is one transaction. Steps are never edited once released: the next
+ * change is the next step.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -58,8 +59,9 @@ static const char *const steps[] = {
     "CREATE TABLE encoder_version("
     " id INTEGER PRIMARY KEY, sha256 BLOB NOT NULL UNIQUE, state TEXT NOT NULL,"
     " created_us INTEGER NOT NULL);",
-    /* Labels that change: their last event, thresholds, payloads and old names; what a label event said beside its label, and
-     * which examples it touched; and since when a vote stands, so that the last word on two labels that become one is known. */
+    /* Labels that change: their last event, thresholds, payloads and old names; what a label event
+     * said beside its label, and which examples it touched; and since when a vote stands, so that
+     * the last word on two labels that become one is known. */
     "ALTER TABLE label ADD COLUMN seq INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE label ADD COLUMN score_min REAL;"
     "ALTER TABLE label ADD COLUMN payload TEXT;"
@@ -75,7 +77,7 @@ static const char *const steps[] = {
     "CREATE TABLE label_event("
     " seq INTEGER PRIMARY KEY REFERENCES event(seq) ON DELETE CASCADE,"
     " other INTEGER REFERENCES label(id) ON DELETE CASCADE," /* merged into, split to */
-    " name TEXT, score_min REAL, payload TEXT);" /* name: added, renamed to */
+    " name TEXT, score_min REAL, payload TEXT);"             /* name: added, renamed to */
     "INSERT INTO label_event(seq, name) SELECT e.seq, l.name FROM event e JOIN label l"
     " ON l.id = e.label WHERE e.op = 'label_add';"
     "CREATE INDEX label_event_other ON label_event(other) WHERE other IS NOT NULL;"

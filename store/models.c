@@ -24,7 +24,8 @@ int store_model_add(struct store *s, const char *name, const char *kind, const c
     return rc;
 }
 
-/* The files of a model's heads. They are removed first: a row without its file is passed over when it is read. */
+/* The files of a model's heads. They are removed first: a row without its file is passed over when
+ * it is read. */
 static int remove_files(struct store *s, int64_t model)
 {
     sqlite3_stmt *q = store_statement(s, STORE_SNAPSHOT_OF_MODEL);
@@ -88,7 +89,7 @@ int store_model_scan(struct store *s, store_model_fn *fn, void *ud)
     return rc;
 }
 
-/* ---- labels ------------------------------------------------------------------------------------- */
+/* ---- labels ---------------------------------------------------------------------------------- */
 
 int store_label_named(struct store *s, int64_t model, const char *name, int64_t *ret_id)
 {
@@ -104,7 +105,8 @@ int store_label_named(struct store *s, int64_t model, const char *name, int64_t 
     return rc == 1 ? 0 : rc == 0 ? -ENOENT : rc;
 }
 
-/* Follows merges from *id to where they end; they have no cycles, for a merged label is merged no more. */
+/* Follows merges from *id to where they end; they have no cycles, for a merged label is merged no
+ * more. */
 static int follow(struct store *s, int64_t *id, bool *ret_retired)
 {
     for (;;) {
@@ -267,8 +269,7 @@ int store_label_scan(struct store *s, int64_t model, int64_t after, uint32_t lim
     return scan_labels(s, STORE_LABEL_SCAN, model, after, limit, fn, ud);
 }
 
-int store_label_columns(struct store *s, int64_t model, int64_t after, store_label_fn *fn,
-                        void *ud)
+int store_label_columns(struct store *s, int64_t model, int64_t after, store_label_fn *fn, void *ud)
 {
     return scan_labels(s, STORE_LABEL_COLUMNS, model, after, 0, fn, ud);
 }
@@ -320,7 +321,7 @@ int store_alias_of(struct store *s, int64_t label, store_alias_fn *fn, void *ud)
     return rc;
 }
 
-/* ---- encoders ----------------------------------------------------------------------------------- */
+/* ---- encoders -------------------------------------------------------------------------------- */
 
 int store_encoder_claim(struct store *s, const uint8_t sha256[STORE_HASH_BYTES], int64_t now_us,
                         int64_t *ret_encoder)

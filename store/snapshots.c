@@ -1,5 +1,6 @@
-/* snapshots.c -- images of heads as files. The file comes first and whole (temp, fsync, rename, fsync folder), its row
- * second: a row promises a file, a file without a row is only waste, and the next start removes it.
+/* snapshots.c -- images of heads as files. The file comes first and whole (temp, fsync, rename,
+ * fsync folder), its row second: a row promises a file, a file without a row is only waste, and the
+ * next start removes it.
  */
 #include <dirent.h>
 #include <errno.h>

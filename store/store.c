@@ -1,8 +1,8 @@
 /* store.c -- the connection: opening, locking, transactions, errors.
  *
- * The folder itself is locked (flock on its descriptor), so that a second daemon is refused before it touches the
- * database, nothing is left behind, and a killed daemon's lock goes with it. secure_delete overwrites what is deleted: a text
- * that was erased does not linger in free pages.
+ * The folder itself is locked (flock on its descriptor), so that a second daemon is refused before
+ * it touches the database, nothing is left behind, and a killed daemon's lock goes with it.
+ * secure_delete overwrites what is deleted: a text that was erased does not linger in free pages.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -104,7 +104,7 @@ void store_copy_name(char to[STORE_NAME_BYTES_MAX + 1], const unsigned char *fro
     snprintf(to, STORE_NAME_BYTES_MAX + 1, "%s", from != NULL ? (const char *)from : "");
 }
 
-/* ---- opening ------------------------------------------------------------------------------------ */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static int make_folder(struct store *s, const char *name)
 {
@@ -131,6 +131,16 @@ static int lock_folder(struct store *s)
     return -EBUSY;
 }
 
+/* SQLite's words do not say which file they are about. */
+static int fail_database(struct store *s, const char *path)
+{
+    int rc = store_fail(s);
+
+    if (s->db != NULL)
+        snprintf(s->why, sizeof s->why, "%.180s: %.60s", path, sqlite3_errmsg(s->db));
+    return rc;
+}
+
 static int connect(struct store *s)
 {
     char path[4096];
@@ -141,7 +151,7 @@ static int connect(struct store *s)
     if (s->mode == STORE_WRITER)
         flags |= SQLITE_OPEN_CREATE;
     if (sqlite3_open_v2(path, &s->db, flags, NULL) != SQLITE_OK)
-        return store_fail(s);
+        return fail_database(s, path);
     if (s->mode == STORE_WRITER && sqlite3_db_readonly(s->db, "main") == 1)
         return store_fail_file(s, path, EROFS);
     sqlite3_busy_timeout(s->db, 5000);
@@ -151,15 +161,16 @@ static int connect(struct store *s)
                      "PRAGMA secure_delete=ON; PRAGMA trusted_schema=OFF; PRAGMA cache_size=-4096;"
                      "PRAGMA journal_size_limit=67108864",
                      NULL, NULL, NULL) != SQLITE_OK)
-        return store_fail(s);
+        return fail_database(s, path);
     if (s->mode == STORE_READER &&
         sqlite3_exec(s->db, "PRAGMA query_only=ON", NULL, NULL, NULL) != SQLITE_OK)
-        return store_fail(s);
+        return fail_database(s, path);
     return 0;
 }
 
-/* What begins and ends transactions is prepared beforehand (and after the last change of the schema, which would have it prepared
- * again): a rollback that needs memory when there is none would leave its transaction open, and no other could begin. */
+/* What begins and ends transactions is prepared beforehand (after the last change of the schema,
+ * which would have it prepared again): a rollback that needs memory when there is none would leave
+ * its transaction open, and no other could begin. */
 static int prepare_transactions(struct store *s)
 {
     for (int i = STORE_BEGIN_WRITE; i <= STORE_MARK_UNDO; i++) {
@@ -225,7 +236,7 @@ void store_close(struct store *s)
     free(s);
 }
 
-/* ---- transactions ------------------------------------------------------------------------------- */
+/* ---- transactions ---------------------------------------------------------------------------- */
 
 static int simple(struct store *s, enum store_statement which)
 {
@@ -268,8 +279,11 @@ int store_mark(struct store *s)
 
 int store_unmark(struct store *s, bool keep)
 {
-    int rc = keep ? 0 : simple(s, STORE_MARK_UNDO);
+    int rc;
 
+    if (!keep && sqlite3_get_autocommit(s->db))
+        return -ECANCELED;
+    rc = keep ? 0 : simple(s, STORE_MARK_UNDO);
     return rc == 0 ? simple(s, STORE_MARK_KEEP) : rc;
 }
 

@@ -1,19 +1,19 @@
 /* store.h -- what survives: models, labels, the journal of events and its fold, head snapshots.
  *
- * One SQLite database (WAL, synchronous=FULL) and the folders heads/ and encoders/ in one state folder,
- * locked against a second daemon. The journal (table event) is the truth; example, vote and counts are its fold,
- * kept in the same transaction.
+ * One SQLite database (WAL, synchronous=FULL) and the folders heads/ and encoders/ in one state
+ * folder, locked against a second daemon. The journal (table event) is the truth; example, vote and
+ * counts are its fold, kept in the same transaction.
  *
- * Threads: a struct store is one connection and belongs to one thread at a time. One writer (the keeper) and any
- * number of readers, each with its own connection.
- * Strings are UTF-8 with their length in bytes where they may hold NUL (texts), NUL-terminated otherwise (names).
- * Never: a clock (times are arguments), a log, JSON (settings are opaque text), a tensor (blobs and hashes).
+ * Threads: a struct store is one connection and belongs to one thread at a time. One writer (the
+ * keeper) and any number of readers, each with its own connection. Strings are UTF-8 with their
+ * length in bytes where they may hold NUL (texts), NUL-terminated otherwise (names). Never: a clock
+ * (times are arguments), a log, JSON (settings are opaque text), a tensor (blobs and hashes).
  *
- * Errors: 0 or -errno. -ENOSPC disk full, -EROFS read-only, -EBUSY another daemon holds the folder, -EIO,
- * -ENOMEM, -EUCLEAN the database is damaged or newer than this program, -ENOENT no such row, -EEXIST it is there
- * already. store_why() says in words what happened last. After a failed write inside a transaction the caller
- * rolls back: nothing of it is kept. A callback may not call the store it is called from, except store_label_name,
- * store_label_final and store_alias_of.
+ * Errors: 0 or -errno. -ENOSPC disk full, -EROFS read-only, -EBUSY another daemon holds the folder,
+ * -EIO, -ENOMEM, -EUCLEAN the database is damaged or newer than this program, -ENOENT no such row,
+ * -EEXIST it is there already. store_why() says in words what happened last. After a failed write
+ * inside a transaction the caller rolls back: nothing of it is kept. A callback may not call the
+ * store it is called from, except store_label_name, store_label_final and store_alias_of.
  */
 #ifndef LEARND_STORE_H
 #define LEARND_STORE_H
@@ -25,47 +25,54 @@
 struct store;
 
 enum {
-    STORE_NAME_BYTES_MAX = 128,  /* model, label, annotator, source, idempotency key: without NUL */
+    STORE_NAME_BYTES_MAX = 128, /* model, label, annotator, source, idempotency key: without NUL */
     STORE_ID_BYTES = 16,
     STORE_HASH_BYTES = 32,
 };
 
 enum store_mode { STORE_WRITER, STORE_READER };
 
-/* Creates the folder and the database if needed (writer), takes the lock, migrates. A reader needs an existing database. */
+/* Creates the folder and the database if needed (writer), takes the lock, migrates. A reader needs
+ * an existing database. */
 int store_open(const char *folder, enum store_mode mode, char *why, size_t why_bytes,
                struct store **ret_store);
 void store_close(struct store *store);
 const char *store_why(const struct store *store);
 
-/* Writers: BEGIN IMMEDIATE .. COMMIT; a commit returns after fsync. Readers: one consistent snapshot. */
+/* Writers: BEGIN IMMEDIATE .. COMMIT; a commit returns after fsync. Readers: one consistent
+ * snapshot. */
 int store_begin(struct store *store);
 int store_commit(struct store *store);
 int store_rollback(struct store *store);
-/* Points inside a transaction, so that one bad item does not sink its neighbours. Not nested. */
+/* Points inside a transaction, so that one bad item does not sink its neighbours. Not nested.
+ * Undoing to one: -ECANCELED, a fault (disk full, no memory) has ended the whole transaction
+ * already; store_why() still tells the fault. */
 int store_mark(struct store *store);
 int store_unmark(struct store *store, bool keep);
-/* A real write and fsync: is the journal writable now? For readiness. Writer only, outside a transaction. */
+/* A real write and fsync: is the journal writable now? For readiness. Writer only, outside a
+ * transaction. */
 int store_probe(struct store *store);
 /* Moves the WAL into the database and truncates it. */
 int store_checkpoint(struct store *store);
 /* PRAGMA integrity_check; 0 or -EUCLEAN. */
 int store_integrity(struct store *store);
 
-/* ---- models; labels: store_labels.h -------------------------------------------------------------- */
+/* ---- models; labels: store_labels.h ---------------------------------------------------------- */
 
 struct store_model {
     int64_t id;
     char name[STORE_NAME_BYTES_MAX + 1];
-    char kind[16];     /* "single" */
-    char *settings;    /* opaque; owned by the row in scans, borrowed by the caller */
-    int64_t created_us;/* Unix time, microseconds */
-    int64_t seq;       /* last event of this model, 0 without any */
-    int64_t examples;  /* with a target */
-    int64_t labels;    /* active */
+    char kind[16];      /* "single" */
+    char *settings;     /* opaque; owned by the row in scans, borrowed by the caller */
+    int64_t created_us; /* Unix time, microseconds */
+    int64_t seq;        /* last event of this model, 0 without any */
+    int64_t examples;   /* with a target */
+    int64_t labels;     /* active */
 };
 
-typedef int store_model_fn(void *ud, const struct store_model *row); /* non-zero stops the scan and is returned */
+typedef int
+store_model_fn(void *ud,
+               const struct store_model *row); /* non-zero stops the scan and is returned */
 
 /* -EEXIST if the name is taken. */
 int store_model_add(struct store *store, const char *name, const char *kind, const char *settings,
@@ -75,11 +82,12 @@ int store_model_remove(struct store *store, int64_t model);
 int store_model_settings(struct store *store, int64_t model, const char *settings);
 int store_model_scan(struct store *store, store_model_fn *fn, void *ud);
 
-/* ---- teaching ----------------------------------------------------------------------------------- */
+/* ---- teaching -------------------------------------------------------------------------------- */
 
 enum store_op {
-    STORE_LABEL,    /* this annotator says: label. Replaces the annotator's earlier vote on this text */
-    STORE_REJECT,   /* this annotator says: not label. Counts against votes for it */
+    STORE_LABEL,  /* this annotator says: label. Replaces the annotator's earlier vote on this text
+                   */
+    STORE_REJECT, /* this annotator says: not label. Counts against votes for it */
     STORE_WITHDRAW, /* takes back the annotator's vote; every vote if annotator is "" */
     STORE_DELETE,   /* forgets the example and its text */
 };
@@ -93,13 +101,14 @@ struct store_feedback {
     size_t pair_bytes;
     uint8_t example[STORE_ID_BYTES];
     const char *label; /* LABEL, REJECT */
-    bool create_label; /* an unknown label is created (LABEL only); else -ENOENT with *ret_field = "label" */
+    bool create_label; /* an unknown label is created (LABEL only); else -ENOENT with *ret_field =
+                          "label" */
     double weight;     /* > 0, finite */
-    const char *annotator; /* "" if not given */
-    const char *source;    /* "" */
-    const char *idempotency_key; /* NULL: none; unique per model */
+    const char *annotator;               /* "" if not given */
+    const char *source;                  /* "" */
+    const char *idempotency_key;         /* NULL: none; unique per model */
     uint8_t body_hash[STORE_HASH_BYTES]; /* of the item as sent, to tell a repeat from a clash */
-    int64_t request_encoder; /* version that answered, -1 unknown */
+    int64_t request_encoder;             /* version that answered, -1 unknown */
     int64_t request_seq;
     int64_t now_us;
 };
@@ -107,23 +116,25 @@ struct store_feedback {
 struct store_receipt {
     uint8_t example[STORE_ID_BYTES];
     int64_t seq;
-    bool duplicate;     /* the key was seen with the same body: nothing was written, this is the first answer */
+    bool duplicate; /* the key was seen with the same body: nothing was written, this is the first
+                       answer */
     bool label_created;
 };
 
-/* The id of a text in a model: 8 bytes of SHA-256 over the text, then 8 over the model's name and the text. It does
- * not depend on arrival, and the order of examples not on the model's name. */
+/* The id of a text in a model: 8 bytes of SHA-256 over the text, then 8 over the model's name and
+ * the text. It does not depend on arrival, and the order of examples not on the model's name. */
 void store_example_id(const char *model_name, const char *text, size_t text_bytes, const char *pair,
                       size_t pair_bytes, uint8_t ret_id[STORE_ID_BYTES]);
 void store_sha256(const void *bytes, size_t bytes_len, uint8_t ret_hash[STORE_HASH_BYTES]);
 
-/* Writes one event and folds it, inside the caller's transaction. -EEXIST: the key exists with another body. -ENOENT: no such
- * model, label (creation off), example, or vote to withdraw; *ret_field says which ("model", "label", "example", "annotator").
- * -EIDRM: the label is retired; then only a REJECT is taken. */
+/* Writes one event and folds it, inside the caller's transaction. -EEXIST: the key exists with
+ * another body. -ENOENT: no such model, label (creation off), example, or vote to withdraw;
+ * *ret_field says which ("model", "label", "example", "annotator"). -EIDRM: the label is retired;
+ * then only a REJECT is taken. */
 int store_feedback_put(struct store *store, const struct store_feedback *feedback,
                        struct store_receipt *ret_receipt, const char **ret_field);
 
-/* ---- reading the journal and its fold ------------------------------------------------------------- */
+/* ---- reading the journal and its fold -------------------------------------------------------- */
 
 struct store_event {
     int64_t seq;
@@ -138,7 +149,8 @@ typedef int store_event_fn(void *ud, const struct store_event *row);
 
 /* Last seq of the whole journal; 0 without events. */
 int store_seq(struct store *store, int64_t *ret_seq);
-/* Events of a model, ascending from after (exclusive), or descending from before (exclusive; 0: the end). limit 0: all. */
+/* Events of a model, ascending from after (exclusive), or descending from before (exclusive; 0: the
+ * end). limit 0: all. */
 int store_event_scan(struct store *store, int64_t model, int64_t after, uint32_t limit,
                      store_event_fn *fn, void *ud);
 int store_event_scan_back(struct store *store, int64_t model, int64_t before, uint32_t limit,
@@ -161,8 +173,8 @@ struct store_example {
     const char *status; /* "active" has a target; "withdrawn", "rejected", "retired" have none */
     const struct store_vote *target; /* (target_len), by label id */
     uint32_t target_len;
-    double weight;          /* mean weight of the votes that stand */
-    uint32_t annotators;    /* that have a standing vote */
+    double weight;             /* mean weight of the votes that stand */
+    uint32_t annotators;       /* that have a standing vote */
     const uint16_t *embedding; /* fp16 of `encoder`, or NULL: not cached */
     size_t embedding_bytes;
     int64_t first_seq, last_seq, created_us;
@@ -170,7 +182,7 @@ struct store_example {
 typedef int store_example_fn(void *ud, const struct store_example *row);
 
 struct store_example_filter {
-    const char *label;     /* name or alias, or NULL; of a retired one: the examples it would have */
+    const char *label; /* name or alias, or NULL; of a retired one: the examples it would have */
     const char *annotator; /* or NULL */
     const char *status;    /* or NULL */
     const char *q;         /* substring of the text, or NULL */
@@ -185,8 +197,9 @@ int store_example_scan(struct store *store, int64_t model,
 /* One example of any model. -ENOENT. */
 int store_example_get(struct store *store, const uint8_t id[STORE_ID_BYTES], int64_t encoder,
                       store_example_fn *fn, void *ud);
-/* Distinct examples touched by events of a model with after < seq <= upto (also by those of labels), as the journal sees them
- * now; a deleted one comes with status "deleted", no text and no target. What the learner reads. */
+/* Distinct examples touched by events of a model (those of labels too) with after < seq <= upto, as
+ * the journal sees them now; a deleted one comes with status "deleted", no text and no target. What
+ * the learner reads. */
 int store_example_changed(struct store *store, int64_t model, int64_t after, int64_t upto,
                           int64_t encoder, store_example_fn *fn, void *ud);
 
@@ -194,25 +207,28 @@ int store_example_changed(struct store *store, int64_t model, int64_t after, int
 int store_embedding_put(struct store *store, const uint8_t example[STORE_ID_BYTES], int64_t encoder,
                         const uint16_t *embedding, size_t embedding_bytes);
 
-/* ---- head snapshots ------------------------------------------------------------------------------- */
+/* ---- head snapshots -------------------------------------------------------------------------- */
 
-/* Writes heads/<model>-<encoder>-<seq>.head (temp, fsync, rename, fsync folder). Any thread, no connection: a pure file
- * act; the row follows by store_snapshot_add on the writer. ret_sha256 is of the image. */
+/* Writes heads/<model>-<encoder>-<seq>.head (temp, fsync, rename, fsync folder). Any thread, no
+ * connection: a pure file act; the row follows by store_snapshot_add on the writer. ret_sha256 is
+ * of the image. */
 int store_snapshot_write(const char *folder, int64_t model, int64_t encoder, int64_t seq,
                          const void *image, size_t image_bytes, char *why, size_t why_bytes,
                          uint8_t ret_sha256[STORE_HASH_BYTES]);
-/* Names the file as the newest and removes older ones of the same model and encoder, keeping two. In its own transaction. */
+/* Names the file as the newest and removes older ones of the same model and encoder, keeping two.
+ * In its own transaction. */
 int store_snapshot_add(struct store *store, int64_t model, int64_t encoder, int64_t seq,
                        const uint8_t sha256[STORE_HASH_BYTES]);
-/* The newest snapshot of (model, encoder) whose file is there and whose hash is right: malloc'd image, the caller frees.
- * -ENOENT: none. A damaged newest one is passed over for the one before. */
+/* The newest snapshot of (model, encoder) whose file is there and whose hash is right: malloc'd
+ * image, the caller frees. -ENOENT: none. A damaged newest one is passed over for the one before.
+ */
 int store_snapshot_read(struct store *store, int64_t model, int64_t encoder, int64_t *ret_seq,
                         void **ret_image, size_t *ret_image_bytes);
 
-/* ---- encoder identity ----------------------------------------------------------------------------- */
+/* ---- encoder identity ------------------------------------------------------------------------ */
 
-/* The number of the encoder with this SHA-256 (of its weights file); 0 for the first ever seen. -EUCLEAN if the
- * state folder was taught with another encoder 0. */
+/* The number of the encoder with this SHA-256 (of its weights file); 0 for the first ever seen.
+ * -EUCLEAN if the state folder was taught with another encoder 0. */
 int store_encoder_claim(struct store *store, const uint8_t sha256[STORE_HASH_BYTES], int64_t now_us,
                         int64_t *ret_encoder);
 

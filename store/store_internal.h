@@ -49,9 +49,9 @@
     X(KEY_ADD, "INSERT INTO idempotency(model, key, body_hash, example, seq)"                      \
                " VALUES(?1, ?2, ?3, ?4, ?5)")                                                      \
     X(EXAMPLE_NUMBER, "SELECT number, model FROM example WHERE id = ?1")                           \
-    X(EXAMPLE_ADD,                                                                                 \
-      "INSERT INTO example(id, model, text, pair, status, weight, annotators, first_seq, last_seq,"\
-      " created_us) VALUES(?1, ?2, ?3, ?4, 'withdrawn', 0, 0, 0, 0, ?5)")                          \
+    X(EXAMPLE_ADD, "INSERT INTO example(id, model, text, pair, status, weight, annotators, "       \
+                   "first_seq, last_seq,"                                                          \
+                   " created_us) VALUES(?1, ?2, ?3, ?4, 'withdrawn', 0, 0, 0, 0, ?5)")             \
     X(EXAMPLE_FOLD,                                                                                \
       "UPDATE example SET status = ?2, label = ?3, weight = ?4, annotators = ?5, last_seq = ?6,"   \
       " first_seq = CASE first_seq WHEN 0 THEN ?6 ELSE first_seq END WHERE number = ?1")           \
@@ -81,15 +81,13 @@
     X(VOTE_SCAN,                                                                                   \
       "SELECT label, sign, weight, (SELECT status FROM label l WHERE l.id = v.label) = 'retired'"  \
       " FROM vote v WHERE example = ?1 ORDER BY label, sign, annotator")                           \
-    X(EMBEDDING_PUT,                                                                               \
-      "INSERT OR REPLACE INTO embedding(example, encoder, data)"                                   \
-      " SELECT number, ?2, ?3 FROM example WHERE id = ?1")                                         \
+    X(EMBEDDING_PUT, "INSERT OR REPLACE INTO embedding(example, encoder, data)"                    \
+                     " SELECT number, ?2, ?3 FROM example WHERE id = ?1")                          \
     X(SNAPSHOT_ADD, "INSERT OR REPLACE INTO head_snapshot(model, encoder, seq, sha256)"            \
                     " VALUES(?1, ?2, ?3, ?4)")                                                     \
     X(SNAPSHOT_SCAN, "SELECT seq, sha256 FROM head_snapshot WHERE model = ?1 AND encoder = ?2"     \
                      " ORDER BY seq DESC")                                                         \
-    X(SNAPSHOT_FIND,                                                                               \
-      "SELECT 1 FROM head_snapshot WHERE model = ?1 AND encoder = ?2 AND seq = ?3")                \
+    X(SNAPSHOT_FIND, "SELECT 1 FROM head_snapshot WHERE model = ?1 AND encoder = ?2 AND seq = ?3") \
     X(SNAPSHOT_REMOVE, "DELETE FROM head_snapshot WHERE model = ?1 AND encoder = ?2 AND seq = ?3") \
     X(SNAPSHOT_OF_MODEL, "SELECT encoder, seq FROM head_snapshot WHERE model = ?1")                \
     X(ENCODER_FIND, "SELECT id FROM encoder_version WHERE sha256 = ?1")                            \
@@ -129,7 +127,8 @@ void store_copy_name(char to[STORE_NAME_BYTES_MAX + 1], const unsigned char *fro
 
 /* migrate.c: brings the database to this program's version. */
 int store_migrate(struct store *store);
-/* snapshots.c: removes images that no row promises, and halves: what a process left that was killed. Writer. */
+/* snapshots.c: removes images that no row promises, and halves: what a process left that was
+ * killed. Writer. */
 void store_snapshot_sweep(struct store *store);
 /* journal.c: appends an event and moves the model's seq. */
 struct store_event_row {

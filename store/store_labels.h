@@ -1,4 +1,5 @@
-/* store_labels.h -- labels and what becomes of them. Part of the face of store.h, which includes it.
+/* store_labels.h -- labels and what becomes of them. Part of the face of store.h, which includes
+ * it.
  *
  * A label is a row that is never removed while its model lives, so its id (the column of the
  * learner's head) is stable. It is "active"; "retired": its votes are kept but teach nothing; or

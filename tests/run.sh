@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Runs every test of one build and ends with one line: N passed, N failed, N skipped.
 # Usage: tests/run.sh [BUILD]   (build, build-asan, build-tsan)
+# shellcheck disable=SC2016  # awk programs
 set -u
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 2
 build=${1:-build}
 export LEARND_BIN=${LEARND_BIN:-$PWD/$build/learnd} LEARNCTL_BIN=${LEARNCTL_BIN:-$PWD/$build/learnctl}
 export LEARND_SHARED=${LEARND_SHARED:-$PWD/../shared}
@@ -38,6 +39,9 @@ for t in "$build"/tests/unit/test_*; do
     [ -x "$t" ] && [ ! -d "$t" ] && [ "${t%.o}" = "$t" ] && [ "${t%.d}" = "$t" ] && count "$t" 600 "$cmocka" "$t"
 done
 [ -x "$build/tests/ops/ops" ] && count "$build/tests/ops/ops" 600 "$tally" "$build/tests/ops/ops" compare
+for seed in 1 2 3 4 5; do
+    [ -x "$build/tests/sim/sim" ] && count "$build/tests/sim/sim $seed" 600 "$tally" "$build/tests/sim/sim" $seed 400
+done
 for t in "$build"/tests/fuzz/fuzz_*; do
     [ -x "$t" ] && [ "${t%.o}" = "$t" ] && [ "${t%.d}" = "$t" ] &&
         count "$t" 600 "$tally" "$t" "tests/fuzz/corpus/$(basename "$t" | sed s/fuzz_//)"

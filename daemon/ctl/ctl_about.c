@@ -83,7 +83,7 @@ static void print_info(const struct status *s)
              int_of(s->info, "encoder.layers"), int_of(s->info, "encoder.dim"),
              int_of(s->info, "encoder.tokens_max"));
     print_line("encoder", line);
-    snprintf(line, sizeof line, "%s on %s in %s, %lld lanes, %lld loops",
+    snprintf(line, sizeof line, "%s on %s in %s, lanes %lld, loops %lld",
              text_of(s->info, "backend"), text_of(s->info, "device"), text_of(s->info, "precision"),
              int_of(s->info, "lanes"), int_of(s->info, "loops"));
     print_line("backend", line);
@@ -92,7 +92,7 @@ static void print_info(const struct status *s)
     print_line("journal", line);
 }
 
-static void print_document(struct status *s)
+static enum ctl_exit print_document(struct status *s)
 {
     struct api_buffer line = API_BUFFER_INIT;
 
@@ -108,8 +108,7 @@ static void print_document(struct status *s)
     json_write_raw(&line, s->models.bytes, s->models.len);
     json_close_array(&line);
     json_close_object(&line);
-    ctl_print_buffer(&line);
-    api_buffer_done(&line);
+    return ctl_print_buffer(&line);
 }
 
 static enum ctl_exit show_models(struct status *s)
@@ -150,7 +149,7 @@ enum ctl_exit ctl_status(struct ctl *ctl)
     if (code == CTL_OK)
         code = show_models(&s);
     if (code == CTL_OK && ctl->options.json)
-        print_document(&s);
+        code = print_document(&s);
     ctl_table_close(s.table);
     api_buffer_done(&s.models);
     json_free(s.info);

@@ -1,7 +1,8 @@
 /* ctl_ask.c -- classify and embed: any number of texts, asked in pages.
  *
- * A page is as much as the daemon takes at once (256 texts), or less if they are long. Answers come out page by page, so a long
- * file streams through. Each text is sent with its number as its id, which is how a line of --json is matched to its text.
+ * A page is as much as the daemon takes at once (256 texts), or less if they are long. Answers come
+ * out page by page, so a long file streams through. Each text is sent with its number as its id,
+ * which is how a line of --json is matched to its text.
  */
 #include <stdio.h>
 #include <string.h>
@@ -11,37 +12,37 @@
 #include "daemon/ctl/ctl_texts.h"
 #include "proto/api.h"
 
-/* The daemon's limit of a body is 1 MiB; escapes may double a text, and one text more is added behind this. */
-enum { PAGE_BYTES = 256 << 10 };
+/* The daemon's limit of a body is 1 MiB; the rest is for what stands around the list. */
+enum { PAGE_BYTES = 768 << 10 };
 
 struct asking {
     struct ctl *ctl;
     struct ctl_texts texts;
-    struct api_buffer inputs;                /* the list, so far */
-    struct api_buffer shown;                 /* the texts of the page, for people */
-    size_t starts[API_INPUTS_MAX + 1];       /* of each in shown; the last is where the next begins */
-    size_t len;                              /* texts of the page */
+    struct api_buffer inputs;          /* the list, so far */
+    struct api_buffer input;           /* the one that is added */
+    struct api_buffer shown;           /* the texts of the page, for people */
+    size_t starts[API_INPUTS_MAX + 1]; /* of each in shown; the last is where the next begins */
+    size_t len;                        /* texts of the page */
     struct ctl_table *table;
     bool vectors;
 };
 
-static void add(struct asking *a, const struct ctl_text *text)
+static void write_input(struct asking *a, const struct ctl_text *text)
 {
     char id[24];
 
     snprintf(id, sizeof id, "%llu", (unsigned long long)text->number);
-    json_open_object(&a->inputs);
-    json_write_key(&a->inputs, "text");
-    json_write_text(&a->inputs, text->bytes, text->len);
+    api_buffer_reset(&a->input);
+    json_open_object(&a->input);
+    json_write_key(&a->input, "text");
+    json_write_text(&a->input, text->bytes, text->len);
     if (a->ctl->options.pair != NULL) {
-        json_write_key(&a->inputs, "text_pair");
-        json_write_string(&a->inputs, a->ctl->options.pair);
+        json_write_key(&a->input, "text_pair");
+        json_write_string(&a->input, a->ctl->options.pair);
     }
-    json_write_key(&a->inputs, "id");
-    json_write_string(&a->inputs, id);
-    json_close_object(&a->inputs);
-    api_buffer_add(&a->shown, text->bytes, text->len);
-    a->starts[++a->len] = a->shown.len;
+    json_write_key(&a->input, "id");
+    json_write_string(&a->input, id);
+    json_close_object(&a->input);
 }
 
 static void write_question(const struct asking *a, struct api_buffer *body)
@@ -93,7 +94,7 @@ static void write_question(const struct asking *a, struct api_buffer *body)
     json_close_object(body);
 }
 
-/* ---- answers ------------------------------------------------------------------------------------ */
+/* ---- answers --------------------------------------------------------------------------------- */
 
 static int copy_member(void *ud, const char *key, const struct json_value *value)
 {
@@ -103,11 +104,12 @@ static int copy_member(void *ud, const char *key, const struct json_value *value
 }
 
 /* A line a text: the result as it came, with the model and version that the page has in common. */
-static void print_lines(struct asking *a, const struct json_value *answer)
+static enum ctl_exit print_lines(struct asking *a, const struct json_value *answer)
 {
     const struct json_value *results = json_member(answer, a->vectors ? "embeddings" : "results");
+    enum ctl_exit code = CTL_OK;
 
-    for (size_t i = 0; i < json_len(results); i++) {
+    for (size_t i = 0; i < json_len(results) && code == CTL_OK; i++) {
         struct api_buffer line = API_BUFFER_INIT;
 
         json_open_object(&line);
@@ -120,9 +122,9 @@ static void print_lines(struct asking *a, const struct json_value *answer)
             json_each(json_at(results, i), copy_member, &line);
         }
         json_close_object(&line);
-        ctl_print_buffer(&line);
-        api_buffer_done(&line);
+        code = ctl_print_buffer(&line);
     }
+    return code;
 }
 
 static void print_vectors(const struct json_value *answer)
@@ -138,38 +140,53 @@ static void print_vectors(const struct json_value *answer)
     }
 }
 
-static void add_row(struct ctl_table *t, const struct json_value *label,
-                    const struct json_value *score, const char *note, const char *text, size_t len)
+/* id NULL: the table has no such column. */
+static void add_row(struct ctl_table *t, const char *id, const struct json_value *one,
+                    const char *number, const char *note, const char *text, size_t len)
 {
-    ctl_table_json(t, label);
-    ctl_table_json(t, score);
+    const struct json_value *score = json_member(one, number);
+
+    if (id != NULL)
+        ctl_table_string(t, id);
+    ctl_table_json(t, json_member(one, "label"));
+    if (json_kind(score) == JSON_KIND_NONE ||
+        json_kind(json_member(one, "label")) == JSON_KIND_NULL)
+        ctl_table_string(t, NULL);
+    else
+        ctl_table_printf(t, "%.2f", json_number(score, 0));
     ctl_table_string(t, note);
     ctl_table_cell(t, text, len);
 }
 
-/* The answer, then (with --top or --threshold) what else it could be, then (with --explain) what it is like. */
-static void add_result(struct ctl_table *t, const struct json_value *result, const char *text,
+/* The answer, then (with --top or --threshold) what else it could be, then (with --explain) what it
+ * is like. */
+static void add_result(struct asking *a, const struct json_value *result, const char *text,
                        size_t len)
 {
     const struct json_value *labels = json_member(result, "labels");
     const struct json_value *because = json_member(result, "because");
     const char *best = json_text(json_member(result, "label"), NULL);
+    const char *id = json_text(json_member(result, "request_id"), NULL), *more = "";
 
-    add_row(t, json_member(result, "label"), json_member(result, "score"),
+    if (!a->ctl->options.ids)
+        id = more = NULL;
+    else if (id == NULL)
+        id = "-";
+    add_row(a->table, id, result, "score",
             json_bool(json_member(result, "abstain"), false) ? "unsure" : "", text, len);
     for (size_t i = 0; i < json_len(labels); i++) {
         const struct json_value *one = json_at(labels, i);
         const char *name = json_text(json_member(one, "label"), NULL);
 
         if (best == NULL || name == NULL || strcmp(best, name) != 0)
-            add_row(t, json_member(one, "label"), json_member(one, "score"), "or", "", 0);
+            add_row(a->table, more, one, "score", "or", "", 0);
     }
     for (size_t i = 0; i < json_len(because); i++) {
         const struct json_value *one = json_at(because, i);
         size_t bytes = 0;
         const char *like = json_text(json_member(one, "text"), &bytes);
 
-        add_row(t, json_member(one, "label"), json_member(one, "similarity"), "like", like, bytes);
+        add_row(a->table, more, one, "similarity", "like", like, bytes);
     }
 }
 
@@ -177,21 +194,19 @@ static enum ctl_exit print_answer(struct asking *a, const struct json_value *ans
 {
     const struct json_value *results = json_member(answer, "results");
 
-    if (a->ctl->options.json) {
-        print_lines(a, answer);
-        return CTL_OK;
-    }
+    if (a->ctl->options.json)
+        return print_lines(a, answer);
     if (a->vectors) {
         print_vectors(answer);
         return CTL_OK;
     }
     for (size_t i = 0; i < json_len(results) && i < a->len; i++)
-        add_result(a->table, json_at(results, i), a->shown.bytes + a->starts[i],
+        add_result(a, json_at(results, i), a->shown.bytes + a->starts[i],
                    a->starts[i + 1] - a->starts[i]);
     return ctl_table_flush(a->table) == 0 ? CTL_OK : ctl_no_memory();
 }
 
-/* ---- pages -------------------------------------------------------------------------------------- */
+/* ---- pages ----------------------------------------------------------------------------------- */
 
 static enum ctl_exit ask_page(struct asking *a)
 {
@@ -213,42 +228,55 @@ static enum ctl_exit ask_page(struct asking *a)
     return code;
 }
 
+/* Adds a text to the page, and asks first what is there if the two would be too much. */
+static enum ctl_exit add(struct asking *a, const struct ctl_text *text)
+{
+    enum ctl_exit code = CTL_OK;
+
+    write_input(a, text);
+    if (a->len == API_INPUTS_MAX || (a->len > 0 && a->inputs.len + a->input.len > PAGE_BYTES))
+        code = ask_page(a);
+    if (code != CTL_OK)
+        return code;
+    json_write_raw(&a->inputs, a->input.bytes, a->input.len);
+    api_buffer_add(&a->shown, text->bytes, text->len);
+    a->starts[++a->len] = a->shown.len;
+    return a->input.rc == 0 ? CTL_OK : ctl_no_memory();
+}
+
 static enum ctl_exit ask_all(struct asking *a)
 {
     struct ctl_text text;
-    uint64_t asked = 0;
-    bool any = true;
+    bool any = true, none = true;
     enum ctl_exit code = CTL_OK;
 
     while (code == CTL_OK && any) {
         code = ctl_texts_next(&a->texts, &text, &any);
-        if (code != CTL_OK)
-            break;
-        if (any) {
-            add(a, &text);
-            asked++;
+        if (code == CTL_OK && any) {
+            code = add(a, &text);
+            none = false;
         }
-        if (a->len > 0 && (!any || a->len == API_INPUTS_MAX || a->inputs.len >= PAGE_BYTES))
-            code = ask_page(a);
     }
-    if (code == CTL_OK && asked == 0)
+    if (code == CTL_OK && none)
         return ctl_misused(a->ctl, "there is no text");
-    return code;
+    return code == CTL_OK ? ask_page(a) : code;
 }
 
 static enum ctl_exit ask(struct ctl *ctl, bool vectors)
 {
-    static const char *const heads[] = {"label", "score", "", "text"};
+    static const char *const heads[] = {"request", "label", "score", "", "text"};
+    bool ids = ctl->options.ids;
     struct asking a = {.ctl = ctl, .vectors = vectors};
     enum ctl_exit code = ctl_texts_open(ctl, 0, &a.texts);
 
-    if (code == CTL_OK && ctl_table_open(stdout, heads, "lrll", &a.table) != 0)
+    if (code == CTL_OK && ctl_table_open(stdout, heads + !ids, &"llrll"[!ids], &a.table) != 0)
         code = ctl_no_memory();
     if (code == CTL_OK)
         code = ask_all(&a);
     ctl_table_close(a.table);
     ctl_texts_close(&a.texts);
     api_buffer_done(&a.inputs);
+    api_buffer_done(&a.input);
     api_buffer_done(&a.shown);
     return code;
 }

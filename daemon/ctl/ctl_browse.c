@@ -1,4 +1,5 @@
-/* ctl_browse.c -- models, examples, versions: lists for people or scripts, and what changes models. */
+/* ctl_browse.c -- models, examples, versions: lists for people or scripts, and what changes models.
+ */
 #include "daemon/ctl/ctl_browse.h"
 
 #include <stdio.h>
@@ -16,10 +17,9 @@ static enum ctl_exit on_row(void *ud, const struct json_value *row)
 {
     struct browsing *b = ud;
 
-    if (b->table != NULL)
-        b->kind->cells(b->table, row);
-    else
-        ctl_print_json(row);
+    if (b->table == NULL)
+        return ctl_print_json(row);
+    b->kind->cells(b->table, row);
     return CTL_OK;
 }
 
@@ -72,14 +72,16 @@ enum ctl_exit ctl_change(struct ctl *ctl, const char *method, struct api_buffer 
     struct browsing b = {.kind = kind};
     struct json_value *answer = NULL;
     const char *path = ctl_target_end(target);
-    enum ctl_exit code = path != NULL ? ctl_call(ctl, method, path, body, &answer) : ctl_no_memory();
+    enum ctl_exit code =
+        path != NULL ? ctl_call(ctl, method, path, body, &answer) : ctl_no_memory();
 
     if (code == CTL_OK && answer != NULL && !ctl->options.json && !ctl->options.quiet &&
         ctl_table_open(stdout, kind->heads, kind->align, &b.table) != 0)
         code = ctl_no_memory();
     if (code == CTL_OK && answer != NULL && (ctl->options.json || b.table != NULL)) {
-        on_row(&b, answer);
-        code = on_page(&b);
+        code = on_row(&b, answer);
+        if (code == CTL_OK)
+            code = on_page(&b);
     }
     ctl_table_close(b.table);
     json_free(answer);
@@ -87,7 +89,7 @@ enum ctl_exit ctl_change(struct ctl *ctl, const char *method, struct api_buffer 
     return code;
 }
 
-/* ---- models ------------------------------------------------------------------------------------- */
+/* ---- models ---------------------------------------------------------------------------------- */
 
 static void model_cells(struct ctl_table *t, const struct json_value *row)
 {
@@ -101,7 +103,8 @@ static void model_cells(struct ctl_table *t, const struct json_value *row)
 static const char *const model_heads[] = {"model", "examples", "labels", "version", "created"};
 static const struct ctl_kind models = {"models", "lrrll", model_heads, model_cells, UINT64_MAX};
 
-/* name=value ..: a number or true or false is written as such, the rest as a text; what is known is the daemon's to say. */
+/* name=value ..: a number or true or false is written as such, the rest as a text; what is known is
+ * the daemon's to say. */
 static enum ctl_exit write_settings(const struct ctl *ctl, int first, struct api_buffer *body)
 {
     if (first >= ctl->args_len)
@@ -186,8 +189,8 @@ static enum ctl_exit models_show(struct ctl *ctl)
             code = ctl_no_memory();
         for (size_t i = 0; i < sizeof names / sizeof *names && code == CTL_OK; i++) {
             ctl_table_string(t, names[i]);
-            ctl_table_printf(t, "%g",
-                             json_number(json_member(json_member(answer, "settings"), names[i]), 0));
+            ctl_table_printf(
+                t, "%g", json_number(json_member(json_member(answer, "settings"), names[i]), 0));
         }
         if (code == CTL_OK && ctl_table_flush(t) != 0)
             code = ctl_no_memory();
@@ -223,7 +226,7 @@ enum ctl_exit ctl_models(struct ctl *ctl)
     return ctl_misused(ctl, "models cannot %.40s", verb);
 }
 
-/* ---- examples and versions ---------------------------------------------------------------------- */
+/* ---- examples and versions ------------------------------------------------------------------- */
 
 static void example_cells(struct ctl_table *t, const struct json_value *row)
 {
@@ -268,7 +271,7 @@ static void version_cells(struct ctl_table *t, const struct json_value *row)
     ctl_table_time(t, json_member(row, "created"));
 }
 
-static const char *const version_heads[] = {"version", "state",   "op",     "label",
+static const char *const version_heads[] = {"version",   "state",   "op",     "label",
                                             "annotator", "example", "created"};
 static const struct ctl_kind versions = {"versions", "lllllll", version_heads, version_cells, 20};
 

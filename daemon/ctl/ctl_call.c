@@ -29,7 +29,8 @@ static const struct {
     {"queue_full", "the daemon has too much to do; try again in a moment"},
     {"shutting_down", "the daemon stops; try again when it is back"},
     {"disk_full", "make room where the daemon keeps its state, then repeat the command"},
-    {"immutable_field", "make another model with these settings: `learnctl models create NAME ...`"},
+    {"immutable_field",
+     "make another model with these settings: `learnctl models create NAME ...`"},
     {"deadline_exceeded", "give more time: --deadline MS"},
 };
 
@@ -60,7 +61,7 @@ const char *ctl_model(const struct ctl *ctl)
     return ctl->options.model != NULL ? ctl->options.model : "default";
 }
 
-/* ---- targets ------------------------------------------------------------------------------------ */
+/* ---- targets --------------------------------------------------------------------------------- */
 
 void ctl_target(struct api_buffer *target, const char *literal)
 {
@@ -98,25 +99,26 @@ const char *ctl_target_end(struct api_buffer *target)
     return target->rc == 0 ? target->bytes : NULL;
 }
 
-/* ---- answers ------------------------------------------------------------------------------------ */
+/* ---- answers --------------------------------------------------------------------------------- */
 
-void ctl_print_buffer(const struct api_buffer *buffer)
+enum ctl_exit ctl_print_buffer(struct api_buffer *buffer)
 {
-    if (buffer->rc != 0) {
-        ctl_no_memory();
-        exit(CTL_FAILED);
+    bool good = buffer->rc == 0;
+
+    if (good) {
+        fwrite(buffer->bytes, 1, buffer->len, stdout);
+        putchar('\n');
     }
-    fwrite(buffer->bytes, 1, buffer->len, stdout);
-    putchar('\n');
+    api_buffer_done(buffer);
+    return good ? CTL_OK : ctl_no_memory();
 }
 
-void ctl_print_json(const struct json_value *value)
+enum ctl_exit ctl_print_json(const struct json_value *value)
 {
     struct api_buffer line = API_BUFFER_INIT;
 
     json_write_value(&line, value);
-    ctl_print_buffer(&line);
-    api_buffer_done(&line);
+    return ctl_print_buffer(&line);
 }
 
 static enum ctl_exit unreachable(const struct ctl *ctl, int rc)
@@ -170,6 +172,21 @@ enum ctl_exit ctl_call_any(struct ctl *ctl, const char *method, const char *targ
     return CTL_OK;
 }
 
+void ctl_write_problem(struct api_buffer *out, const char *code, const char *detail,
+                       const char *field)
+{
+    code = code != NULL ? code : "error";
+    detail = detail != NULL ? detail : "";
+    ctl_clean(out, code, strlen(code));
+    api_buffer_add_string(out, ": ");
+    ctl_clean(out, detail, strlen(detail));
+    if (field != NULL && field[0] != '\0') {
+        api_buffer_add_string(out, " (");
+        ctl_clean(out, field, strlen(field));
+        api_buffer_add_string(out, ")");
+    }
+}
+
 enum ctl_exit ctl_call_refused(struct ctl *ctl, long status, const struct json_value *problem)
 {
     const char *code = json_text(json_member(problem, "code"), NULL);
@@ -181,14 +198,7 @@ enum ctl_exit ctl_call_refused(struct ctl *ctl, long status, const struct json_v
         json_write_value(&line, problem);
     } else {
         api_buffer_add_string(&line, "learnctl: ");
-        ctl_clean(&line, code != NULL ? code : "error", code != NULL ? strlen(code) : 5);
-        api_buffer_add_string(&line, ": ");
-        ctl_clean(&line, detail != NULL ? detail : "", detail != NULL ? strlen(detail) : 0);
-        if (field != NULL) {
-            api_buffer_add_string(&line, " (");
-            ctl_clean(&line, field, strlen(field));
-            api_buffer_add_string(&line, ")");
-        }
+        ctl_write_problem(&line, code, detail, field);
     }
     if (line.rc == 0)
         fprintf(stderr, "%.*s\n", (int)line.len, line.bytes);
@@ -211,5 +221,19 @@ enum ctl_exit ctl_call(struct ctl *ctl, const char *method, const char *target,
     } else if (code == CTL_OK) {
         *ret_answer = answer;
     }
+    return code;
+}
+
+enum ctl_exit ctl_call_model(struct ctl *ctl, struct json_value **ret_model)
+{
+    struct api_buffer target = API_BUFFER_INIT;
+    enum ctl_exit code;
+    const char *path;
+
+    ctl_target(&target, "/v1/models/");
+    ctl_target_name(&target, ctl_model(ctl));
+    path = ctl_target_end(&target);
+    code = path != NULL ? ctl_call(ctl, "GET", path, NULL, ret_model) : ctl_no_memory();
+    api_buffer_done(&target);
     return code;
 }

@@ -1,7 +1,8 @@
 /* ctl_csv.c -- see ctl_csv.h.
  *
- * Byte by byte: the daemon that is fed needs a millisecond for what this reads in a microsecond. Fields lie one behind the other
- * in one buffer, each with a NUL; only when the record is whole are their places turned into pointers.
+ * Byte by byte: the daemon that is fed needs a millisecond for what this reads in a microsecond.
+ * Fields lie one behind the other in one buffer, each with a NUL; only when the record is whole are
+ * their places turned into pointers.
  */
 #include "daemon/ctl/ctl_csv.h"
 
@@ -13,15 +14,15 @@
 struct ctl_csv {
     FILE *file;
     size_t bytes_max;
-    uint64_t line; /* the one that is being read */
+    uint64_t line;         /* the one that is being read */
     unsigned char back[3]; /* (back_len) read too far; the last comes first */
     int back_len;
-    char *bytes;   /* (len) of room */
+    char *bytes; /* (len) of room */
     size_t len, room;
     size_t starts[CTL_CSV_FIELDS_MAX + 1]; /* of fields; the last is where the next would begin */
     size_t fields_len;
     struct ctl_field fields[CTL_CSV_FIELDS_MAX];
-    bool quoted;      /* the last field was */
+    bool quoted; /* the last field was */
     bool no_memory;
     const char *code; /* of the record that is being read */
     char detail[96];
@@ -191,7 +192,7 @@ int ctl_csv_next(struct ctl_csv *c, struct ctl_record *ret)
             end = read_field(c);
         while (end == ',');
         if (ferror(c->file))
-            return -EIO;
+            return errno > 0 ? -errno : -EIO;
         if (c->no_memory)
             return -ENOMEM;
         /* Nothing at all, unquoted: an empty line, or the end. */
@@ -199,7 +200,8 @@ int ctl_csv_next(struct ctl_csv *c, struct ctl_record *ret)
     if (c->code == NULL && c->len == 1 && !c->quoted && end == EOF)
         return 0;
     for (size_t i = 0; i < c->fields_len; i++)
-        c->fields[i] = (struct ctl_field){c->bytes + c->starts[i], c->starts[i + 1] - c->starts[i] - 1};
+        c->fields[i] =
+            (struct ctl_field){c->bytes + c->starts[i], c->starts[i + 1] - c->starts[i] - 1};
     ret->fields = c->fields;
     ret->fields_len = c->fields_len;
     ret->code = c->code;

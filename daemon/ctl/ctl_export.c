@@ -1,14 +1,16 @@
 /* ctl_export.c -- what a model was taught, as a file that import reads back to the same model.
  *
- * A row an example: text, label, text_pair, weight. An example whose annotators disagree has a soft target; it becomes a row for
- * each label, by annotators export-1, export-2 .., with weights whose shares are the target's and whose mean is the
- * example's weight: so the fold of what is imported equals the fold that was exported. Examples that teach nothing
- * (rejected, withdrawn) are left out.
+ * A row an example: text, label, text_pair, weight. An example whose annotators disagree has a soft
+ * target; it becomes a row for each label, by annotators export-1, export-2 .., with weights whose
+ * shares are the target's and whose mean is the example's weight: so the fold of what is imported
+ * equals the fold that was exported. Examples that teach nothing (rejected, withdrawn) are left
+ * out.
  *
- * A file is written beside its place, flushed to disk, then renamed: it is there whole or not at all.
+ * A file is written beside its place, flushed to disk, then renamed: it is there whole or not at
+ * all, and an interrupted export leaves nothing beside it.
  */
 #include <errno.h>
-#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,11 +23,12 @@
 #include "daemon/ctl/ctl_rows.h"
 
 enum {
-    PAGE_ROWS = 100, /* texts may have a megabyte */
+    PAGE_ROWS = 100,  /* texts may have a megabyte */
     WEIGHT_MAX = 100, /* of one vote */
 };
 
-struct export {
+struct export
+{
     struct ctl *ctl;
     enum ctl_format format;
     FILE *file;
@@ -81,7 +84,8 @@ static void write_vote(struct export *e, const struct json_value *example, const
     api_buffer_add(&e->row, "\n", 1);
 }
 
-/* A vote's weight is at most WEIGHT_MAX: a target so heavy and so uneven keeps its shares and loses weight. */
+/* A vote's weight is at most WEIGHT_MAX: a target so heavy and so uneven keeps its shares and loses
+ * weight. */
 static double scale_of(const struct json_value *labels, double weight)
 {
     double largest = 0, scale = weight * (double)json_len(labels);
@@ -115,7 +119,8 @@ static enum ctl_exit on_row(void *ud, const struct json_value *example)
         if (json_len(labels) > 1)
             snprintf(annotator, sizeof annotator, "export-%zu", i + 1);
         write_vote(e, example, label, annotator,
-                   json_len(labels) > 1 ? scale * json_number(json_member(one, "share"), 0) : weight);
+                   json_len(labels) > 1 ? scale * json_number(json_member(one, "share"), 0)
+                                        : weight);
     }
     if (e->row.rc != 0)
         return ctl_no_memory();
@@ -134,26 +139,29 @@ static enum ctl_exit on_page(void *ud)
     return CTL_OK;
 }
 
-/* How many there are, for the bar; and whether there is such a model, before a file is made. */
-static enum ctl_exit count_examples(struct ctl *ctl, uint64_t *ret_examples)
-{
-    struct api_buffer target = API_BUFFER_INIT;
-    struct json_value *answer = NULL;
-    const char *path;
-    enum ctl_exit code;
+/* ---- the file -------------------------------------------------------------------------------- */
 
-    ctl_target(&target, "/v1/models/");
-    ctl_target_name(&target, ctl_model(ctl));
-    path = ctl_target_end(&target);
-    code = path != NULL ? ctl_call(ctl, "GET", path, NULL, &answer) : ctl_no_memory();
-    if (code == CTL_OK)
-        *ret_examples = (uint64_t)json_int(json_member(answer, "examples"), 0);
-    json_free(answer);
-    api_buffer_done(&target);
-    return code;
+static char *volatile interrupted; /* the temporary file that a signal takes away */
+
+static void on_signal(int signal_number)
+{
+    if (interrupted != NULL)
+        unlink(interrupted);
+    raise(signal_number); /* its old meaning, as soon as this returns */
 }
 
-/* ---- the file ----------------------------------------------------------------------------------- */
+static void watch_signals(void)
+{
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+        struct sigaction old;
+
+        if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+            sigaction(signals[i], &action, NULL);
+    }
+}
 
 static enum ctl_exit open_file(struct export *e, const char *path)
 {
@@ -176,6 +184,8 @@ static enum ctl_exit open_file(struct export *e, const char *path)
         e->temporary = NULL;
         return CTL_USAGE;
     }
+    interrupted = e->temporary;
+    watch_signals();
     mask = umask(0);
     umask(mask);
     if (fchmod(fd, 0666 & ~mask) != 0 || (e->file = fdopen(fd, "w")) == NULL) {
@@ -203,6 +213,7 @@ static enum ctl_exit close_file(struct export *e, const char *path, enum ctl_exi
     }
     if (code != CTL_OK && e->temporary != NULL)
         unlink(e->temporary);
+    interrupted = NULL;
     free(e->temporary);
     return code;
 }
@@ -234,7 +245,8 @@ enum ctl_exit ctl_export(struct ctl *ctl)
 {
     struct export e = {.ctl = ctl, .format = CTL_FORMAT_JSONL, .file = stdout};
     const char *path = ctl->args_len > 0 && strcmp(ctl->args[0], "-") != 0 ? ctl->args[0] : NULL;
-    uint64_t total = 0;
+    struct json_value *model = NULL;
+    uint64_t total;
     enum ctl_exit code;
 
     if (ctl->args_len > 1)
@@ -245,12 +257,15 @@ enum ctl_exit ctl_export(struct ctl *ctl)
         e.format = ctl_format_of_path(path);
     if (e.format == CTL_FORMAT_NONE)
         return ctl_misused(ctl, "jsonl or csv? --format says it");
-    code = count_examples(ctl, &total);
+    code = ctl_call_model(ctl, &model); /* is there one, before a file is made? */
+    total = (uint64_t)json_int(json_member(model, "examples"), 0);
+    json_free(model);
     if (code == CTL_OK && path != NULL) {
         e.file = NULL;
         code = open_file(&e, path);
     }
-    ctl_progress_init(&e.progress, path != NULL && !ctl->options.quiet && !ctl->options.json, total);
+    ctl_progress_init(&e.progress, path != NULL && !ctl->options.quiet && !ctl->options.json,
+                      total);
     if (code == CTL_OK)
         code = export_all(&e);
     if (path != NULL)

@@ -132,7 +132,8 @@ const char *ctl_http_why(const struct ctl_http *h)
     return h->why;
 }
 
-/* curl's own words name ports and milliseconds; a person needs to know which of five things happened. */
+/* curl's own words name ports and milliseconds; a person needs to know which of five things
+ * happened. */
 static int explain(struct ctl_http *h, CURLcode code)
 {
     long os_error = 0;
@@ -173,9 +174,10 @@ static int perform(struct ctl_http *h, const char *method, struct curl_slist *he
     CURLcode code;
 
     if (good && body != NULL)
-        good = curl_easy_setopt(c, CURLOPT_POST, 1L) == CURLE_OK &&
-               curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body->len) == CURLE_OK &&
-               curl_easy_setopt(c, CURLOPT_POSTFIELDS, body->bytes) == CURLE_OK;
+        good =
+            curl_easy_setopt(c, CURLOPT_POST, 1L) == CURLE_OK &&
+            curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body->len) == CURLE_OK &&
+            curl_easy_setopt(c, CURLOPT_POSTFIELDS, body->bytes) == CURLE_OK;
     else if (good)
         good = curl_easy_setopt(c, CURLOPT_HTTPGET, 1L) == CURLE_OK;
     if (!good || curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, method) != CURLE_OK) {

@@ -1,7 +1,7 @@
 /* ctl_http.h -- one connection to a daemon, kept over requests; the only door to libcurl.
  *
- * Knows HTTP, not learnd: any answer is an answer, whatever its status. Never follows a redirect, never asks a proxy: a daemon is
- * spoken to directly.
+ * Knows HTTP, not learnd: any answer is an answer, whatever its status. Never follows a redirect,
+ * never asks a proxy: a daemon is spoken to directly.
  */
 #ifndef LEARND_CTL_HTTP_H
 #define LEARND_CTL_HTTP_H
@@ -27,9 +27,10 @@ int ctl_http_open(const struct ctl_http_settings *settings, char *why, size_t wh
                   struct ctl_http **ret_http);
 void ctl_http_close(struct ctl_http *http);
 
-/* target: path and query, encoded. body NULL: none. 0 with *ret_answer; -ECONNREFUSED (nobody there), -ENXIO (no such host),
- * -ETIMEDOUT, -EPIPE (broke off: it may or may not have been done), -EMSGSIZE (the answer is beyond any measure), -ENOMEM, -EIO;
- * then ctl_http_why says it in words. */
+/* target: path and query, encoded. body NULL: none. 0 with *ret_answer; -ECONNREFUSED (nobody
+ * there), -ENXIO (no such host), -ETIMEDOUT, -EPIPE (broke off: it may or may not have been done),
+ * -EMSGSIZE (the answer is beyond any measure), -ENOMEM, -EIO; then ctl_http_why says it in words.
+ */
 int ctl_http_send(struct ctl_http *http, const char *method, const char *target,
                   const char *content_type, const struct api_buffer *body,
                   struct ctl_answer *ret_answer);

@@ -1,12 +1,13 @@
 /* ctl_import.c -- a file of examples, taught.
  *
- * Rows travel as lines of ndjson, a thousand to a request: as many as the daemon names one by one in its answer, so that every
- * rejected row can be told by its line in the file, and the bar shows what is on disk, not what was sent. Memory holds one such
- * request, whatever the size of the file.
+ * Rows travel as lines of ndjson, a thousand to a request: as many as the daemon names one by one
+ * in its answer, so that every rejected row can be told by its line in the file, and the bar shows
+ * what is on disk, not what was sent. Memory holds one such request, whatever the size of the file.
  *
- * Each row carries an idempotency key made of its content (with the model and the flags): after a failure the same command is
- * repeated, and what was kept is recognised. So a row that stands twice in a file counts once, and a row that was imported, then
- * changed by other means, is not taught again; --batch WORD goes into the keys for those who want that.
+ * Each row carries an idempotency key made of its content (with the model and the flags): after a
+ * failure the same command is repeated, and what was kept is recognised. So a row that stands twice
+ * in a file counts once, and a row that was imported, then changed by other means, is not taught
+ * again; --batch WORD goes into the keys for those who want that.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -39,7 +40,7 @@ struct import {
     struct ctl_progress progress;
 };
 
-/* ---- rejected rows ------------------------------------------------------------------------------ */
+/* ---- rejected rows --------------------------------------------------------------------------- */
 
 static void write_member(struct api_buffer *out, const char *name, const char *text)
 {
@@ -48,8 +49,8 @@ static void write_member(struct api_buffer *out, const char *name, const char *t
 }
 
 /* FILE:LINE: as compilers say it, so that editors find the place. */
-static void reject(struct import *m, uint64_t line, const char *code, const char *field,
-                   const char *detail)
+static enum ctl_exit reject(struct import *m, uint64_t line, const char *code, const char *field,
+                            const char *detail)
 {
     struct api_buffer out = API_BUFFER_INIT;
 
@@ -62,21 +63,14 @@ static void reject(struct import *m, uint64_t line, const char *code, const char
         write_member(&out, "field", field);
         write_member(&out, "detail", detail);
         json_close_object(&out);
-        ctl_print_buffer(&out);
-    } else {
-        ctl_progress_clear(&m->progress);
-        ctl_clean(&out, code, strlen(code));
-        api_buffer_add_string(&out, ": ");
-        ctl_clean(&out, detail, strlen(detail));
-        if (field[0] != '\0') {
-            api_buffer_add_string(&out, " (");
-            ctl_clean(&out, field, strlen(field));
-            api_buffer_add_string(&out, ")");
-        }
-        fprintf(stderr, "%s:%llu: %.*s\n", m->name, (unsigned long long)line, (int)out.len,
-                out.len > 0 ? out.bytes : "");
+        return ctl_print_buffer(&out);
     }
+    ctl_progress_clear(&m->progress);
+    ctl_write_problem(&out, code, detail, field);
+    fprintf(stderr, "%s:%llu: %.*s\n", m->name, (unsigned long long)line, (int)out.len,
+            out.len > 0 ? out.bytes : "");
     api_buffer_done(&out);
+    return CTL_OK;
 }
 
 static const char *text_or(const struct json_value *value, const char *fallback)
@@ -86,32 +80,37 @@ static const char *text_or(const struct json_value *value, const char *fallback)
     return text != NULL ? text : fallback;
 }
 
-/* ---- requests ----------------------------------------------------------------------------------- */
+/* ---- requests -------------------------------------------------------------------------------- */
 
-static void note(struct import *m, const struct json_value *answer)
+static enum ctl_exit note(struct import *m, const struct json_value *answer)
 {
     const struct json_value *accepted = json_member(answer, "accepted");
     const struct json_value *rejected = json_member(answer, "rejected");
     const char *version = json_text(json_member(answer, "version"), NULL);
+    enum ctl_exit code = CTL_OK;
 
     m->accepted += json_len(accepted);
     for (size_t i = 0; i < json_len(accepted); i++)
         m->duplicates += json_bool(json_member(json_at(accepted, i), "duplicate"), false);
-    for (size_t i = 0; i < json_len(rejected); i++) {
+    for (size_t i = 0; i < json_len(rejected) && code == CTL_OK; i++) {
         const struct json_value *one = json_at(rejected, i);
         int64_t index = json_int(json_member(one, "index"), -1);
 
-        reject(m, index >= 0 && (size_t)index < m->len ? m->lines[index] : 0,
-               text_or(json_member(one, "code"), "error"), text_or(json_member(one, "field"), ""),
-               text_or(json_member(one, "detail"), ""));
+        code =
+            reject(m, index >= 0 && (size_t)index < m->len ? m->lines[index] : 0,
+                   text_or(json_member(one, "code"), "error"),
+                   text_or(json_member(one, "field"), ""), text_or(json_member(one, "detail"), ""));
     }
     if (version != NULL)
         snprintf(m->version, sizeof m->version, "%s", version);
+    return code;
 }
 
 static void wait_s(long seconds)
 {
-    struct timespec left = {.tv_sec = seconds < 1 ? 1 : seconds > WAIT_S_MAX ? WAIT_S_MAX : seconds};
+    struct timespec left = {.tv_sec = seconds < 1            ? 1
+                                      : seconds > WAIT_S_MAX ? WAIT_S_MAX
+                                                             : seconds};
 
     while (nanosleep(&left, &left) != 0 && errno == EINTR)
         ;
@@ -120,11 +119,15 @@ static void wait_s(long seconds)
 /* A busy daemon (503) is asked again: the keys make that safe. */
 static enum ctl_exit send_body(struct import *m, struct json_value **ret_answer)
 {
+    const char *wait = m->ctl->options.wait;
+    const char *target =
+        wait != NULL && strcmp(wait, "applied") == 0 ? "/v1/feedback?wait=applied" : "/v1/feedback";
+
     for (int attempt = 1;; attempt++) {
         struct json_value *answer = NULL;
         long status = 0, pause_s = 0;
-        enum ctl_exit code = ctl_call_any(m->ctl, "POST", "/v1/feedback", CTL_NDJSON, &m->body,
-                                          &status, &pause_s, &answer);
+        enum ctl_exit code =
+            ctl_call_any(m->ctl, "POST", target, CTL_NDJSON, &m->body, &status, &pause_s, &answer);
 
         if (code == CTL_OK && status / 100 == 2) {
             *ret_answer = answer;
@@ -151,7 +154,7 @@ static enum ctl_exit flush(struct import *m)
         return CTL_OK;
     code = send_body(m, &answer);
     if (code == CTL_OK)
-        note(m, answer);
+        code = note(m, answer);
     json_free(answer);
     api_buffer_reset(&m->body);
     m->len = 0;
@@ -159,10 +162,10 @@ static enum ctl_exit flush(struct import *m)
     return code;
 }
 
-/* ---- rows --------------------------------------------------------------------------------------- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
-/* FNV-1a of 128 bits. No secret and no judge: the daemon compares the items themselves, so two rows that met in
- * one key would be an error that is seen, once in 2^64 rows. */
+/* FNV-1a of 128 bits. No secret and no judge: the daemon compares the items themselves, so two rows
+ * that met in one key would be an error that is seen, once in 2^64 rows. */
 static void write_key(struct api_buffer *row, const char *batch)
 {
     unsigned __int128 hash = ((unsigned __int128)0x6c62272e07bb0142 << 64) | 0x62b821756295c58d;
@@ -204,8 +207,6 @@ static void write_row(struct import *m, const struct ctl_row *row)
         json_write_bool(&m->row, false);
     }
     write_key(&m->row, o->batch);
-    if (o->wait != NULL)
-        write_member(&m->row, "wait", o->wait);
     json_close_object(&m->row);
     api_buffer_add(&m->row, "\n", 1);
 }
@@ -214,10 +215,8 @@ static enum ctl_exit add_row(struct import *m, const struct ctl_row *row)
 {
     enum ctl_exit code = CTL_OK;
 
-    if (row->code != NULL) {
-        reject(m, row->line, row->code, row->field, row->detail);
-        return CTL_OK;
-    }
+    if (row->code != NULL)
+        return reject(m, row->line, row->code, row->field, row->detail);
     write_row(m, row);
     if (m->len == API_ITEMS_MAX || (m->len > 0 && m->body.len + m->row.len > REQUEST_BYTES))
         code = flush(m);
@@ -248,9 +247,10 @@ static enum ctl_exit import_all(struct import *m)
     return code;
 }
 
-/* ---- the command -------------------------------------------------------------------------------- */
+/* ---- the command ----------------------------------------------------------------------------- */
 
-static void summarize(const struct import *m, enum ctl_exit code)
+/* Returns code, or that there was no memory to say it. */
+static enum ctl_exit summarize(const struct import *m, enum ctl_exit code)
 {
     struct api_buffer out = API_BUFFER_INIT;
 
@@ -265,8 +265,8 @@ static void summarize(const struct import *m, enum ctl_exit code)
         json_write_key(&out, "version");
         json_write_string(&out, m->version[0] != '\0' ? m->version : NULL);
         json_close_object(&out);
-        ctl_print_buffer(&out);
-        api_buffer_done(&out);
+        if (ctl_print_buffer(&out) != CTL_OK)
+            return CTL_FAILED;
     } else if (!m->ctl->options.quiet) {
         printf("%llu accepted, %llu of them known before; %llu rejected\n",
                (unsigned long long)m->accepted, (unsigned long long)m->duplicates,
@@ -274,6 +274,7 @@ static void summarize(const struct import *m, enum ctl_exit code)
     }
     if (code != CTL_OK && m->accepted > 0)
         ctl_say("what was accepted is kept; the same command again goes on from there");
+    return code;
 }
 
 static enum ctl_exit open_rows(struct import *m, enum ctl_format format)
@@ -286,7 +287,7 @@ static enum ctl_exit open_rows(struct import *m, enum ctl_format format)
         return ctl_no_memory();
     if (rc == 0)
         return CTL_OK;
-    ctl_say("%s: %s", m->name, rc == -EINVAL ? why : strerror(-rc));
+    ctl_say("%s: %s", m->name, why);
     if (rc == -EINVAL)
         fprintf(stderr, "          --text-column and --label-column name other ones\n");
     return CTL_USAGE;
@@ -295,6 +296,7 @@ static enum ctl_exit open_rows(struct import *m, enum ctl_format format)
 enum ctl_exit ctl_import(struct ctl *ctl)
 {
     struct import m = {.ctl = ctl, .file = stdin, .name = "stdin"};
+    struct json_value *model = NULL;
     enum ctl_format format;
     enum ctl_exit code;
     struct stat st;
@@ -317,9 +319,12 @@ enum ctl_exit ctl_import(struct ctl *ctl)
                       fstat(fileno(m.file), &st) == 0 && S_ISREG(st.st_mode) ? (uint64_t)st.st_size
                                                                              : 0);
     code = open_rows(&m, format);
+    if (code == CTL_OK) /* one word about a wrong name, not one for each row */
+        code = ctl_call_model(ctl, &model);
+    json_free(model);
     if (code == CTL_OK) {
         code = import_all(&m);
-        summarize(&m, code);
+        code = summarize(&m, code);
     }
     ctl_rows_close(m.rows);
     api_buffer_done(&m.body);

@@ -28,7 +28,7 @@ static void label_cells(struct ctl_table *t, const struct json_value *row)
     api_buffer_done(&names);
 }
 
-static const char *const label_heads[] = {"label",   "examples", "status",  "score_min",
+static const char *const label_heads[] = {"label",   "examples", "status",   "score_min",
                                           "payload", "created",  "old names"};
 static const struct ctl_kind labels = {"labels", "lrlrlll", label_heads, label_cells, UINT64_MAX};
 

@@ -42,7 +42,7 @@ int ctl_lines_next(struct ctl_lines *l)
             l->bytes[l->len++] = (char)c;
     }
     if (ferror(l->file))
-        return -EIO;
+        return errno > 0 ? -errno : -EIO;
     if (!any)
         return 0;
     if (++l->number == 1 && l->len >= 3 && memcmp(l->bytes, "\xef\xbb\xbf", 3) == 0)

@@ -1,7 +1,8 @@
 /* ctl_lines.h -- a file, a line at a time, in bounded memory.
  *
- * Without line ends (\n or \r\n); a byte order mark at the start is skipped; the last line needs no end; bytes are not looked
- * at, NUL included. A line beyond the limit is said to be too long, cut, and read over.
+ * Without line ends (\n or \r\n); a byte order mark at the start is skipped; the last line needs no
+ * end; bytes are not looked at, NUL included. A line beyond the limit is said to be too long, cut,
+ * and read over.
  */
 #ifndef LEARND_CTL_LINES_H
 #define LEARND_CTL_LINES_H
@@ -21,7 +22,8 @@ struct ctl_lines {
     bool too_long;
 };
 
-/* 1: a line in bytes, len, number, too_long. 0: the end. -EIO, -ENOMEM. */
+/* 1: a line in bytes, len, number, too_long. 0: the end. -ENOMEM, or why the file cannot be read.
+ */
 int ctl_lines_next(struct ctl_lines *lines);
 void ctl_lines_done(struct ctl_lines *lines);
 

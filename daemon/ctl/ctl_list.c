@@ -59,7 +59,8 @@ enum ctl_exit ctl_list_walk(struct ctl_list *list, struct api_buffer *target)
             code = list->row(list->ud, json_at(rows, i));
         if (code == CTL_OK && list->page != NULL)
             code = list->page(list->ud);
-        more = code == CTL_OK && keep_cursor(&w, answer);
+        /* A page without rows is the last one, whatever it says. */
+        more = code == CTL_OK && json_len(rows) > 0 && keep_cursor(&w, answer);
         json_free(answer);
     }
     list->more = more;

@@ -10,17 +10,19 @@
 #include "daemon/ctl/ctl_call.h"
 #include "daemon/ctl/ctl_http.h"
 
+enum { KEY_BYTES = 256 };
+
 #define TEACHING "annotator source weight wait"
 
 static const struct ctl_command commands[] = {
     {"classify", "TEXT... | -f FILE | <FILE", "which label, how sure, and whether to trust it",
-     "Without texts they are read from stdin, a line each. \"unsure\" marks an answer that misses the\n"
+     "Without texts they are read from stdin, a line each. \"unsure\" marks an answer that misses "
+     "the\n"
      "model's thresholds: take it as \"I don't know\".\n",
-     "file pair truncate at among top threshold explain no-store deadline", ctl_classify},
+     "file pair truncate at among top threshold explain ids no-store deadline", ctl_classify},
     {"embed", "TEXT... | -f FILE | <FILE", "the vectors that the model sees",
      "A line of numbers for each text.\n", "file pair truncate", ctl_embed},
-    {"teach", "LABEL (TEXT... | -f FILE | --request ID | --example ID)",
-     "say which label is right",
+    {"teach", "LABEL (TEXT... | -f FILE | --request ID | --example ID)", "say which label is right",
      "Prints the id of each example. It is on disk when the command ends; with --wait applied the\n"
      "next answer knows it too.\n",
      "file pair request example no-new-labels " TEACHING, ctl_teach},
@@ -34,15 +36,18 @@ static const struct ctl_command commands[] = {
      "annotator source wait", ctl_withdraw},
     {"forget", "EXAMPLE...", "delete examples, as if never seen", "", "", ctl_forget},
     {"import", "FILE | -", "teach a file of examples: jsonl, ndjson or csv",
-     "Columns: text, label, and if needed text_pair, annotator, source, weight. CSV (RFC 4180) names\n"
-     "them in its first line. A rejected row is told as FILE:LINE: and the others are kept. After a\n"
+     "Columns: text, label, and if needed text_pair, annotator, source, weight. CSV (RFC 4180) "
+     "names\n"
+     "them in its first line. A rejected row is told as FILE:LINE: and the others are kept. After "
+     "a\n"
      "failure repeat the command: rows that are kept are recognised. --annotator, --source and\n"
      "--weight stand for columns that are not there.\n",
      "format text-column label-column batch no-new-labels " TEACHING, ctl_import},
     {"export", "[FILE]", "write all examples as jsonl or csv",
      "By the file's name; without FILE jsonl to stdout. import reads it back to the same model.\n",
      "format label", ctl_export},
-    {"models", "[show NAME | create NAME [SETTING=VALUE...] | set NAME SETTING=VALUE... | delete NAME]",
+    {"models",
+     "[show NAME | create NAME [SETTING=VALUE...] | set NAME SETTING=VALUE... | delete NAME]",
      "list, make, change and remove models",
      "Settings: features, seed, ridge_lambda (fixed when created), score_min, rejection_budget.\n",
      "limit yes", ctl_models},
@@ -50,8 +55,10 @@ static const struct ctl_command commands[] = {
      "[add LABEL | rename LABEL NEW | retire LABEL | restore LABEL | merge LABEL INTO |\n"
      "       split LABEL NEW EXAMPLE... | set LABEL [score_min=P] [payload=JSON]]",
      "list labels, or say what becomes of one",
-     "A renamed or merged label's old name goes on meaning it. A retired one keeps its examples, which\n"
-     "teach nothing until it is restored. score_min: unsure below it; payload: given back with every\n"
+     "A renamed or merged label's old name goes on meaning it. A retired one keeps its examples, "
+     "which\n"
+     "teach nothing until it is restored. score_min: unsure below it; payload: given back with "
+     "every\n"
      "answer that has this label; an empty value takes them away.\n",
      "limit", ctl_labels},
     {"examples", "[EXAMPLE]", "list what was taught, or one of it", "",
@@ -87,7 +94,7 @@ enum ctl_exit ctl_misused(const struct ctl *ctl, const char *format, ...)
     return CTL_USAGE;
 }
 
-/* ---- help --------------------------------------------------------------------------------------- */
+/* ---- help ------------------------------------------------------------------------------------ */
 
 static enum ctl_exit help(void)
 {
@@ -97,8 +104,10 @@ static enum ctl_exit help(void)
         printf("  %-10s %s\n", commands[i].name, commands[i].summary);
     printf("\n`learnctl COMMAND --help` says more. Flags of every command:\n\n");
     ctl_options_help(NULL, stdout);
-    printf("\nexit code: 0 done; 1 refused by the daemon; 2 wrong use, or a file that cannot be read or\n"
-           "written; 3 the daemon cannot be reached, is not ready or failed; 4 done in part, some items\n"
+    printf("\nexit code: 0 done; 1 refused by the daemon; 2 wrong use, or a file that cannot be "
+           "read or\n"
+           "written; 3 the daemon cannot be reached, is not ready or failed; 4 done in part, some "
+           "items\n"
            "rejected\n");
     return CTL_OK;
 }
@@ -107,7 +116,8 @@ static enum ctl_exit help_of(const struct ctl_command *c)
 {
     printf("usage: learnctl %s %s\n\n%s\n%s\n", c->name, c->usage, c->summary, c->help);
     ctl_options_help(c->options, stdout);
-    printf("%s`learnctl --help` lists the flags of every command.\n", c->options[0] != '\0' ? "\n" : "");
+    printf("%s`learnctl --help` lists the flags of every command.\n",
+           c->options[0] != '\0' ? "\n" : "");
     return CTL_OK;
 }
 
@@ -119,45 +129,49 @@ static const struct ctl_command *find(const char *name)
     return NULL;
 }
 
-/* ---- the daemon --------------------------------------------------------------------------------- */
+/* ---- the daemon ------------------------------------------------------------------------------ */
 
-/* The first line of the key file, or of the environment's key: printable ASCII, as a header needs it. */
-static enum ctl_exit read_key(const struct ctl_options *o, char key[256])
+/* A key is printable ASCII, as a header needs it, and no longer than a line of one. */
+static bool key_is_good(const char *key, size_t key_bytes)
 {
-    const char *from = o->key_file != NULL ? o->key_file : "LEARNCTL_KEY";
+    for (size_t i = 0; i < key_bytes; i++)
+        if (key[i] <= ' ' || key[i] > '~')
+            return false;
+    return key_bytes > 0 && key_bytes < KEY_BYTES - 2;
+}
+
+/* The first line of the key file, else the environment's key, else "". */
+static enum ctl_exit read_key(const struct ctl_options *o, char key[KEY_BYTES])
+{
     FILE *file;
-    size_t len;
 
     key[0] = '\0';
-    if (o->key_file != NULL) {
+    if (o->key_file == NULL && o->key == NULL)
+        return CTL_OK;
+    if (o->key_file == NULL) {
+        snprintf(key, KEY_BYTES, "%s", o->key);
+    } else {
         file = fopen(o->key_file, "r");
         if (file == NULL) {
             ctl_say("%s: %s", o->key_file, strerror(errno));
             return CTL_USAGE;
         }
-        if (fgets(key, 256, file) == NULL)
+        if (fgets(key, KEY_BYTES, file) == NULL)
             key[0] = '\0';
         fclose(file);
-    } else if (o->key != NULL) {
-        snprintf(key, 256, "%s", o->key);
     }
-    len = strcspn(key, "\r\n");
-    key[len] = '\0';
-    for (size_t i = 0; i < len; i++)
-        if (key[i] <= ' ' || key[i] > '~')
-            len = 255;
-    if (len == 255 || (len == 0 && o->key_file != NULL)) {
-        ctl_say("%s holds no key", from);
-        return CTL_USAGE;
-    }
-    return CTL_OK;
+    key[strcspn(key, "\r\n")] = '\0';
+    if (key_is_good(key, strlen(key)))
+        return CTL_OK;
+    ctl_say("%s holds no key", o->key_file != NULL ? o->key_file : "LEARNCTL_KEY");
+    return CTL_USAGE;
 }
 
 static enum ctl_exit connect_and_run(struct ctl *ctl)
 {
     struct ctl_http_settings settings = {.url = ctl->options.url,
                                          .timeout_s = ctl->options.timeout_s};
-    char key[256], why[256] = "no memory";
+    char key[KEY_BYTES], why[256] = "no memory";
     enum ctl_exit code = read_key(&ctl->options, key);
     int rc;
 
@@ -187,9 +201,18 @@ static enum ctl_exit run(struct ctl *ctl, int argc, char **argv)
         return help_of(ctl->command);
     if (ctl->options.timeout_s < 0.001 || ctl->options.timeout_s > 1e6)
         return ctl_misused(ctl, "--timeout needs seconds, up to a million");
+    if (ctl->options.wait != NULL && strcmp(ctl->options.wait, "durable") != 0 &&
+        strcmp(ctl->options.wait, "applied") != 0)
+        return ctl_misused(ctl, "--wait is durable or applied");
     ctl->args = argv + 1;
     ctl->args_len = rest - 1;
     return connect_and_run(ctl);
+}
+
+static enum ctl_exit unknown(const char *name)
+{
+    ctl_say("there is no command \"%.40s\"; learnctl --help lists them", name);
+    return CTL_USAGE;
 }
 
 /* The command is the first argument that is no flag; flags of every command may stand before it. */
@@ -211,17 +234,17 @@ static enum ctl_exit dispatch(int argc, char **argv)
         return CTL_USAGE;
     }
     if (rest == 0 || strcmp(copy[0], "help") == 0) {
-        const struct ctl_command *about = rest > 1 ? find(copy[1]) : NULL;
+        const char *about = rest > 1 ? copy[1] : NULL;
 
-        code = about != NULL ? help_of(about) : help();
+        code = about == NULL ? help() : find(about) != NULL ? help_of(find(about)) : unknown(about);
         free(copy);
         return rest == 0 && !first.help ? CTL_USAGE : code;
     }
     ctl.command = find(copy[0]);
     if (ctl.command == NULL) {
-        ctl_say("there is no command \"%.40s\"; learnctl --help lists them", copy[0]);
+        code = unknown(copy[0]);
         free(copy);
-        return CTL_USAGE;
+        return code;
     }
     /* Again, now with what this command takes; the command's name is the first of the rest. */
     memcpy(copy, argv, (size_t)argc * sizeof *copy);

@@ -1,5 +1,5 @@
-/* ctl_options.c -- see ctl_options.h. Not getopt_long: it has no notion of which command takes a flag, and its errors do not
- * say what to do.
+/* ctl_options.c -- see ctl_options.h. Not getopt_long: it has no notion of which command takes a
+ * flag, and its errors do not say what to do.
  */
 #include "daemon/ctl/ctl_options.h"
 
@@ -34,14 +34,18 @@ static const struct row rows[] = {
     {"help", 'h', true, FLAG, AT(help), NULL, "this text"},
 
     {"file", 'f', false, TEXT, AT(file), "FILE", "texts from a file, a line each; - is stdin"},
-    {"pair", '\0', false, TEXT, AT(pair), "TEXT", "a second text, judged together with the one given"},
+    {"pair", '\0', false, TEXT, AT(pair), "TEXT",
+     "a second text, judged together with the one given"},
     {"truncate", '\0', false, TEXT, AT(truncate), "SIDE",
      "where a text that is too long is cut: right, left, never"},
     {"at", '\0', false, TEXT, AT(at), "VERSION", "ask this version, while it is held"},
-    {"among", '\0', false, LIST, AT(among), "LABEL", "choose only among these labels; may be repeated"},
+    {"among", '\0', false, LIST, AT(among), "LABEL",
+     "choose only among these labels; may be repeated"},
     {"top", '\0', false, WHOLE, AT(top), "N", "show the N best labels"},
-    {"threshold", '\0', false, NUMBER, AT(threshold), "P", "show every label with at least this score"},
+    {"threshold", '\0', false, NUMBER, AT(threshold), "P",
+     "show every label with at least this score"},
     {"explain", '\0', false, FLAG, AT(explain), NULL, "show the nearest stored examples"},
+    {"ids", '\0', false, FLAG, AT(ids), NULL, "show the request_id, for confirm and reject"},
     {"no-store", '\0', false, FLAG, AT(no_store), NULL, "the daemon keeps nothing of these texts"},
     {"deadline", '\0', false, WHOLE, AT(deadline_ms), "MS", "rather no answer than a later one"},
 
@@ -50,14 +54,17 @@ static const struct row rows[] = {
     {"annotator", '\0', false, TEXT, AT(annotator), "NAME", "whose vote it is"},
     {"source", '\0', false, TEXT, AT(source), "WORD", "where it came from"},
     {"weight", '\0', false, NUMBER, AT(weight), "W", "how much it counts, above 0 to 100 (1)"},
-    {"no-new-labels", '\0', false, FLAG, AT(no_new_labels), NULL, "refuse labels the model has not"},
+    {"no-new-labels", '\0', false, FLAG, AT(no_new_labels), NULL,
+     "refuse labels the model has not"},
     {"label", '\0', false, TEXT, AT(label), "LABEL", "the label that is meant"},
     {"request", '\0', false, TEXT, AT(request), "ID", "the text of this request_id of an answer"},
     {"example", '\0', false, TEXT, AT(example), "ID", "this stored example"},
     {"text", '\0', false, TEXT, AT(text), "TEXT", "this text"},
 
-    {"format", '\0', false, TEXT, AT(format), "FORMAT", "jsonl, ndjson or csv; else by the file's name"},
-    {"text-column", '\0', false, TEXT, AT(text_column), "NAME", "the column that holds the text (text)"},
+    {"format", '\0', false, TEXT, AT(format), "FORMAT",
+     "jsonl, ndjson or csv; else by the file's name"},
+    {"text-column", '\0', false, TEXT, AT(text_column), "NAME",
+     "the column that holds the text (text)"},
     {"label-column", '\0', false, TEXT, AT(label_column), "NAME",
      "the column that holds the label (label)"},
     {"batch", '\0', false, TEXT, AT(batch), "WORD",

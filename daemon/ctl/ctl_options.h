@@ -1,5 +1,5 @@
-/* ctl_options.h -- the flags of learnctl. One table says name, kind, place and help; a command names
- * those it takes, so that a flag in the wrong place is an error and not a silence.
+/* ctl_options.h -- the flags of learnctl. One table says name, kind, place and help; a command
+ * names those it takes, so that a flag in the wrong place is an error and not a silence.
  *
  * Pure: reads argv and the environment, prints nothing. Strings are borrowed from both.
  */
@@ -24,7 +24,7 @@ struct ctl_options {
     size_t among_len;
     long top, deadline_ms;
     double threshold;
-    bool explain, no_store;
+    bool explain, ids, no_store;
     /* teaching */
     const char *wait, *annotator, *source, *label, *request, *example, *text;
     double weight;
@@ -39,8 +39,9 @@ struct ctl_options {
 
 /* Defaults, then the environment: LEARNCTL_URL, LEARNCTL_MODEL, LEARNCTL_KEY. */
 void ctl_options_init(struct ctl_options *options);
-/* Takes the flags out of argv (argc), wherever they stand, and moves the rest to its front; behind "--" nothing
- * is a flag. allowed: a command's words, or NULL for any known flag. 0 with *ret_rest_len, or -EINVAL with why. */
+/* Takes the flags out of argv (argc), wherever they stand, and moves the rest to its front; behind
+ * "--" nothing is a flag. allowed: a command's words, or NULL for any known flag. 0 with
+ * *ret_rest_len, or -EINVAL with why. */
 int ctl_options_read(struct ctl_options *options, const char *allowed, int argc, char **argv,
                      int *ret_rest_len, char *why, size_t why_bytes);
 /* The help of the allowed flags, or (NULL) of the global ones. */

@@ -13,7 +13,8 @@ void ctl_progress_init(struct ctl_progress *p, bool wanted, uint64_t total)
 
 void ctl_progress_show(struct ctl_progress *p, uint64_t done, uint64_t rows)
 {
-    static const char full[] = "##############################", none[] = "                              ";
+    static const char full[] = "##############################",
+                      none[] = "                              ";
     int percent = p->total > 0 ? (int)((double)done * 100 / (double)p->total) : 0;
     int filled;
 
@@ -25,8 +26,8 @@ void ctl_progress_show(struct ctl_progress *p, uint64_t done, uint64_t rows)
     p->drawn = true;
     filled = percent * BAR / 100;
     if (p->total > 0)
-        fprintf(stderr, "\r[%.*s%.*s] %3d %%  %llu rows ", filled, full, BAR - filled, none, percent,
-                (unsigned long long)rows);
+        fprintf(stderr, "\r[%.*s%.*s] %3d %%  %llu rows ", filled, full, BAR - filled, none,
+                percent, (unsigned long long)rows);
     else
         fprintf(stderr, "\r%llu rows ", (unsigned long long)rows);
     fflush(stderr);

@@ -1,4 +1,5 @@
-/* ctl_progress.h -- a bar on stderr while something long goes on; nothing at all if stderr is no terminal. */
+/* ctl_progress.h -- a bar on stderr while something long goes on; nothing at all if stderr is no
+ * terminal. */
 #ifndef LEARND_CTL_PROGRESS_H
 #define LEARND_CTL_PROGRESS_H
 
@@ -16,7 +17,8 @@ struct ctl_progress {
 
 /* wanted, if stderr is a terminal. */
 void ctl_progress_init(struct ctl_progress *progress, bool wanted, uint64_t total);
-/* done of total, and what a person counts. Draws when a percent or, without total, the rows changed. */
+/* done of total, and what a person counts. Draws when a percent or, without total, the rows
+ * changed. */
 void ctl_progress_show(struct ctl_progress *progress, uint64_t done, uint64_t rows);
 /* Takes the bar away: before other words go to stderr, and at the end. */
 void ctl_progress_clear(struct ctl_progress *progress);

@@ -68,14 +68,15 @@ static int find_column(const struct ctl_rows *r, const char *name)
     return -1;
 }
 
-/* ---- the first line of CSV ---------------------------------------------------------------------- */
+/* ---- the first line of CSV ------------------------------------------------------------------- */
 
 static int bad_header(char *why, size_t why_bytes, const char *what, const char *name)
 {
-    snprintf(why, why_bytes,
-             "the first line must name the columns: text, label, and if needed text_pair, annotator, "
-             "source, weight; %s%.64s",
-             what, name);
+    snprintf(
+        why, why_bytes,
+        "the first line must name the columns: text, label, and if needed text_pair, annotator, "
+        "source, weight; %s%.64s",
+        what, name);
     return -EINVAL;
 }
 
@@ -85,8 +86,10 @@ static int read_header(struct ctl_rows *r, char *why, size_t why_bytes)
     bool seen[CTL_COLUMNS] = {false};
     int rc = ctl_csv_next(r->csv, &record);
 
-    if (rc < 0)
+    if (rc < 0) {
+        snprintf(why, why_bytes, "%s", strerror(-rc));
         return rc;
+    }
     if (rc == 0 || record.code != NULL)
         return bad_header(why, why_bytes, rc == 0 ? "the file is empty" : record.detail, "");
     for (size_t i = 0; i < record.fields_len; i++) {
@@ -101,7 +104,8 @@ static int read_header(struct ctl_rows *r, char *why, size_t why_bytes)
     }
     r->columns_len = record.fields_len;
     if (!seen[CTL_TEXT] || !seen[CTL_LABEL])
-        return bad_header(why, why_bytes, "it lacks ", r->names[seen[CTL_TEXT] ? CTL_LABEL : CTL_TEXT]);
+        return bad_header(why, why_bytes, "it lacks ",
+                          r->names[seen[CTL_TEXT] ? CTL_LABEL : CTL_TEXT]);
     return 0;
 }
 
@@ -138,7 +142,7 @@ void ctl_rows_close(struct ctl_rows *r)
     free(r);
 }
 
-/* ---- rows --------------------------------------------------------------------------------------- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 static int read_weight(struct ctl_row *row, const char *text, size_t len)
 {
@@ -198,7 +202,8 @@ static int take_member(void *ud, const char *key, const struct json_value *value
     enum json_kind kind = json_kind(value);
 
     if (column < 0)
-        return refuse(w->row, "unknown_field", "", "a row has text, label, text_pair, annotator, source, weight");
+        return refuse(w->row, "unknown_field", "",
+                      "a row has text, label, text_pair, annotator, source, weight");
     if (kind == JSON_KIND_NULL)
         return 0;
     if (column == CTL_WEIGHT) {

@@ -1,8 +1,10 @@
-/* ctl_rows.h -- the rows of a file of examples, CSV or a JSON object a line, in one shape and in bounded memory.
+/* ctl_rows.h -- the rows of a file of examples, CSV or a JSON object a line, in one shape and in
+ * bounded memory.
  *
- * Columns: text and label, and if they are there text_pair, annotator, source, weight. CSV names them in its first line. An empty
- * field of CSV and null in JSON are "not given". A row that cannot be read is given with its problem, and reading goes on.
- * What only the daemon can know (is the label a good name, the weight in range) is left to it.
+ * Columns: text and label, and if they are there text_pair, annotator, source, weight. CSV names
+ * them in its first line. An empty field of CSV and null in JSON are "not given". A row that cannot
+ * be read is given with its problem, and reading goes on. What only the daemon can know (is the
+ * label a good name, the weight in range) is left to it.
  */
 #ifndef LEARND_CTL_ROWS_H
 #define LEARND_CTL_ROWS_H
@@ -44,12 +46,13 @@ struct ctl_row {
 
 struct ctl_rows;
 
-/* The file is borrowed. names[CTL_TEXT] and names[CTL_LABEL] may call these columns otherwise; NULL: as above. For CSV
- * the first line is read. 0; -EINVAL with why (not these columns), -EIO, -ENOMEM. */
+/* The file is borrowed. names[CTL_TEXT] and names[CTL_LABEL] may call these columns otherwise;
+ * NULL: as above. For CSV the first line is read. 0; -ENOMEM; else with why: -EINVAL (not these
+ * columns), or the file cannot be read. */
 int ctl_rows_open(FILE *file, enum ctl_format format, const char *const names[CTL_COLUMNS],
                   char *why, size_t why_bytes, struct ctl_rows **ret_rows);
 void ctl_rows_close(struct ctl_rows *rows);
-/* 1: a row. 0: the end. -EIO, -ENOMEM. */
+/* 1: a row. 0: the end. -ENOMEM, or why the file cannot be read. */
 int ctl_rows_next(struct ctl_rows *rows, struct ctl_row *ret_row);
 
 #endif

@@ -229,7 +229,8 @@ int ctl_table_flush(struct ctl_table *t)
         unsigned column = (unsigned)(i % t->columns);
 
         before = column == 0 ? 0 : before + t->widths[column - 1] + 2;
-        print_cell(t, column, c->len > 0 ? t->bytes.bytes + c->start : "", c->len, c->width, before);
+        print_cell(t, column, c->len > 0 ? t->bytes.bytes + c->start : "", c->len, c->width,
+                   before);
     }
     t->cells_len = 0;
     api_buffer_reset(&t->bytes);

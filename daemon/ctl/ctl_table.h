@@ -1,8 +1,8 @@
 /* ctl_table.h -- aligned columns for people, and the cleaning of what is shown to them.
  *
- * A text of the daemon may hold anything; a terminal obeys some of it. Cleaned: every control character (C0, DEL, C1, line and
- * paragraph separators), the marks that turn the direction of writing, and bytes that are not UTF-8, each become U+FFFD; line ends
- * and tabs become a space.
+ * A text of the daemon may hold anything; a terminal obeys some of it. Cleaned: every control
+ * character (C0, DEL, C1, line and paragraph separators), the marks that turn the direction of
+ * writing, and bytes that are not UTF-8, each become U+FFFD; line ends and tabs become a space.
  */
 #ifndef LEARND_CTL_TABLE_H
 #define LEARND_CTL_TABLE_H
@@ -19,8 +19,8 @@ enum { CTL_TABLE_COLUMNS_MAX = 10 };
 
 struct ctl_table;
 
-/* heads: (columns) titles. align: a letter a column, 'l' or 'r'. The last column, if 'l', is cut to the width of the terminal, if
- * out is one. 0 or -ENOMEM. */
+/* heads: (columns) titles. align: a letter a column, 'l' or 'r'. The last column, if 'l', is cut to
+ * the width of the terminal, if out is one. 0 or -ENOMEM. */
 int ctl_table_open(FILE *out, const char *const *heads, const char *align,
                    struct ctl_table **ret_table);
 void ctl_table_close(struct ctl_table *table);
@@ -34,8 +34,8 @@ void ctl_table_printf(struct ctl_table *table, const char *format, ...)
 void ctl_table_json(struct ctl_table *table, const struct json_value *value);
 /* RFC 3339 to the second, without T and Z. */
 void ctl_table_time(struct ctl_table *table, const struct json_value *value);
-/* Prints the rows there are, under the titles the first time, and forgets them; widths never shrink, so pages of
- * a list stay aligned. 0 or -ENOMEM. */
+/* Prints the rows there are, under the titles the first time, and forgets them; widths never
+ * shrink, so pages of a list stay aligned. 0 or -ENOMEM. */
 int ctl_table_flush(struct ctl_table *table);
 
 #endif

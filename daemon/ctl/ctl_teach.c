@@ -1,7 +1,9 @@
-/* ctl_teach.c -- teach, confirm, reject, withdraw, forget: one correction, or one label for many texts.
+/* ctl_teach.c -- teach, confirm, reject, withdraw, forget: one correction, or one label for many
+ * texts.
  *
- * What is sent as one item is refused as a whole; of many, each stands alone, and the exit code says whether all, some or none were
- * taken. Many are sent a thousand at a time, which is what the daemon takes.
+ * What is sent as one item is refused as a whole; of many, each stands alone, and the exit code
+ * says whether all, some or none were taken. Many are sent a thousand at a time, which is what the
+ * daemon takes.
  */
 #include <stdio.h>
 #include <string.h>
@@ -58,18 +60,18 @@ static void add(struct lesson *l, const char *about, const char *bytes, size_t l
 static void print_rejected(struct lesson *l, const struct json_value *one)
 {
     int64_t index = json_int(json_member(one, "index"), 0);
-    const char *code = json_text(json_member(one, "code"), NULL);
-    const char *detail = json_text(json_member(one, "detail"), NULL);
-    struct api_buffer clean = API_BUFFER_INIT;
+    struct api_buffer out = API_BUFFER_INIT;
 
-    ctl_clean(&clean, detail != NULL ? detail : "", detail != NULL ? strlen(detail) : 0);
-    ctl_say("text %llu: %s: %.*s",
+    ctl_write_problem(&out, json_text(json_member(one, "code"), NULL),
+                      json_text(json_member(one, "detail"), NULL),
+                      json_text(json_member(one, "field"), NULL));
+    ctl_say("text %llu: %.*s",
             (unsigned long long)(index >= 0 && (size_t)index < l->len ? l->numbers[index] : 0),
-            code != NULL ? code : "error", (int)clean.len, clean.len > 0 ? clean.bytes : "");
-    api_buffer_done(&clean);
+            (int)out.len, out.len > 0 ? out.bytes : "");
+    api_buffer_done(&out);
 }
 
-static void count(struct lesson *l, const struct json_value *answer)
+static enum ctl_exit count(struct lesson *l, const struct json_value *answer)
 {
     const struct json_value *accepted = json_member(answer, "accepted");
     const struct json_value *rejected = json_member(answer, "rejected");
@@ -78,10 +80,8 @@ static void count(struct lesson *l, const struct json_value *answer)
         l->duplicates += json_bool(json_member(json_at(accepted, i), "duplicate"), false);
     l->accepted += json_len(accepted);
     l->rejected += json_len(rejected);
-    if (l->ctl->options.json) {
-        ctl_print_json(answer);
-        return;
-    }
+    if (l->ctl->options.json)
+        return ctl_print_json(answer);
     for (size_t i = 0; i < json_len(rejected); i++)
         print_rejected(l, json_at(rejected, i));
     for (size_t i = 0; i < json_len(accepted) && !l->ctl->options.quiet; i++) {
@@ -90,6 +90,7 @@ static void count(struct lesson *l, const struct json_value *answer)
 
         printf("%s%s\n", id != NULL ? id : "-", made ? "  a new label" : "");
     }
+    return CTL_OK;
 }
 
 /* Sends what was gathered, as one item or as a list. */
@@ -114,7 +115,7 @@ static enum ctl_exit send_page(struct lesson *l, bool alone)
     json_close_object(&body);
     code = ctl_call(l->ctl, "POST", "/v1/feedback", &body, &answer);
     if (code == CTL_OK)
-        count(l, answer);
+        code = count(l, answer);
     json_free(answer);
     api_buffer_done(&body);
     api_buffer_reset(&l->items);

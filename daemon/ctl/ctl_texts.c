@@ -7,7 +7,8 @@
 
 #include "daemon/ctl/ctl_call.h"
 
-/* The daemon refuses a longer one; this keeps a file that is no text from being read into memory. */
+/* The daemon refuses a longer one; this keeps a file that is no text from being read into memory.
+ */
 enum { TEXT_BYTES_MAX = 1 << 20 };
 
 enum ctl_exit ctl_texts_open(struct ctl *ctl, int first, struct ctl_texts *ret)
@@ -15,7 +16,8 @@ enum ctl_exit ctl_texts_open(struct ctl *ctl, int first, struct ctl_texts *ret)
     const char *path = ctl->options.file;
     FILE *file = stdin;
 
-    *ret = (struct ctl_texts){.ctl = ctl, .args = ctl->args + first, .args_len = ctl->args_len - first};
+    *ret = (struct ctl_texts){
+        .ctl = ctl, .args = ctl->args + first, .args_len = ctl->args_len - first};
     if (ret->args_len > 0 && path != NULL)
         return ctl_misused(ctl, "give texts or --file, not both");
     if (ret->args_len > 0)

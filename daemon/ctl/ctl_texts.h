@@ -1,4 +1,5 @@
-/* ctl_texts.h -- the texts a command is about: its arguments, or the lines of a file or of stdin. Empty lines are no texts. */
+/* ctl_texts.h -- the texts a command is about: its arguments, or the lines of a file or of stdin.
+ * Empty lines are no texts. */
 #ifndef LEARND_CTL_TEXTS_H
 #define LEARND_CTL_TEXTS_H
 

@@ -10,7 +10,7 @@
 #include "daemon/metrics.h"
 #include "proto/openapi.h"
 
-/* ---- info --------------------------------------------------------------------------------------- */
+/* ---- info ------------------------------------------------------------------------------------ */
 
 struct informing {
     struct front_message message; /* first */
@@ -123,7 +123,7 @@ void handle_request(struct exchange *x)
     free(e);
 }
 
-/* ---- probes ------------------------------------------------------------------------------------- */
+/* ---- probes ---------------------------------------------------------------------------------- */
 
 void handle_live(struct exchange *x)
 {
@@ -184,12 +184,15 @@ static void probe_written(struct change *change, int rc)
 static void probe_encoded(struct work *work)
 {
     struct probing *p = (struct probing *)((char *)work - offsetof(struct probing, work));
+    int rc;
 
     p->encode_rc = atomic_load(&work->error);
     p->change = (struct change){.write = write_probe, .done = probe_written, .after_commit = true};
-    p->write_rc = keeper_post(p->server->keeper, &p->change);
-    if (p->write_rc != 0)
+    rc = keeper_post(p->server->keeper, &p->change);
+    if (rc != 0) { /* else it is the keeper's, and may be gone already */
+        p->write_rc = rc;
         front_post(&p->message);
+    }
 }
 
 void handle_ready(struct exchange *x)
@@ -221,7 +224,7 @@ void handle_ready(struct exchange *x)
     }
 }
 
-/* ---- metrics and contract ----------------------------------------------------------------------- */
+/* ---- metrics and contract -------------------------------------------------------------------- */
 
 static void add_text(void *ud, const char *text, uint32_t len)
 {

@@ -1,8 +1,9 @@
 /* ask.c -- POST /v1/classify and /v1/embed.
  *
- * The walk: parse -> the model's present snapshot (held to the end: one version answers the whole request) -> tokens -> one work
- * for the batcher -> a lane -> back here -> answer. All memory of a request is one block. With `explain` the
- * texts of the nearest examples are fetched by the reader in between.
+ * The walk: parse -> the model's present snapshot (held to the end: one version answers the whole
+ * request) -> tokens -> one work for the batcher -> a lane -> back here -> answer. All memory of a
+ * request is one block. With `explain` the texts of the nearest examples are fetched by the reader
+ * in between.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -59,7 +60,7 @@ static void on_done(struct work *work)
     front_post(&a->message);
 }
 
-/* ---- the answer --------------------------------------------------------------------------------- */
+/* ---- the answer ------------------------------------------------------------------------------ */
 
 static int best_first(const void *a, const void *b)
 {
@@ -68,8 +69,9 @@ static int best_first(const void *a, const void *b)
     return (x->score < y->score) - (x->score > y->score);
 }
 
-/* Labels that the answer lists, best first, into scored[]. Scores leave as floats, so a threshold is rounded to one: a score that
- * was read from an answer, sent back as threshold, lets its own label through. */
+/* Labels that the answer lists, best first, into scored[]. Scores leave as floats, so a threshold
+ * is rounded to one: a score that was read from an answer, sent back as threshold, lets its own
+ * label through. */
 static uint32_t list_labels(const struct asking *a, const struct work_item *item,
                             struct api_scored *scored)
 {
@@ -243,7 +245,7 @@ static void answer_embed(struct asking *a, struct exchange *x)
     exchange_json(x, 200, &body);
 }
 
-/* ---- explain ------------------------------------------------------------------------------------ */
+/* ---- explain --------------------------------------------------------------------------------- */
 
 static int keep_text(void *ud, const struct store_example *row)
 {
@@ -325,7 +327,7 @@ static void arrive(struct front_message *message, struct exchange *x)
     asking_free(a);
 }
 
-/* ---- the question ------------------------------------------------------------------------------- */
+/* ---- the question ---------------------------------------------------------------------------- */
 
 static void *carve(char **at, size_t bytes)
 {
@@ -379,11 +381,11 @@ static struct asking *asking_new(struct server *server, const struct snapshot *s
     a->inputs = inputs;
     a->inputs_len = a->work.items_len = len;
     for (uint32_t i = 0; i < len; i++)
-        a->work.items[i] = (struct work_item){
-            .ids = ids + (size_t)i * tokens,
-            .types = types + (size_t)i * tokens,
-            .embedding = embeddings + (size_t)i * server->dim,
-            .probabilities = score ? probabilities + (size_t)i * labels : NULL};
+        a->work.items[i] =
+            (struct work_item){.ids = ids + (size_t)i * tokens,
+                               .types = types + (size_t)i * tokens,
+                               .embedding = embeddings + (size_t)i * server->dim,
+                               .probabilities = score ? probabilities + (size_t)i * labels : NULL};
     return a;
 }
 

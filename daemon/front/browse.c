@@ -1,5 +1,5 @@
-/* browse.c -- lists and look-ups. Each is one query on the reader's thread, inside one consistent snapshot of the store; rows are
- * written straight into the answer as they come.
+/* browse.c -- lists and look-ups. Each is one query on the reader's thread, inside one consistent
+ * snapshot of the store; rows are written straight into the answer as they come.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -136,7 +136,7 @@ static void end_page(struct browsing *b, char list)
     api_list_end(&b->body, b->rows >= b->limit ? text : NULL);
 }
 
-/* ---- models ------------------------------------------------------------------------------------- */
+/* ---- models ---------------------------------------------------------------------------------- */
 
 static void write_model(struct browsing *b, const struct store_model *row)
 {
@@ -199,7 +199,7 @@ static int fill_model(struct browsing *b, struct store *store)
 {
     int rc = store_model_scan(store, one_model, b);
 
-    return rc != 0      ? rc
+    return rc != 0       ? rc
            : b->rows > 0 ? 0
                          : api_problem_set(&b->problem, 404, "unknown_model", "",
                                            "there is no model of this name");
@@ -213,7 +213,7 @@ void handle_model(struct exchange *x)
         post(b, x);
 }
 
-/* ---- labels ------------------------------------------------------------------------------------- */
+/* ---- labels ---------------------------------------------------------------------------------- */
 
 static int label_row(void *ud, const struct store_label *row)
 {
@@ -242,7 +242,7 @@ void handle_labels(struct exchange *x)
         post(b, x);
 }
 
-/* ---- examples ----------------------------------------------------------------------------------- */
+/* ---- examples -------------------------------------------------------------------------------- */
 
 static int find_name(void *ud, const struct store_model *row)
 {
@@ -348,7 +348,7 @@ void handle_example(struct exchange *x)
     post(b, x);
 }
 
-/* ---- versions ----------------------------------------------------------------------------------- */
+/* ---- versions -------------------------------------------------------------------------------- */
 
 static int version_row(void *ud, const struct store_event *row)
 {

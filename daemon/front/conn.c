@@ -1,9 +1,9 @@
 /* conn.c -- see conn.h.
  *
- * The walk of a connection: bytes -> http_feed -> (headers) route, checks, what to do with the body -> (complete)
- * handler -> answer -> one uv_write -> the next request. While an exchange is under way further bytes are kept, at most
- * LIMIT_HELD_BYTES of them; beyond that the socket is not read. Reading goes on otherwise, because that is how a client that
- * leaves is noticed.
+ * The walk of a connection: bytes -> http_feed -> (headers) route, checks, what to do with the body
+ * -> (complete) handler -> answer -> one uv_write -> the next request. While an exchange is under
+ * way further bytes are kept, at most LIMIT_HELD_BYTES of them; beyond that the socket is not read.
+ * Reading goes on otherwise, because that is how a client that leaves is noticed.
  */
 #include "daemon/front/conn.h"
 
@@ -27,7 +27,7 @@ struct answer {
 static void parse(struct conn *c, const char *bytes, size_t len);
 static void after_answer(struct conn *c);
 
-/* ---- reading ------------------------------------------------------------------------------------ */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 {
@@ -44,7 +44,8 @@ static void stop_reading(struct conn *c)
     c->reading = false;
 }
 
-/* Keeps bytes for later. What does not fit cannot come: reading stops as soon as something is kept. */
+/* Keeps bytes for later. What does not fit cannot come: reading stops as soon as something is kept.
+ */
 static bool hold(struct conn *c, const char *bytes, size_t len)
 {
     char *bigger;
@@ -93,7 +94,7 @@ static void start_reading(struct conn *c)
         c->reading = true;
 }
 
-/* ---- a request ---------------------------------------------------------------------------------- */
+/* ---- a request ------------------------------------------------------------------------------- */
 
 static uint64_t draw(struct loop *l)
 {
@@ -145,7 +146,8 @@ static void tell_gone(struct conn *c)
         gone(c->x.gone_ud);
 }
 
-/* Answers with a problem and closes: what follows on the connection cannot be trusted or is not wanted. */
+/* Answers with a problem and closes: what follows on the connection cannot be trusted or is not
+ * wanted. */
 static void refuse(struct conn *c, int status, const char *code, const char *detail)
 {
     struct api_problem problem;
@@ -160,15 +162,15 @@ static void refuse(struct conn *c, int status, const char *code, const char *det
 
 static bool is_loopback(const char *host)
 {
-    size_t len = host[0] == '[' ? strcspn(host, "]") + (strchr(host, ']') != NULL)
-                                : strcspn(host, ":");
+    size_t len =
+        host[0] == '[' ? strcspn(host, "]") + (strchr(host, ']') != NULL) : strcspn(host, ":");
 
     return (len == 9 && strncasecmp(host, "localhost", 9) == 0) ||
            (len == 5 && memcmp(host, "[::1]", 5) == 0) || strncmp(host, "127.", 4) == 0;
 }
 
-/* A browser elsewhere must not reach a daemon on the loopback: names that merely resolve to it (DNS rebinding) and pages of
- * other origins are refused. */
+/* A browser elsewhere must not reach a daemon on the loopback: names that merely resolve to it (DNS
+ * rebinding) and pages of other origins are refused. */
 static bool trusted(struct conn *c, const struct http_request *r)
 {
     const char *origin = r->origin;
@@ -211,7 +213,8 @@ static void send_continue(struct conn *c)
     uv_try_write(&c->io.stream, &buf, 1);
 }
 
-/* Headers are known: find the route, decide about the body. False: answered, the connection ends. */
+/* Headers are known: find the route, decide about the body. False: answered, the connection ends.
+ */
 static bool take_headers(struct conn *c)
 {
     const struct http_request *r = http_request(c->parser);
@@ -275,7 +278,7 @@ static void no_route(struct conn *c)
     api_problem_set(&problem, 405, "method_not_allowed", "", "this path answers %s",
                     c->x.match.allow);
     api_write_problem(&body, &problem, c->x.request_id);
-    metrics_answer(0, problem.code);
+    metrics_refusal(problem.code);
     exchange_reply(&c->x, 405, "application/problem+json", &body, extra);
 }
 
@@ -329,7 +332,7 @@ static void parse(struct conn *c, const char *bytes, size_t len)
         conn_close(c);
 }
 
-/* ---- answering ---------------------------------------------------------------------------------- */
+/* ---- answering ------------------------------------------------------------------------------- */
 
 static void on_written(uv_write_t *write, int status)
 {
@@ -383,10 +386,10 @@ static void send_answer(struct exchange *x, int status, const char *type, char *
         x->keep_alive = false;
     snprintf(lines, sizeof lines, "X-Request-Id: %s\r\n%s", x->request_id,
              extra != NULL ? extra : "");
-    head = a != NULL ? http_write_head(a->head, sizeof a->head, status, type, len, x->keep_alive,
-                                       lines)
-                     : 0;
-    metrics_answer(status, NULL);
+    head = a != NULL
+               ? http_write_head(a->head, sizeof a->head, status, type, len, x->keep_alive, lines)
+               : 0;
+    metrics_answer(status);
     metrics_observe(METRICS_SPAN_TOTAL, clock_us() - x->started_us);
     if (head == 0 || c->closing) {
         free(a);
@@ -444,7 +447,7 @@ void exchange_problem(struct exchange *x, const struct api_problem *problem)
 {
     struct api_buffer body = API_BUFFER_INIT;
 
-    metrics_answer(0, problem->code);
+    metrics_refusal(problem->code);
     api_write_problem(&body, problem, x->request_id);
     if (body.rc != 0) { /* not even that: an empty answer still has the status */
         api_buffer_done(&body);
@@ -455,7 +458,7 @@ void exchange_problem(struct exchange *x, const struct api_problem *problem)
                    problem->status == 503 || problem->status == 429 ? "Retry-After: 1\r\n" : NULL);
 }
 
-/* ---- life --------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static void on_closed(uv_handle_t *handle)
 {
@@ -584,7 +587,7 @@ void conn_accept(struct listener *listener)
     start_reading(c);
 }
 
-/* ---- what handlers see -------------------------------------------------------------------------- */
+/* ---- what handlers see ----------------------------------------------------------------------- */
 
 struct exchange_ref exchange_ref(const struct exchange *x)
 {

@@ -1,11 +1,11 @@
-/* conn.h -- one connection: bytes in, exchanges, bytes out. Private to daemon/front; everything here runs on the loop's
- * own thread.
+/* conn.h -- one connection: bytes in, exchanges, bytes out. Private to daemon/front; everything
+ * here runs on the loop's own thread.
  */
 #ifndef LEARND_CONN_H
 #define LEARND_CONN_H
 
-#include <stdatomic.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <uv.h>
 
 #include "daemon/front/router.h"
@@ -43,13 +43,13 @@ struct conn {
     uint32_t slot;
     struct http_parser *parser;
     struct exchange x;
-    bool local;    /* a unix socket: no Host or Origin to check */
+    bool local; /* a unix socket: no Host or Origin to check */
     bool reading, closing;
-    bool parsing;      /* inside conn_parse: an answer given now must not parse on */
-    uint32_t writing;  /* answers not yet taken by the client */
-    bool close_after;  /* when they are */
-    int64_t since_us;  /* since when it is in its present state, for time limits */
-    char *held;        /* bytes behind the request under way */
+    bool parsing;     /* inside conn_parse: an answer given now must not parse on */
+    uint32_t writing; /* answers not yet taken by the client */
+    bool close_after; /* when they are */
+    int64_t since_us; /* since when it is in its present state, for time limits */
+    char *held;       /* bytes behind the request under way */
     size_t held_len;
 };
 

@@ -1,9 +1,10 @@
 /* exchange.h -- one request under way, as a handler sees it.
  *
- * A handler runs on the loop's thread. It answers now (exchange_reply, exchange_problem), or keeps the reference, hands
- * work to another thread and answers when a front_message comes back. A connection carries one exchange at a
- * time, in a slot of its loop; across threads it is named by {loop, slot, generation}, never by pointer: the client may have
- * gone, and then the message arrives with NULL.
+ * A handler runs on the loop's thread. It answers now (exchange_reply, exchange_problem), or keeps
+ * the reference, hands work to another thread and answers when a front_message comes back. A
+ * connection carries one exchange at a time, in a slot of its loop; across threads it is named by
+ * {loop, slot, generation}, never by pointer: the client may have gone, and then the message
+ * arrives with NULL.
  */
 #ifndef LEARND_EXCHANGE_H
 #define LEARND_EXCHANGE_H
@@ -22,7 +23,8 @@ struct exchange_ref {
     uint64_t generation;
 };
 
-/* What another thread sends back. Embedded in what the handler allocated; arrive() runs once on the loop's thread and owns it. */
+/* What another thread sends back. Embedded in what the handler allocated; arrive() runs once on the
+ * loop's thread and owns it. */
 struct front_message {
     struct front_message *next;
     struct exchange_ref ref;
@@ -43,10 +45,12 @@ const char *exchange_param(const struct exchange *x, uint32_t i);
 int exchange_query(struct exchange *x, const char *name, char *out, size_t out_bytes,
                    const char **ret_value);
 
-/* Runs once if the client leaves before the answer, on the loop's thread: to take queued work back. */
+/* Runs once if the client leaves before the answer, on the loop's thread: to take queued work back.
+ */
 void exchange_on_gone(struct exchange *x, void (*gone)(void *ud), void *ud);
 
-/* Answers. body: from api_buffer, emptied. An exchange is answered once; it must not be used after. */
+/* Answers. body: from api_buffer, emptied. An exchange is answered once; it must not be used after.
+ */
 void exchange_reply(struct exchange *x, int status, const char *content_type,
                     struct api_buffer *body, const char *extra_headers);
 void exchange_json(struct exchange *x, int status, struct api_buffer *body);

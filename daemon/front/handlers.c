@@ -46,6 +46,7 @@ void handlers_failure(int rc, struct api_problem *problem)
         {-EAGAIN, 503, "queue_full", "too much is waiting; try again"},
         {-ESHUTDOWN, 503, "shutting_down", "the daemon is stopping"},
         {-ETIME, 504, "deadline_exceeded", "the deadline passed before the text's turn came"},
+        {-ENOENT, 404, "unknown_model", "the model was removed meanwhile"},
         {-ENOMEM, 503, "out_of_memory", "no memory for this request"},
         {-ENOSPC, 507, "disk_full", "the disk is full; nothing of this was kept"},
         {-EROFS, 503, "read_only", "the state folder cannot be written; nothing of this was kept"},

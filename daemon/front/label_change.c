@@ -38,7 +38,8 @@ static void relabelling_free(struct relabelling *r)
     free(r);
 }
 
-/* ---- what was wrong ----------------------------------------------------------------------------- */
+/* ---- what was wrong -----------------------------------------------------------------------------
+ */
 
 /* The store's refusal in the words of the protocol; a failure of its own is passed on. field: what
  * the request calls the argument that was refused. */
@@ -70,7 +71,8 @@ static const char *field_of(const char *argument, const char *field)
     return strcmp(argument, "label") == 0 ? "" : field;
 }
 
-/* ---- on the keeper's thread --------------------------------------------------------------------- */
+/* ---- on the keeper's thread ---------------------------------------------------------------------
+ */
 
 static int turn(struct relabelling *r, struct store *store, bool active)
 {
@@ -256,7 +258,8 @@ static void written(struct change *change, int rc)
     front_post(&r->message);
 }
 
-/* ---- on the loop -------------------------------------------------------------------------------- */
+/* ---- on the loop --------------------------------------------------------------------------------
+ */
 
 static void arrive(struct front_message *message, struct exchange *x)
 {
@@ -293,13 +296,12 @@ static struct relabelling *relabelling_new(struct exchange *x,
         free(r);
         r = NULL;
     } else {
-        *r = (struct relabelling){.message = {.ref = exchange_ref(x), .arrive = arrive},
-                                  .change = {.write = write_label,
-                                             .done = written,
-                                             .wait_applied = true},
-                                  .server = exchange_server(x),
-                                  .act = act,
-                                  .what = {.model = s->model, .now_us = clock_unix_us()}};
+        *r = (struct relabelling){
+            .message = {.ref = exchange_ref(x), .arrive = arrive},
+            .change = {.write = write_label, .done = written, .wait_applied = true},
+            .server = exchange_server(x),
+            .act = act,
+            .what = {.model = s->model, .now_us = clock_unix_us()}};
         snprintf(r->label, sizeof r->label, "%s", label);
     }
     live_put(s);

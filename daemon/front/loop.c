@@ -1,7 +1,8 @@
 /* loop.c -- see loop.h: binding, the answers box, draining.
  *
- * Every loop binds every TCP address itself (SO_REUSEPORT: the kernel spreads connections); a unix socket belongs to the first
- * loop. With port 0 the first loop takes any port and the others the same one.
+ * Every loop binds every TCP address itself (SO_REUSEPORT: the kernel spreads connections); a unix
+ * socket belongs to the first loop. With port 0 the first loop takes any port and the others the
+ * same one.
  */
 #include "daemon/front/loop.h"
 
@@ -29,10 +30,11 @@ struct loops {
     uint32_t unix_len;
 };
 
-/* front_post needs the loop of a reference: the one table of the process. Set before the first thread starts. */
+/* front_post needs the loop of a reference: the one table of the process. Set before the first
+ * thread starts. */
 static struct loops *all;
 
-/* ---- answers from other threads ----------------------------------------------------------------- */
+/* ---- answers from other threads -------------------------------------------------------------- */
 
 void front_post(struct front_message *m)
 {
@@ -124,7 +126,7 @@ static void *run(void *arg)
     return NULL;
 }
 
-/* ---- binding ------------------------------------------------------------------------------------ */
+/* ---- binding --------------------------------------------------------------------------------- */
 
 static bool is_loopback(const struct sockaddr_storage *a)
 {
@@ -174,8 +176,8 @@ static int bind_tcp(struct loop *l, struct sockaddr_storage *address, const char
                     size_t why_bytes)
 {
     struct listener *listener = &l->listeners[l->listeners_len];
-    socklen_t len = address->ss_family == AF_INET ? sizeof(struct sockaddr_in)
-                                                  : sizeof(struct sockaddr_in6);
+    socklen_t len =
+        address->ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
     int fd = socket(address->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1;
     int rc = 0;
 
@@ -184,7 +186,8 @@ static int bind_tcp(struct loop *l, struct sockaddr_storage *address, const char
         bind(fd, (struct sockaddr *)address, len) != 0) {
         rc = -errno;
     } else if (l->index == 0) {
-        /* The first loop binds alone, so that a port in use by another process is seen; then it lets the others in. */
+        /* The first loop binds alone, so that a port in use by another process is seen; then it
+         * lets the others in. */
         socklen_t have = sizeof *address;
 
         if (setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one) != 0 ||
@@ -292,7 +295,7 @@ static int bind_all(struct loops *loops, const char *text, char *why, size_t why
     return rc;
 }
 
-/* ---- life --------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static int loop_init(struct loops *loops, const struct route *routes, size_t routes_len,
                      void *server)
@@ -308,7 +311,8 @@ static int loop_init(struct loops *loops, const struct route *routes, size_t rou
     l->server = server;
     for (uint32_t i = LIMIT_CONNECTIONS; i-- > 0;)
         l->free_slots[l->free_len++] = i;
-    if (getrandom(l->random, sizeof l->random, 0) != sizeof l->random || uv_loop_init(&l->uv) != 0) {
+    if (getrandom(l->random, sizeof l->random, 0) != sizeof l->random ||
+        uv_loop_init(&l->uv) != 0) {
         free(l);
         return -ENOMEM;
     }
@@ -334,12 +338,11 @@ int loops_open(const struct settings *settings, uint32_t len, const struct route
         rc = loop_init(loops, routes, routes_len, server);
     for (uint32_t i = 0; i < settings->listen_len && rc == 0; i++)
         rc = bind_all(loops, settings->listen[i], why, why_bytes);
+    if (rc == 0)
+        *ret_loops = loops; /* before the threads: a handler may look there */
     for (uint32_t i = 0; i < len && rc == 0; i++)
         rc = -pthread_create(&loops->loops[i]->thread, NULL, run, loops->loops[i]);
-    if (rc != 0) /* the process ends: nothing has been served */
-        return rc;
-    *ret_loops = loops;
-    return 0;
+    return rc; /* if not 0 the process ends */
 }
 
 void loops_drain(struct loops *loops)

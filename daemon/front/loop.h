@@ -1,6 +1,7 @@
 /* loop.h -- the event loops: listeners, connections, answers from other threads.
  *
- * One loop a thread, each with its own SO_REUSEPORT listener, connections and answers box; loops share nothing. The home of libuv.
+ * One loop a thread, each with its own SO_REUSEPORT listener, connections and answers box; loops
+ * share nothing. The home of libuv.
  */
 #ifndef LEARND_LOOP_H
 #define LEARND_LOOP_H
@@ -10,13 +11,15 @@
 
 struct loops;
 
-/* Binds every address on every loop and starts the threads. server: handed to handlers. 0 or -errno; `why` then says which
- * address and what is wrong with it. Logs one line `listening` an address. */
+/* Binds every address on every loop and starts the threads. server: handed to handlers. 0 or
+ * -errno; `why` then says which address and what is wrong with it. Logs one line `listening` an
+ * address. */
 int loops_open(const struct settings *settings, uint32_t len, const struct route *routes,
                size_t routes_len, void *server, char *why, size_t why_bytes,
                struct loops **ret_loops);
-/* Stops accepting, lets requests under way finish (at most LIMIT_DRAIN_S), joins the threads. No message may be on its way
- * afterwards but those of exchanges that were cut off: loops_close takes them. */
+/* Stops accepting, lets requests under way finish (at most LIMIT_DRAIN_S), joins the threads. No
+ * message may be on its way afterwards but those of exchanges that were cut off: loops_close takes
+ * them. */
 void loops_drain(struct loops *loops);
 void loops_close(struct loops *loops);
 uint32_t loops_connections(const struct loops *loops);

@@ -1,5 +1,5 @@
-/* manage.c -- what changes models, labels and examples. Each is one change for the keeper; models also pass by the learner, which
- * owns their heads, before they are answered.
+/* manage.c -- what changes models, labels and examples. Each is one change for the keeper; models
+ * also pass by the learner, which owns their heads, before they are answered.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -52,8 +52,8 @@ static void done(struct change *change, int rc)
     front_post(&m->message);
 }
 
-static struct managing *managing_new(struct exchange *x, void (*answer)(struct managing *,
-                                                                        struct exchange *))
+static struct managing *managing_new(struct exchange *x,
+                                     void (*answer)(struct managing *, struct exchange *))
 {
     struct managing *m = calloc(1, sizeof *m);
 
@@ -98,7 +98,7 @@ static const char *settings_text(struct managing *m)
     return m->settings_text.rc == 0 ? m->settings_text.bytes : NULL;
 }
 
-/* ---- models ------------------------------------------------------------------------------------- */
+/* ---- models ---------------------------------------------------------------------------------- */
 
 static int write_create(struct change *change, struct store *store)
 {
@@ -195,8 +195,7 @@ void handle_model_delete(struct exchange *x)
     live_put(s);
 }
 
-/* ---- settings ----------------------------------------------------------------------------------- */
-
+/* ---- settings -------------------------------------------------------------------------------- */
 
 static int find_settings(void *ud, const struct store_model *row)
 {
@@ -207,8 +206,8 @@ static int find_settings(void *ud, const struct store_model *row)
     return 0;
 }
 
-/* The patch is applied to what the store has at that moment, so that two patches do not undo each other. settings_text holds the
- * request's body until then. */
+/* The patch is applied to what the store has at that moment, so that two patches do not undo each
+ * other. settings_text holds the request's body until then. */
 static int write_patch(struct change *change, struct store *store)
 {
     struct managing *m = of_change(change);
@@ -269,7 +268,7 @@ void handle_model_patch(struct exchange *x)
     live_put(s);
 }
 
-/* ---- labels and examples ------------------------------------------------------------------------ */
+/* ---- labels and examples --------------------------------------------------------------------- */
 
 static int write_label(struct change *change, struct store *store)
 {
@@ -288,7 +287,8 @@ static void answer_label(struct managing *m, struct exchange *x)
     struct api_problem problem;
 
     if (m->rc == -EEXIST) {
-        api_problem_set(&problem, 409, "label_exists", "label", "the model has, or had, a label of this name");
+        api_problem_set(&problem, 409, "label_exists", "label",
+                        "the model has, or had, a label of this name");
         exchange_problem(x, &problem);
     } else if (m->rc != 0) {
         exchange_failed(x, m->rc);

@@ -1,4 +1,5 @@
-/* router.c -- see router.h. A linear walk: there are about twenty routes, and a compare fails in its first bytes. */
+/* router.c -- see router.h. A linear walk: there are about twenty routes, and a compare fails in
+ * its first bytes. */
 #include "daemon/front/router.h"
 
 #include <stdio.h>

@@ -4,14 +4,17 @@
 
 #include "daemon/front/exchange.h"
 
-/* A label has up to 128 bytes, and each may come as %XX. */
-enum { ROUTE_PARAMS_MAX = 3, ROUTE_PARAM_BYTES = 3 * 128 + 1 };
+enum {
+    ROUTE_PARAMS_MAX = 3,
+    ROUTE_PARAM_BYTES = 3 * API_NAME_BYTES_MAX + 1, /* the longest name, each byte of it escaped */
+};
 
 /* Who may call. Keys come later; without any key every caller of the loopback is an admin. */
 enum role { ROLE_NONE, ROLE_PREDICT, ROLE_ANNOTATE, ROLE_ADMIN };
 
-/* Hooks of a body that is taken as it comes (application/x-ndjson). on_chunk: non-zero ends the stream; then the exchange has been
- * answered. on_end: the body is complete. on_gone runs if the client leaves. */
+/* Hooks of a body that is taken as it comes (application/x-ndjson). on_chunk: non-zero ends the
+ * stream; then the exchange has been answered. on_end: the body is complete. on_gone runs if the
+ * client leaves. */
 struct route_stream {
     void (*on_begin)(struct exchange *x);
     int (*on_chunk)(struct exchange *x, const char *bytes, size_t len);

@@ -1,7 +1,8 @@
 /* teach.c -- POST /v1/feedback with one JSON body: one item, or {"items":[..]}.
  *
- * Promise 1 lives here: nothing is answered before the keeper's transaction is on disk. A single item that is refused answers
- * with its own problem; in a list the others go on, and the answer says which and why.
+ * Promise 1 lives here: nothing is answered before the keeper's transaction is on disk. A single
+ * item that is refused answers with its own problem; in a list the others go on, and the answer
+ * says which and why.
  */
 #include <errno.h>
 #include <stdlib.h>

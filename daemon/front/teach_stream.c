@@ -1,8 +1,9 @@
 /* teach_stream.c -- POST /v1/feedback with application/x-ndjson: a line an item, without limit.
  *
- * Lines gather to batches of LIMIT_STREAM_ITEMS; while one is with the keeper the socket is not read, so memory is bounded
- * by what one read brought and one line. The answer comes at the end; its lists are cut at API_ITEMS_MAX, its counts
- * are not. A failure of the store ends the stream: the answer says how many lines were kept, by the counts of a problem's detail.
+ * Lines gather to batches of LIMIT_STREAM_ITEMS; while one is with the keeper the socket is not
+ * read, so memory is bounded by what one read brought and one line. The answer comes at the end;
+ * its lists are cut at API_ITEMS_MAX, its counts are not. A failure of the store ends the stream:
+ * the answer says how many lines were kept, by the counts of a problem's detail.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -45,7 +46,7 @@ static void on_gone(void *ud)
         stream_free(s);
 }
 
-/* ---- the answer --------------------------------------------------------------------------------- */
+/* ---- the answer ------------------------------------------------------------------------------ */
 
 static void finish(struct stream *s)
 {
@@ -96,7 +97,7 @@ static void note(struct stream *s, const struct teaching_item *item)
     api_feedback_accepted(&s->accepted, &accepted);
 }
 
-/* ---- lines -------------------------------------------------------------------------------------- */
+/* ---- lines ----------------------------------------------------------------------------------- */
 
 static void take_line(struct stream *s, const char *line, size_t len)
 {
@@ -138,7 +139,8 @@ static void take_lines(struct stream *s)
         take_line(s, s->bytes + at, len);
         at += len + (end != NULL);
     }
-    memmove(s->bytes, s->bytes + at, s->len - at);
+    if (at > 0) /* without a byte there is no memory either */
+        memmove(s->bytes, s->bytes + at, s->len - at);
     s->len -= at;
 }
 
@@ -189,7 +191,7 @@ static void arrive(struct front_message *message, struct exchange *x)
         pump(s);
 }
 
-/* ---- hooks -------------------------------------------------------------------------------------- */
+/* ---- hooks ----------------------------------------------------------------------------------- */
 
 /* Reads ?wait. False after an answer. */
 static bool read_wait(struct exchange *x, bool *ret_applied)

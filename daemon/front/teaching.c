@@ -1,5 +1,6 @@
-/* teaching.c -- see teaching.h. What can be checked on the loop is checked there (the model, the request named); what only the
- * store knows (labels, examples, keys) is found out inside the keeper's transaction, each item between its own marks.
+/* teaching.c -- see teaching.h. What can be checked on the loop is checked there (the model, the
+ * request named); what only the store knows (labels, examples, keys) is found out inside the
+ * keeper's transaction, each item between its own marks.
  */
 #include "daemon/front/teaching.h"
 
@@ -33,7 +34,7 @@ void teaching_done(struct teaching *t)
     free(t->items);
 }
 
-/* ---- on the loop -------------------------------------------------------------------------------- */
+/* ---- on the loop ----------------------------------------------------------------------------- */
 
 static int find_model(struct teaching_item *t, struct server *server, const char *name)
 {
@@ -120,7 +121,7 @@ void teaching_add(struct teaching *t, const struct api_feedback_item *item,
     own->refused = prepare(own, t->server, key) != 0;
 }
 
-/* ---- on the keeper's thread --------------------------------------------------------------------- */
+/* ---- on the keeper's thread ------------------------------------------------------------------ */
 
 static int strongest_label(void *ud, const struct store_example *row)
 {
@@ -188,8 +189,7 @@ static int put(struct teaching *t, struct teaching_item *item, struct store *sto
     rc = fill_label(item, store, &field);
     if (rc == 0)
         rc = store_feedback_put(store, &item->feedback, &item->receipt, &field);
-    if (rc == 0 && item->ring != NULL &&
-        item->ring->encoder_number == t->server->encoder_number)
+    if (rc == 0 && item->ring != NULL && item->ring->encoder_number == t->server->encoder_number)
         rc = store_embedding_put(store, item->receipt.example, item->ring->encoder_number,
                                  item->ring->embedding,
                                  item->ring->dim * sizeof *item->ring->embedding);

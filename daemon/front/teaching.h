@@ -1,5 +1,5 @@
-/* teaching.h -- a batch of corrections on its way to the keeper; shared by one-body feedback (teach.c) and streams
- * (teach_stream.c). Private to daemon/front.
+/* teaching.h -- a batch of corrections on its way to the keeper; shared by one-body feedback
+ * (teach.c) and streams (teach_stream.c). Private to daemon/front.
  */
 #ifndef LEARND_TEACHING_H
 #define LEARND_TEACHING_H
@@ -11,9 +11,9 @@ struct teaching_item {
     struct api_feedback *owner; /* the parsed line it came from; owned with streams, else NULL */
     const struct api_feedback_item *item;
     struct store_feedback feedback;
-    struct ring_entry *ring; /* owned; NULL: no request_id */
+    struct ring_entry *ring;     /* owned; NULL: no request_id */
     char label[LIVE_NAME_BYTES]; /* filled in by the store for confirm and reject without one */
-    uint64_t index;          /* place in the whole body */
+    uint64_t index;              /* place in the whole body */
     struct api_problem problem;
     struct store_receipt receipt;
     bool refused;
@@ -33,8 +33,8 @@ struct teaching {
 int teaching_init(struct teaching *t, struct server *server, uint32_t items_max);
 void teaching_clear(struct teaching *t); /* no items */
 void teaching_done(struct teaching *t);
-/* Checks an item against models and recent requests and appends it; a bad one is appended as refused. key: the header's
- * Idempotency-Key for an item without its own, or NULL. */
+/* Checks an item against models and recent requests and appends it; a bad one is appended as
+ * refused. key: the header's Idempotency-Key for an item without its own, or NULL. */
 void teaching_add(struct teaching *t, const struct api_feedback_item *item,
                   struct api_feedback *owner, const char *key, uint64_t index);
 /* To the keeper; comes back as t->message. 0 or -errno. */

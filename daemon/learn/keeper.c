@@ -36,7 +36,8 @@ static int write_one(struct keeper *k, struct change *c)
     if (rc != 0)
         return rc;
     c->rc = c->write(c, k->store);
-    return store_unmark(k->store, c->rc == 0);
+    rc = store_unmark(k->store, c->rc == 0);
+    return rc == -ECANCELED ? c->rc : rc;
 }
 
 /* Durable or failed: towards the learner, or answered. */
@@ -47,8 +48,7 @@ static void pass_on(struct keeper *k, struct change *c, int error)
     if (c->rc != 0)
         atomic_fetch_add(&k->failures, 1);
     if (c->rc == 0 && (c->apply != NULL || (c->wait_applied && c->seq != 0)) &&
-        k->learner != NULL &&
-        learner_post(k->learner, c) == 0)
+        k->learner != NULL && learner_post(k->learner, c) == 0)
         return;
     if (c->rc == 0 && c->apply != NULL)
         c->rc = -ESHUTDOWN;

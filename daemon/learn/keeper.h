@@ -1,9 +1,9 @@
 /* keeper.h -- the journal's one writer.
  *
- * The keeper takes the whole of its box, writes it in one transaction with one fsync, and only then lets each change
- * be answered (group commit). A change that fails for its own reasons is undone alone; when the transaction itself fails
- * (disk full, device error) nothing of it is kept, every change in it is answered with that error, and the keeper
- * goes on with the next box.
+ * The keeper takes the whole of its box, writes it in one transaction with one fsync, and only then
+ * lets each change be answered (group commit). A change that fails for its own reasons is undone
+ * alone; when the transaction itself fails (disk full, device error) nothing of it is kept, every
+ * change in it is answered with that error, and the keeper goes on with the next box.
  *
  * Threads: one of its own. post from any.
  */
@@ -20,25 +20,32 @@
 struct learner;
 struct keeper;
 
-/* One thing to write. Embedded in what the poster owns; handed along keeper -> (learner ->) done. */
+/* One thing to write. Embedded in what the poster owns; handed along keeper -> (learner ->) done.
+ */
 struct change {
     struct msg msg; /* first */
-    /* Inside the transaction. 0 or -errno of this change; then what it wrote is undone. Sets model and seq. It may run
-     * again: after a failed commit nothing is retried, but a change must not keep state from a failed write. */
+    /* Inside the transaction. 0 or -errno of this change; then what it wrote is undone. Sets model
+     * and seq. It may run again: after a failed commit nothing is retried, but a change must not
+     * keep state from a failed write. */
     int (*write)(struct change *change, struct store *store);
-    /* On the learner's thread, after the commit, before the catch-up that `wait_applied` waits for. May be NULL. */
+    /* On the learner's thread, after the commit, before the catch-up that `wait_applied` waits for.
+     * May be NULL. */
     int (*apply)(struct change *change, struct learner *learner);
-    /* Once, on the keeper's or the learner's thread. 0: durable, and if asked applied. Owns the change. */
+    /* Once, on the keeper's or the learner's thread. 0: durable, and if asked applied. Owns the
+     * change. */
     void (*done)(struct change *change, int rc);
-    bool own_marks;    /* write() undoes its own failures (feedback: one bad item never sinks its neighbours) */
+    bool own_marks;    /* write() undoes its own failures (feedback: one bad item never sinks its
+                          neighbours) */
     bool wait_applied; /* done() after a snapshot with seq is live */
-    bool after_commit; /* write() wants no transaction: it runs alone, after the commit of the others */
+    bool after_commit; /* write() wants no transaction: it runs alone, after the commit of the
+                          others */
     int64_t model;     /* touched; 0: none */
     int64_t seq;       /* last event written; 0: none */
     int rc;
 };
 
-/* store: the writer connection, the keeper's from now on until keeper_close. 0, -ENOMEM, -EAGAIN. */
+/* store: the writer connection, the keeper's from now on until keeper_close. 0, -ENOMEM, -EAGAIN.
+ */
 int keeper_open(struct store *store, uint32_t box_max, struct keeper **ret_keeper);
 /* The learner that is told of commits; before the first post. */
 void keeper_tell(struct keeper *keeper, struct learner *learner);

@@ -1,5 +1,5 @@
-/* learned.c -- see learned.h. One round of one model, in the order of the walk: journal -> touched examples ->
- * embeddings -> head -> snapshot.
+/* learned.c -- see learned.h. One round of one model, in the order of the walk: journal -> touched
+ * examples -> embeddings -> head -> snapshot.
  */
 #include "daemon/learn/learned.h"
 
@@ -12,7 +12,7 @@
 #include "daemon/learn/touched.h"
 #include "daemon/log.h"
 
-/* ---- opening ------------------------------------------------------------------------------------ */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static struct head_settings head_settings_of(const struct learned *l,
                                              const struct learner_parts *parts)
@@ -30,8 +30,8 @@ static int open_head(struct learned *l, const struct learner_parts *parts)
     void *image = NULL;
     size_t bytes = 0;
     int64_t seq = 0;
-    int rc = store_snapshot_read(parts->store, l->model, parts->encoder_number, &seq, &image,
-                                 &bytes);
+    int rc =
+        store_snapshot_read(parts->store, l->model, parts->encoder_number, &seq, &image, &bytes);
 
     if (rc == 0) {
         rc = head_image_read(&settings, image, bytes, &l->head);
@@ -51,13 +51,15 @@ void learned_close(struct learned *l)
 {
     if (l == NULL)
         return;
+    head_audit_close(l->audit);
+    live_review_put(l->review);
     head_close(l->head);
     live_labels_put(l->labels);
     free(l->label_ids);
     free(l);
 }
 
-/* ---- labels ------------------------------------------------------------------------------------- */
+/* ---- labels ---------------------------------------------------------------------------------- */
 
 struct id_reading {
     struct learned *learned;
@@ -253,8 +255,9 @@ static int read_row(void *ud, const struct store_example *row)
     return touched_add(r->touched, row, r->learned, r->parts);
 }
 
-/* Reads the examples touched by (applied, *upto]. If a later event touched one of them again, the stretch grows to include
- * that event: the journal shows only the latest state of an example, and a version must not be ahead of its seq. */
+/* Reads the examples touched by (applied, *upto]. If a later event touched one of them again, the
+ * stretch grows to include that event: the journal shows only the latest state of an example, and a
+ * version must not be ahead of its seq. */
 static int read_touched(struct learned *l, const struct learner_parts *parts, struct touched *t,
                         int64_t *upto)
 {
@@ -296,7 +299,7 @@ static int read_stretch(struct learned *l, const struct learner_parts *parts, st
     return rc;
 }
 
-/* ---- a round ------------------------------------------------------------------------------------ */
+/* ---- a round --------------------------------------------------------------------------------- */
 
 int learned_publish(struct learned *l, const struct learner_parts *parts)
 {
@@ -318,13 +321,14 @@ int learned_publish(struct learned *l, const struct learner_parts *parts)
     s->score_min = l->settings.score_min;
     s->encoder_number = parts->encoder_number;
     s->seq = l->applied;
-    s->settled = head_fit_stale(l->head) == 0;
+    s->review = live_review_get(l->review);
+    s->settled = head_fit_stale(l->head) == 0 && l->audited;
     s->published_us = clock_unix_us();
     rc = live_publish(parts->live, s);
     if (rc != 0)
         live_put(s);
     else
-        l->settled = s->settled;
+        l->fitted = head_fit_stale(l->head) == 0;
     return rc;
 }
 
@@ -350,9 +354,9 @@ int learned_catch_up(struct learned *l, const struct learner_parts *parts,
                      struct learned_round *ret_round)
 {
     struct learned_round round = {0};
+    int64_t upto, started, before = l->applied;
     struct live_labels *labels = NULL;
     struct touched t;
-    int64_t upto, started;
     int rc;
 
     touched_init(&t, encoder_info(parts->encoder)->dim);
@@ -365,13 +369,16 @@ int learned_catch_up(struct learned *l, const struct learner_parts *parts,
         rc = take_labels(l, labels, upto);
         labels = NULL;
     }
-    if (rc == 0)
+    if (rc == 0) {
+        l->ahead = true;
         rc = touched_apply(&t, l->head);
+    }
     if (rc != 0)
         goto out;
     round.apply_us = clock_us() - started;
     round.examples = t.len;
     l->applied = upto;
+    l->audited = false;
     l->unsaved += round.events;
     l->changed_us = clock_us();
     if (!round.more && fit_is_cheap(l->head)) /* a backlog is worked off first */
@@ -379,12 +386,16 @@ int learned_catch_up(struct learned *l, const struct learner_parts *parts,
     started = clock_us();
     if (rc == 0)
         rc = learned_publish(l, parts);
+    if (rc == 0)
+        l->ahead = false;
     round.publish_us = clock_us() - started;
 out:
     live_labels_put(labels);
     touched_done(&t);
     if (rc == 0)
         *ret_round = round;
+    else
+        l->applied = before; /* applying them to the head once more changes nothing */
     return rc;
 }
 
@@ -403,7 +414,72 @@ int learned_settle(struct learned *l, const struct learner_parts *parts,
     return rc;
 }
 
-/* ---- keeping ------------------------------------------------------------------------------------ */
+/* ---- auditing -------------------------------------------------------------------------------- */
+
+/* Distrusts the suspects, or nobody, and takes the findings as the ones to show. */
+static int heed(struct learned *l)
+{
+    uint32_t len, twins_len, examined;
+    const struct head_suspect *suspects = head_audit_suspects(l->audit, &len, &examined);
+    const struct head_twin *twins = head_audit_twins(l->audit, &twins_len);
+    struct live_review *review = live_review_new(suspects, len, twins, twins_len);
+    struct head_id *ids = malloc((len + 1) * sizeof *ids);
+    bool acts = head_audit_acts(l->audit);
+    int rc = -ENOMEM;
+
+    for (uint32_t i = 0; ids != NULL && i < len; i++)
+        ids[i] = suspects[i].id;
+    if (review != NULL && ids != NULL)
+        rc = head_distrust(l->head, ids, acts ? len : 0);
+    free(ids);
+    if (rc != 0) {
+        live_review_put(review);
+        return rc;
+    }
+    review->seq = l->audit_seq;
+    review->examined = examined;
+    review->distrusted = acts;
+    live_review_put(l->review);
+    l->review = review;
+    return 0;
+}
+
+int learned_audit(struct learned *l, const struct learner_parts *parts,
+                  struct learned_round *ret_round)
+{
+    struct learned_round round = {0};
+    bool done = false;
+    int rc = 0;
+
+    if (l->audit == NULL) {
+        rc = head_audit_open(l->head, &l->audit);
+        l->audit_seq = l->applied;
+    }
+    if (rc == 0)
+        rc = head_audit_step(l->audit, &done);
+    if (rc == 0 && done)
+        rc = heed(l);
+    if (rc != 0 || done) {
+        head_audit_close(l->audit);
+        l->audit = NULL;
+    }
+    if (rc == 0 && done) {
+        l->audited = l->audit_seq == l->applied;
+        l->unsaved += head_fit_stale(l->head) > 0; /* marks are worth an image */
+        l->fitted = false;                         /* until it is published */
+        round.finished = true;
+        round.suspects = l->review->suspects_len;
+        if (head_fit_stale(l->head) > 0)
+            rc = fit(l, &round);
+        if (rc == 0)
+            rc = learned_publish(l, parts);
+    }
+    if (rc == 0)
+        *ret_round = round;
+    return rc;
+}
+
+/* ---- keeping --------------------------------------------------------------------------------- */
 
 struct image_change {
     struct change change; /* first */

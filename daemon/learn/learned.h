@@ -1,6 +1,8 @@
-/* learned.h -- one model as the learner holds it: the head's state, its labels, how far into the journal it is.
+/* learned.h -- one model as the learner holds it: the head's state, its labels, how far into the
+ * journal it is.
  *
- * Private to daemon/learn. Only the learner's thread (or the thread that opens it, before) touches one.
+ * Private to daemon/learn. Only the learner's thread (or the thread that opens it, before) touches
+ * one.
  */
 #ifndef LEARND_LEARNED_H
 #define LEARND_LEARNED_H
@@ -9,7 +11,9 @@
 
 enum {
     LEARNED_ROUND_EVENTS = 512, /* events read in one round */
-    LEARNED_FIT_INLINE = 300,   /* up to so many examples a fit costs a few ms and is done before publishing */
+    LEARNED_FIT_INLINE =
+        300, /* up to so many examples a fit costs a few ms and is done before publishing */
+    LEARNED_AUDIT_INLINE = 2000, /* up to so many examples an audit at the start costs a moment */
 };
 
 struct learned {
@@ -24,14 +28,22 @@ struct learned {
     int64_t applied;            /* seq that the head has reached */
     uint64_t unsaved;           /* changes since the last image */
     int64_t changed_us;         /* monotonic, of the last change */
-    bool settled;               /* as published */
+    struct head_audit *audit;   /* under way, or NULL */
+    int64_t audit_seq;          /* what the audit under way, or the last one, looked at */
+    struct live_review *review; /* of the last audit, or NULL */
+    bool fitted, audited;       /* as published, on exactly this set */
+    /* A round failed after it had changed the head, which now holds more than `applied` says:
+     * nothing is published or saved before the round has been repeated. */
+    bool ahead;
 };
 
 /* What one round did. */
 struct learned_round {
     uint64_t events, examples, embedded;
     bool more;
-    bool fitted;
+    bool fitted;   /* the pool */
+    bool finished; /* an audit */
+    uint64_t suspects;
     int64_t apply_us, publish_us, fit_us;
 };
 
@@ -42,13 +54,18 @@ void learned_close(struct learned *learned);
 /* The column of a label of the store; UINT32_MAX: not read yet. */
 uint32_t learned_column(const struct learned *learned, int64_t label);
 
-/* Reads the next events, applies them, publishes. Nothing to read: 0 and *ret_round all zero. On failure the last
- * published snapshot keeps serving and the same events are read again next time. */
+/* Reads the next events, applies them, publishes. Nothing to read: 0 and *ret_round all zero. On
+ * failure the last published snapshot keeps serving and the same events are read again next time.
+ */
 int learned_catch_up(struct learned *learned, const struct learner_parts *parts,
                      struct learned_round *ret_round);
 /* Fits the pool on the present set if it is stale, and publishes. */
 int learned_settle(struct learned *learned, const struct learner_parts *parts,
                    struct learned_round *ret_round);
+/* One step of an audit, opened if none is under way. The last one distrusts or trusts, fits and
+ * publishes what it found; round->finished says so. */
+int learned_audit(struct learned *learned, const struct learner_parts *parts,
+                  struct learned_round *ret_round);
 int learned_publish(struct learned *learned, const struct learner_parts *parts);
 /* Writes the head's image and has the keeper name it. */
 int learned_save(struct learned *learned, const struct learner_parts *parts);

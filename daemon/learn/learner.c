@@ -1,8 +1,10 @@
 /* learner.c -- see learner.h. The thread: its box, its rounds, what it does when nothing comes.
  *
- * Idle work has an order of urgency: events first (a correction counts at once), then settling a model that has been
- * quiet for SETTLE_US, then saving one that has been quiet for SAVE_US or has SAVE_EVENTS unsaved. Under a steady
- * stream of corrections nothing but the corrections runs, until fit_is_cheap() or SAVE_EVENTS says otherwise.
+ * Idle work has an order of urgency: events first (a correction counts at once), then fitting a
+ * model that has been quiet for SETTLE_US, then the steps of its audit from AUDIT_US on, then
+ * saving one that has been quiet for SAVE_US. Under a steady stream of corrections nothing but the
+ * corrections runs, until fit_is_cheap() or SAVE_EVENTS says otherwise. An audit works on a copy,
+ * so it goes on where it was when corrections come between its steps.
  */
 #include "daemon/learn/learner.h"
 
@@ -18,6 +20,7 @@
 
 enum {
     SETTLE_US = 150000,
+    AUDIT_US = 500000,
     SAVE_US = 3000000,
     SAVE_EVENTS = 8192,
     RETRY_US = 1000000, /* after a failed round */
@@ -27,6 +30,7 @@ struct learner {
     pthread_t thread;
     struct learner_parts parts;
     char *folder;
+    bool stopped; /* the thread has been joined */
     struct mailbox box;
     struct msg hint;
     atomic_bool hinted;
@@ -34,7 +38,8 @@ struct learner {
     struct learned **models;
     uint32_t models_len;
     int64_t retry_us; /* monotonic; no round before, after a failure. 0: none failed */
-    atomic_ullong events, examples, publishes, fits, failures, embedded, behind;
+    atomic_ullong events, examples, publishes, fits, audits, suspects_last, failures, embedded,
+        behind;
     atomic_llong apply_us_last, publish_us_last, fit_us_last;
 };
 
@@ -51,8 +56,12 @@ static void count(struct learner *l, const struct learned_round *r)
     atomic_fetch_add(&l->events, r->events);
     atomic_fetch_add(&l->examples, r->examples);
     atomic_fetch_add(&l->embedded, r->embedded);
-    if (r->events > 0 || r->fitted)
+    if (r->events > 0 || r->fitted || r->finished)
         atomic_fetch_add(&l->publishes, 1);
+    if (r->finished) {
+        atomic_fetch_add(&l->audits, 1);
+        atomic_store(&l->suspects_last, r->suspects);
+    }
     if (r->events > 0) {
         atomic_store(&l->apply_us_last, r->apply_us);
         atomic_store(&l->publish_us_last, r->publish_us);
@@ -63,7 +72,7 @@ static void count(struct learner *l, const struct learned_round *r)
     }
 }
 
-/* ---- waiting changes ---------------------------------------------------------------------------- */
+/* ---- waiting changes ------------------------------------------------------------------------- */
 
 static void wait_for(struct learner *l, struct change *c)
 {
@@ -75,7 +84,8 @@ static void wait_for(struct learner *l, struct change *c)
     *at = c;
 }
 
-/* Answers the waiting changes of a model (0: of all) that are applied, or every one of them with an error. */
+/* Answers the waiting changes of a model (0: of all) that are applied, or every one of them with an
+ * error. */
 static void wake(struct learner *l, int64_t model, int error)
 {
     struct change **at = &l->waiting;
@@ -84,8 +94,7 @@ static void wake(struct learner *l, int64_t model, int error)
         struct change *c = *at;
         struct learned *m = find(l, c->model);
 
-        if ((model != 0 && c->model != model) ||
-            (error == 0 && m != NULL && m->applied < c->seq)) {
+        if ((model != 0 && c->model != model) || (error == 0 && m != NULL && m->applied < c->seq)) {
             at = (struct change **)&c->msg.next;
             continue;
         }
@@ -94,7 +103,7 @@ static void wake(struct learner *l, int64_t model, int error)
     }
 }
 
-/* ---- rounds ------------------------------------------------------------------------------------- */
+/* ---- rounds ---------------------------------------------------------------------------------- */
 
 /* One round of one model. True: there may be more. */
 static bool catch_up(struct learner *l, struct learned *m)
@@ -134,34 +143,54 @@ static void save(struct learner *l, struct learned *m)
     m->changed_us = clock_us(); /* a failed save is not tried again before SAVE_US */
 }
 
-/* Settles and saves what is due. Returns how long the box may be waited for: -1, for ever. */
+/* Does the step that is due for a model now. False: none is; then *wait_us is when one will be, or
+ * -1. */
+static bool step(struct learner *l, struct learned *m, int64_t now, int64_t *wait_us)
+{
+    int64_t quiet = now - m->changed_us;
+    struct learned_round r = {0};
+    int rc;
+
+    *wait_us = -1;
+    if (m->ahead) /* until the failed round has been repeated */
+        return false;
+    if (m->unsaved >= SAVE_EVENTS ||
+        (m->fitted && m->audited && m->unsaved > 0 && quiet >= SAVE_US)) {
+        save(l, m);
+        return true;
+    }
+    if (!m->fitted && quiet >= SETTLE_US) {
+        rc = learned_settle(m, &l->parts, &r);
+    } else if (m->fitted && !m->audited && quiet >= AUDIT_US) {
+        rc = learned_audit(m, &l->parts, &r);
+    } else {
+        int64_t due = !m->fitted ? SETTLE_US : !m->audited ? AUDIT_US : SAVE_US;
+
+        if (!m->fitted || !m->audited || m->unsaved > 0)
+            *wait_us = due - quiet;
+        return false;
+    }
+    if (rc == 0) {
+        count(l, &r);
+    } else {
+        atomic_fetch_add(&l->failures, 1);
+        m->changed_us = clock_us(); /* not tried again at once */
+    }
+    return true;
+}
+
+/* Does what is due. Returns how long the box may be waited for: -1, for ever. */
 static int64_t idle_work(struct learner *l)
 {
     int64_t now = clock_us(), wait = -1;
 
     if (l->retry_us != 0)
         wait = l->retry_us > now ? l->retry_us - now : 0;
-
     for (uint32_t i = 0; i < l->models_len; i++) {
-        struct learned *m = l->models[i];
-        int64_t quiet = now - m->changed_us, due = -1;
-        struct learned_round r = {0};
+        int64_t due;
 
-        if (!m->settled && quiet >= SETTLE_US) {
-            if (learned_settle(m, &l->parts, &r) == 0)
-                count(l, &r);
-            else
-                atomic_fetch_add(&l->failures, 1);
+        if (step(l, l->models[i], now, &due))
             return 0; /* look at the box before the next one */
-        }
-        if (m->unsaved >= SAVE_EVENTS || (m->unsaved > 0 && quiet >= SAVE_US)) {
-            save(l, m);
-            return 0;
-        }
-        if (!m->settled)
-            due = SETTLE_US - quiet;
-        else if (m->unsaved > 0)
-            due = SAVE_US - quiet;
         if (due >= 0 && (wait < 0 || due < wait))
             wait = due;
     }
@@ -206,12 +235,12 @@ static void *run(void *arg)
     }
     wake(l, 0, -ESHUTDOWN);
     for (uint32_t i = 0; i < l->models_len; i++)
-        if (l->models[i]->unsaved > 0)
+        if (l->models[i]->unsaved > 0 && !l->models[i]->ahead)
             save(l, l->models[i]);
     return NULL;
 }
 
-/* ---- models ------------------------------------------------------------------------------------- */
+/* ---- models ---------------------------------------------------------------------------------- */
 
 static int add(struct learner *l, const struct store_model *row)
 {
@@ -243,8 +272,7 @@ static int pick(void *ud, const struct store_model *row)
         return 0;
     p->found = true;
     if (p->settings_only)
-        return p->learner->parts.settings_read(row->settings,
-                                               &find(p->learner, row->id)->settings);
+        return p->learner->parts.settings_read(row->settings, &find(p->learner, row->id)->settings);
     return add(p->learner, row);
 }
 
@@ -269,11 +297,9 @@ int learner_model_add(struct learner *l, int64_t model)
 
 int learner_model_settings(struct learner *l, int64_t model)
 {
-    if (find(l, model) == NULL)
-        return -ENOENT;
-    if (pick_models(l, model, true) != 0)
-        return -EIO;
-    return learned_publish(find(l, model), &l->parts);
+    int rc = find(l, model) != NULL ? pick_models(l, model, true) : -ENOENT;
+
+    return rc != 0 ? rc : learned_publish(find(l, model), &l->parts);
 }
 
 int learner_model_remove(struct learner *l, int64_t model)
@@ -290,7 +316,7 @@ int learner_model_remove(struct learner *l, int64_t model)
     return 0;
 }
 
-/* ---- life --------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static int load_all(struct learner *l, char *why, size_t why_bytes)
 {
@@ -310,6 +336,11 @@ static int load_all(struct learner *l, char *why, size_t why_bytes)
         }
         if (rc == 0)
             rc = learned_settle(l->models[i], &l->parts, &r);
+        /* Trust is as it was before the stop: a large model has it in its image, a small one finds
+         * it again. */
+        while (rc == 0 && !l->models[i]->audited &&
+               head_examples_len(l->models[i]->head) <= LEARNED_AUDIT_INLINE)
+            rc = learned_audit(l->models[i], &l->parts, &r);
         if (rc != 0) {
             snprintf(why, why_bytes, "model %s cannot be rebuilt from the journal: %s (%s)",
                      l->models[i]->name, strerror(-rc), store_why(l->parts.store));
@@ -371,12 +402,20 @@ void learner_hint(struct learner *l)
         atomic_store(&l->hinted, false);
 }
 
+void learner_stop(struct learner *l)
+{
+    if (l->stopped)
+        return;
+    mailbox_close(&l->box);
+    pthread_join(l->thread, NULL);
+    l->stopped = true;
+}
+
 void learner_close(struct learner *l)
 {
     if (l == NULL)
         return;
-    mailbox_close(&l->box);
-    pthread_join(l->thread, NULL);
+    learner_stop(l);
     learner_free(l);
 }
 
@@ -387,6 +426,8 @@ struct learner_counts learner_counts(const struct learner *l)
         .examples = atomic_load(&l->examples),
         .publishes = atomic_load(&l->publishes),
         .fits = atomic_load(&l->fits),
+        .audits = atomic_load(&l->audits),
+        .suspects_last = atomic_load(&l->suspects_last),
         .failures = atomic_load(&l->failures),
         .embedded = atomic_load(&l->embedded),
         .apply_us_last = atomic_load(&l->apply_us_last),

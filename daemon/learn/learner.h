@@ -1,13 +1,15 @@
 /* learner.h -- the fast path: turns the journal into heads and publishes them.
  *
- * The queue carries hints, the store carries truth: the learner is told "there are events" and reads them itself, so a lost
- * hint costs time, never data. It owns the fp64 state of every model's head. Per round: read what events touched ->
- * embed the texts that have no cached embedding (as learning work of the lanes) -> head_apply -> head_publish ->
- * live_publish -> wake those who asked wait=applied.
+ * The queue carries hints, the store carries truth: the learner is told "there are events" and
+ * reads them itself, so a lost hint costs time, never data. It owns the fp64 state of every model's
+ * head. Per round: read what events touched -> embed the texts that have no cached embedding (as
+ * learning work of the lanes) -> head_apply -> head_publish -> live_publish -> wake those who asked
+ * wait=applied.
  *
- * A round ends on a seq whose examples no later event has touched, so that a published version is exactly the
- * journal up to its seq. The pool's coefficients are fitted again at once while that is cheap, else when
- * a model has been quiet for a moment; until then its snapshots say settled = false.
+ * A round ends on a seq whose examples no later event has touched, so that a published version is
+ * exactly the journal up to its seq. The pool's coefficients are fitted again at once while that is
+ * cheap, else when a model has been quiet for a moment; a little later the stored labels are
+ * audited (kernels/head/audit.c). Until both are done its snapshots say settled = false.
  *
  * Threads: one of its own. post, hint from any.
  */
@@ -29,9 +31,9 @@ struct learner_settings {
 };
 
 struct learner_parts {
-    const char *folder;   /* of the state */
-    struct store *store;  /* a reader connection, the learner's until learner_close */
-    struct keeper *keeper;/* for embeddings and snapshot rows */
+    const char *folder;    /* of the state */
+    struct store *store;   /* a reader connection, the learner's until learner_close */
+    struct keeper *keeper; /* for embeddings and snapshot rows */
     struct batcher *batcher;
     struct live *live;
     const struct encoder *encoder;
@@ -41,15 +43,20 @@ struct learner_parts {
     int (*settings_read)(const char *text, struct learner_settings *ret_settings);
 };
 
-/* Loads every model's head (snapshot, then the tail of the journal), publishes it, then starts the thread. Blocks until all
- * models are live: lanes must run. parts are copied, what they point to is borrowed. 0 or -errno; `why` says what. */
+/* Loads every model's head (snapshot, then the tail of the journal), publishes it, then starts the
+ * thread. Blocks until all models are live: lanes must run. parts are copied, what they point to is
+ * borrowed. 0 or -errno; `why` says what. */
 int learner_open(const struct learner_parts *parts, char *why, size_t why_bytes,
                  struct learner **ret_learner);
 /* A change that wants apply or wait_applied. 0, -ESHUTDOWN. */
 int learner_post(struct learner *learner, struct change *change);
 /* There are new events. */
 void learner_hint(struct learner *learner);
-/* Writes what is unsaved as snapshots, ends the thread. Waiting changes are answered -ESHUTDOWN. */
+/* Writes what is unsaved as snapshots, ends the thread. Waiting changes are answered -ESHUTDOWN,
+ * and so is every later post: the keeper may still know the learner; it is closed between the two.
+ */
+void learner_stop(struct learner *learner);
+/* After learner_stop (which it calls if need be) and keeper_close. NULL is fine. */
 void learner_close(struct learner *learner);
 
 /* For changes' apply(), on the learner's thread. 0 or -errno. */
@@ -58,7 +65,7 @@ int learner_model_remove(struct learner *learner, int64_t model);
 int learner_model_settings(struct learner *learner, int64_t model);
 
 struct learner_counts {
-    uint64_t events, examples, publishes, fits, failures, embedded;
+    uint64_t events, examples, publishes, fits, audits, suspects_last, failures, embedded;
     int64_t apply_us_last, publish_us_last, fit_us_last;
     uint64_t behind; /* rounds that found more to do; 0: caught up */
 };

@@ -1,5 +1,5 @@
-/* reader.h -- lists and look-ups, off the loops and out of the keeper's way: one thread with a read-only
- * connection. It sees everything that was committed before the query was posted.
+/* reader.h -- lists and look-ups, off the loops and out of the keeper's way: one thread with a
+ * read-only connection. It sees everything that was committed before the query was posted.
  */
 #ifndef LEARND_READER_H
 #define LEARND_READER_H
@@ -11,8 +11,9 @@ struct reader;
 
 struct query {
     struct msg msg; /* first */
-    int (*read)(struct query *query, struct store *store); /* inside one consistent read transaction */
-    void (*done)(struct query *query, int rc);             /* once, on the reader's thread; owns the query */
+    int (*read)(struct query *query,
+                struct store *store);          /* inside one consistent read transaction */
+    void (*done)(struct query *query, int rc); /* once, on the reader's thread; owns the query */
 };
 
 /* store: a reader connection, the reader's until reader_close. 0, -ENOMEM, -EAGAIN. */

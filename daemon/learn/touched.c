@@ -78,8 +78,7 @@ static int add_targets(struct touched *t, const struct store_example *row,
 
         if (column == UINT32_MAX)
             return -EUCLEAN;
-        t->targets[t->targets_len++] =
-            (struct head_target){column, (float)row->target[i].value};
+        t->targets[t->targets_len++] = (struct head_target){column, (float)row->target[i].value};
     }
     return 0;
 }
@@ -93,8 +92,10 @@ int touched_add(struct touched *t, const struct store_example *row, const struct
     if (rc != 0)
         return rc;
     own = &t->rows[t->len];
-    *own = (struct touched_row){
-        .target = t->targets_len, .target_len = row->target_len, .weight = row->weight};
+    *own = (struct touched_row){.target = t->targets_len,
+                                .target_len = row->target_len,
+                                .weight = row->weight,
+                                .confirmed = row->target_len == 1 && row->annotators > 1};
     memcpy(own->example, row->id, STORE_ID_BYTES);
     rc = add_targets(t, row, learned);
     if (rc != 0)
@@ -120,7 +121,7 @@ int touched_add(struct touched *t, const struct store_example *row, const struct
     return 0;
 }
 
-/* ---- embedding ---------------------------------------------------------------------------------- */
+/* ---- embedding ------------------------------------------------------------------------------- */
 
 struct embed_work {
     struct work work; /* first */
@@ -147,9 +148,9 @@ static int cache_write(struct change *change, struct store *store)
     int rc = 0;
 
     for (uint32_t i = 0; i < c->len && rc == 0; i++)
-        rc = store_embedding_put(store, c->examples[i], c->encoder,
-                                 c->embeddings + (size_t)i * c->dim,
-                                 c->dim * sizeof *c->embeddings);
+        rc =
+            store_embedding_put(store, c->examples[i], c->encoder,
+                                c->embeddings + (size_t)i * c->dim, c->dim * sizeof *c->embeddings);
     return rc;
 }
 
@@ -159,8 +160,8 @@ static void cache_done(struct change *change, int rc)
     free(change);
 }
 
-static void cache(const struct touched *t, const struct learner_parts *parts,
-                  const uint32_t *rows, uint32_t len)
+static void cache(const struct touched *t, const struct learner_parts *parts, const uint32_t *rows,
+                  uint32_t len)
 {
     size_t vector = t->dim * sizeof *t->embeddings;
     struct cache_change *c = calloc(1, sizeof *c + len * (STORE_ID_BYTES + vector));
@@ -175,7 +176,8 @@ static void cache(const struct touched *t, const struct learner_parts *parts,
     c->embeddings = (uint16_t *)(c + 1);
     c->examples = (void *)(c->embeddings + (size_t)len * t->dim);
     for (uint32_t i = 0; i < len; i++) {
-        memcpy(c->embeddings + (size_t)i * t->dim, t->embeddings + (size_t)rows[i] * t->dim, vector);
+        memcpy(c->embeddings + (size_t)i * t->dim, t->embeddings + (size_t)rows[i] * t->dim,
+               vector);
         memcpy(c->examples[i], t->rows[rows[i]].example, STORE_ID_BYTES);
     }
     if (parts->keeper == NULL || keeper_post(parts->keeper, &c->change) != 0)
@@ -185,10 +187,8 @@ static void cache(const struct touched *t, const struct learner_parts *parts,
 static int embed_rows(struct touched *t, const struct learner_parts *parts, const uint32_t *rows,
                       uint32_t len, struct work_item *items, float *embeddings)
 {
-    struct embed_work w = {.work = {.items = items,
-                                    .items_len = len,
-                                    .class = WORK_LEARNING,
-                                    .done = embed_done}};
+    struct embed_work w = {
+        .work = {.items = items, .items_len = len, .class = WORK_LEARNING, .done = embed_done}};
     int rc;
 
     for (uint32_t i = 0; i < len; i++)
@@ -226,9 +226,8 @@ int touched_embed(struct touched *t, const struct learner_parts *parts, uint64_t
         goto out;
     items = malloc(len * sizeof *items);
     embeddings = malloc((size_t)len * t->dim * sizeof *embeddings);
-    rc = items != NULL && embeddings != NULL
-             ? embed_rows(t, parts, rows, len, items, embeddings)
-             : -ENOMEM;
+    rc = items != NULL && embeddings != NULL ? embed_rows(t, parts, rows, len, items, embeddings)
+                                             : -ENOMEM;
     if (rc == 0) {
         cache(t, parts, rows, len);
         *ret_embedded = len;
@@ -267,6 +266,7 @@ int touched_apply(const struct touched *t, struct head *head)
             .targets = t->targets + row->target,
             .targets_len = row->target_len,
             .weight = row->weight,
+            .confirmed = row->confirmed,
         };
     }
     rc = head_apply(head, changes, t->len);

@@ -1,8 +1,9 @@
 /* batcher.c -- see batcher.h. Two FIFO lists under one mutex; a lane sleeps on the condition.
  *
- * How much a lane takes: everything that waits, divided by the lanes that are idle (itself included), but no less than
- * share_tokens_min, so that small queues are not torn into batches too thin for the matrix units, and no more than
- * batch_tokens_max. Lanes that are busy do not count: they come back when they come back.
+ * How much a lane takes: everything that waits, divided by the lanes that are idle (itself
+ * included), but no less than share_tokens_min, so that small queues are not torn into batches too
+ * thin for the matrix units, and no more than batch_tokens_max. Lanes that are busy do not count:
+ * they come back when they come back.
  */
 #include "daemon/serve/batcher.h"
 

@@ -1,10 +1,11 @@
 /* batcher.h -- from many requests to packed batches: the queue between the loops and the lanes.
  *
- * A request is one struct work with an item a text. Items of all clients and models travel together, packed,
- * sorted by nothing. A lane that is idle closes a batch at once: there is no timer, so the first request never waits.
- * What waits is shared between the idle lanes; a batch that is alone may use the cores of idle lanes. Work of
- * the learner (class WORK_LEARNING) is taken only when no traffic waits, in batches small enough that traffic
- * arriving behind one waits about a millisecond.
+ * A request is one struct work with an item a text. Items of all clients and models travel
+ * together, packed, sorted by nothing. A lane that is idle closes a batch at once: there is no
+ * timer, so the first request never waits. What waits is shared between the idle lanes; a batch
+ * that is alone may use the cores of idle lanes. Work of the learner (class WORK_LEARNING) is taken
+ * only when no traffic waits, in batches small enough that traffic arriving behind one waits about
+ * a millisecond.
  *
  * Threads: submit and cancel from any thread, take from lanes.
  */
@@ -40,12 +41,13 @@ struct work {
     uint32_t items_len;
     int64_t deadline_us; /* monotonic; 0: none. An item not taken by then fails with -ETIME */
     enum work_class class;
-    atomic_uint left;  /* items not finished; set by submit */
-    atomic_int error;  /* first failure: -ETIME, -EDOM, -EIO, -ESHUTDOWN */
-    int64_t submitted_us;           /* set by submit */
-    atomic_llong taken_us;          /* when the last item left the queue */
-    atomic_llong encode_us, head_us;/* longest time an item's batch took */
-    void (*done)(struct work *work);/* called once, by the lane that finishes the last item; it owns the work */
+    atomic_uint left;                /* items not finished; set by submit */
+    atomic_int error;                /* first failure: -ETIME, -EDOM, -EIO, -ESHUTDOWN */
+    int64_t submitted_us;            /* set by submit */
+    atomic_llong taken_us;           /* when the last item left the queue */
+    atomic_llong encode_us, head_us; /* longest time an item's batch took */
+    void (*done)(struct work *work); /* called once, by the lane that finishes the last item; it
+                                        owns the work */
 };
 
 struct batcher;
@@ -63,12 +65,14 @@ void batcher_close(struct batcher *batcher); /* after every lane has gone */
 
 /* All items or none. 0: the batcher has it until done(). -EAGAIN: full. -ESHUTDOWN. */
 int batcher_submit(struct batcher *batcher, struct work *work);
-/* The client has gone: takes the work's waiting items out. True: none is in a lane, the caller owns the work again and
- * done() is not called. False: lanes still have some and done() follows. Once only. */
+/* The client has gone: takes the work's waiting items out. True: none is in a lane, the caller owns
+ * the work again and done() is not called. False: lanes still have some and done() follows. Once
+ * only. */
 bool batcher_cancel(struct batcher *batcher, struct work *work);
 
-/* Waits for a batch, at most batch_items_max items into items[]. Returns its length; 0: shut down and empty.
- * ret_threads: cores the batch may use. Expired items have been failed and are not among them. */
+/* Waits for a batch, at most batch_items_max items into items[]. Returns its length; 0: shut down
+ * and empty. ret_threads: cores the batch may use. Expired items have been failed and are not among
+ * them. */
 uint32_t batcher_take(struct batcher *batcher, struct work_item **items, uint32_t *ret_threads);
 /* One item is done with (0 or -errno). The last one of its work calls work->done. */
 void batcher_finish(struct work_item *item, int error);

@@ -1,8 +1,9 @@
 /* lane.c -- see lane.h.
  *
- * The walk of a batch: items -> packed ids, types, offsets -> encoder_forward -> (B,d) -> runs of items that share a
- * snapshot and a choice of labels -> head_view_score -> probabilities copied out -> finish. A batch that the encoder refuses as
- * a whole (a weight gone bad, one text that yields NaN) is run again text by text, so that one bad text fails alone.
+ * The walk of a batch: items -> packed ids, types, offsets -> encoder_forward -> (B,d) -> runs of
+ * items that share a snapshot and a choice of labels -> head_view_score -> probabilities copied out
+ * -> finish. A batch that the encoder refuses as a whole (a weight gone bad, one text that yields
+ * NaN) is run again text by text, so that one bad text fails alone.
  */
 #include "daemon/serve/lane.h"
 

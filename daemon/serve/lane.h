@@ -1,4 +1,5 @@
-/* lane.h -- one inference thread: takes a packed batch, encodes it, scores each text against its own snapshot.
+/* lane.h -- one inference thread: takes a packed batch, encodes it, scores each text against its
+ * own snapshot.
  *
  * One lane a core. A lane owns an encoder context and scratch; it shares nothing but the batcher.
  */

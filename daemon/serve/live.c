@@ -1,4 +1,5 @@
-/* live.c -- see live.h. A linear table: a daemon holds tens of models, and a name is looked up once a request. */
+/* live.c -- see live.h. A linear table: a daemon holds tens of models, and a name is looked up once
+ * a request. */
 #include "daemon/serve/live.h"
 
 #include <errno.h>
@@ -80,6 +81,7 @@ void live_put(struct snapshot *snapshot)
         return;
     head_view_free(snapshot->view);
     live_labels_put(snapshot->labels);
+    live_review_put(snapshot->review);
     free(snapshot);
 }
 
@@ -216,4 +218,37 @@ void live_labels_put(struct live_labels *labels)
     free(labels->rules);
     free(labels->index);
     free(labels);
+}
+
+struct live_review *live_review_new(const struct head_suspect *suspects, uint32_t suspects_len,
+                                    const struct head_twin *twins, uint32_t twins_len)
+{
+    size_t first = suspects_len * sizeof *suspects, second = twins_len * sizeof *twins;
+    struct live_review *r = calloc(1, sizeof *r + first + second);
+
+    if (r == NULL)
+        return NULL;
+    atomic_init(&r->refs, 1);
+    r->suspects_len = suspects_len;
+    r->twins_len = twins_len;
+    r->suspects = (struct head_suspect *)(r + 1);
+    r->twins = (struct head_twin *)((char *)r->suspects + first);
+    if (first > 0)
+        memcpy(r->suspects, suspects, first);
+    if (second > 0)
+        memcpy(r->twins, twins, second);
+    return r;
+}
+
+struct live_review *live_review_get(struct live_review *review)
+{
+    if (review != NULL)
+        atomic_fetch_add_explicit(&review->refs, 1, memory_order_relaxed);
+    return review;
+}
+
+void live_review_put(struct live_review *review)
+{
+    if (review != NULL && atomic_fetch_sub_explicit(&review->refs, 1, memory_order_acq_rel) == 1)
+        free(review);
 }

@@ -1,8 +1,9 @@
 /* live.h -- what answers questions now: one frozen snapshot a model, swapped under traffic.
  *
  * A snapshot is {encoder, head view, labels with their names, thresholds and payloads, version}:
- * all that an answer needs, so that a request uses one version from first to last. live_get and live_publish take a short mutex; the last live_put frees. (An
- * atomic pointer and an atomic count are not enough: the count can reach zero between the load and the increment.)
+ * all that an answer needs, so that a request uses one version from first to last. live_get and
+ * live_publish take a short mutex; the last live_put frees. (An atomic pointer and an atomic count
+ * are not enough: the count can reach zero between the load and the increment.)
  *
  * Threads: any. Nothing is freed, computed or waited for under the lock.
  */
@@ -40,6 +41,17 @@ struct live_labels {
     uint32_t index_len;
 };
 
+/* What the last audit of a model found; frozen, shared by the snapshots until the next. */
+struct live_review {
+    atomic_uint refs;
+    int64_t seq; /* the version that was audited */
+    uint32_t examined;
+    bool distrusted; /* the suspects count less */
+    uint32_t suspects_len, twins_len;
+    struct head_suspect *suspects; /* the most doubtful first; labels are columns */
+    struct head_twin *twins;
+};
+
 struct snapshot {
     atomic_uint refs;
     int64_t model;
@@ -47,9 +59,10 @@ struct snapshot {
     const struct encoder *encoder; /* outlives every snapshot */
     struct head_view *view;        /* owned */
     struct live_labels *labels;    /* one reference */
+    struct live_review *review;    /* one reference, or NULL: not audited yet */
     double score_min;              /* abstain below */
     int64_t encoder_number, seq;   /* the version */
-    bool settled;                  /* coefficients were fitted on exactly this set of examples */
+    bool settled;                  /* fitted and audited on exactly this set of examples */
     int64_t published_us;          /* Unix time */
 };
 
@@ -65,14 +78,15 @@ struct snapshot *live_get_by_id(struct live *live, int64_t model);
 /* NULL is fine. */
 void live_put(struct snapshot *snapshot);
 
-/* Takes ownership of the snapshot (one reference) and makes it the model's present one. -ENOSPC: a new model and
- * the table is full; then the caller still owns it. */
+/* Takes ownership of the snapshot (one reference) and makes it the model's present one. -ENOSPC: a
+ * new model and the table is full; then the caller still owns it. */
 int live_publish(struct live *live, struct snapshot *snapshot);
 void live_remove(struct live *live, int64_t model);
 /* Publishes so far. */
 uint64_t live_swaps(struct live *live);
 
-/* One reference; names empty, no rules. NULL: no memory. Fill in names, rules, aliases; then seal. */
+/* One reference; names empty, no rules. NULL: no memory. Fill in names, rules, aliases; then seal.
+ */
 struct live_labels *live_labels_new(uint32_t len);
 /* A name is understood as this column's label. 0 or -ENOMEM. */
 int live_labels_alias(struct live_labels *labels, const char *name, uint32_t column);
@@ -81,5 +95,11 @@ void live_labels_seal(struct live_labels *labels);
 uint32_t live_labels_find(const struct live_labels *labels, const char *name);
 struct live_labels *live_labels_get(struct live_labels *labels);
 void live_labels_put(struct live_labels *labels);
+
+/* One reference; copies. NULL: no memory. */
+struct live_review *live_review_new(const struct head_suspect *suspects, uint32_t suspects_len,
+                                    const struct head_twin *twins, uint32_t twins_len);
+struct live_review *live_review_get(struct live_review *review); /* NULL is fine */
+void live_review_put(struct live_review *review);                /* NULL is fine */
 
 #endif

@@ -1,6 +1,6 @@
-/* mailbox.c -- see mailbox.h. A mutex and a condition: boxes are touched once a request or once a group of them, so
- * nothing cleverer would show in a measurement. The condition waits on the monotonic clock: a step of the wall
- * clock must not stretch a wait.
+/* mailbox.c -- see mailbox.h. A mutex and a condition: boxes are touched once a request or once a
+ * group of them, so nothing cleverer would show in a measurement. The condition waits on the
+ * monotonic clock: a step of the wall clock must not stretch a wait.
  */
 #include "daemon/serve/mailbox.h"
 

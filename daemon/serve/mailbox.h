@@ -1,7 +1,8 @@
 /* mailbox.h -- how threads hand each other work: a bounded list that carries ownership.
  *
- * post() gives the message away on success and only then. A full box is an answer, not a wait. A reader takes the
- * whole list under the lock and works on it outside. Messages embed struct msg as their first member.
+ * post() gives the message away on success and only then. A full box is an answer, not a wait. A
+ * reader takes the whole list under the lock and works on it outside. Messages embed struct msg as
+ * their first member.
  */
 #ifndef LEARND_MAILBOX_H
 #define LEARND_MAILBOX_H

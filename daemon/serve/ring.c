@@ -1,5 +1,6 @@
-/* ring.c -- see ring.h. A circular array of blocks, and a chained index over it by a hash of the id. Forgotten
- * blocks are overwritten before they are freed: a text that was erased must not stay in the heap.
+/* ring.c -- see ring.h. A circular array of blocks, and a chained index over it by a hash of the
+ * id. Forgotten blocks are overwritten before they are freed: a text that was erased must not stay
+ * in the heap.
  */
 #include "daemon/serve/ring.h"
 

@@ -1,7 +1,8 @@
 /* ring.h -- the last answers, by request id, so that feedback can name what it corrects.
  *
- * Bounded in entries and in bytes of text; the oldest go first. Holds the text, the embedding that was computed for
- * it (fp16, as it is learned) and what was answered. Lost at a restart: it is a convenience, not a promise.
+ * Bounded in entries and in bytes of text; the oldest go first. Holds the text, the embedding that
+ * was computed for it (fp16, as it is learned) and what was answered. Lost at a restart: it is a
+ * convenience, not a promise.
  *
  * Threads: any, under one short lock; entries are copied out.
  */
@@ -36,7 +37,8 @@ struct ring;
 int ring_open(uint32_t entries_max, size_t bytes_max, struct ring **ret_ring);
 void ring_close(struct ring *ring);
 
-/* Copies. A text that alone exceeds bytes_max, or no memory: not kept, the answer is not the worse for it. */
+/* Copies. A text that alone exceeds bytes_max, or no memory: not kept, the answer is not the worse
+ * for it. */
 void ring_put(struct ring *ring, const struct ring_entry *entry);
 /* One malloc'd block that the caller frees; NULL: unknown, or gone. */
 struct ring_entry *ring_get(struct ring *ring, const char *request_id);

@@ -1,5 +1,5 @@
-/* algebra.c -- see algebra.h: OpenBLAS, held to one thread. LAPACK is called by its Fortran names, in which our
- * row-major lower triangle is an upper one.
+/* algebra.c -- see algebra.h: OpenBLAS, held to one thread. LAPACK is called by its Fortran names,
+ * in which our row-major lower triangle is an upper one.
  */
 #include "kernels/algebra.h"
 
@@ -16,7 +16,8 @@ extern void dgetrf_(const int *m, const int *n, double *a, const int *lda, int *
 extern void dgetri_(const int *n, double *a, const int *lda, const int *pivots, double *work,
                     const int *lwork, int *info);
 
-/* The pool of OpenBLAS would compete with the lanes for cores, and its splits change the order of additions. */
+/* The pool of OpenBLAS would compete with the lanes for cores, and its splits change the order of
+ * additions. */
 static void one_thread(void)
 {
     static atomic_bool done;

@@ -1,7 +1,8 @@
 /* cpu_backend.c -- the cpu backend's table: oneDNN for linear, own SIMD loops for the rest.
  *
- * Operations run at once. With threads > 1 rows (or texts and heads) are shared out over an OpenMP team; a
- * row is computed by one thread whole, so that the number of threads changes nothing but the time.
+ * Operations run at once. With threads > 1 rows (or texts and heads) are shared out over an OpenMP
+ * team; a row is computed by one thread whole, so that the number of threads changes nothing but
+ * the time.
  */
 #include "kernels/backend.h"
 
@@ -21,8 +22,8 @@ struct kctx {
     const struct simd_table *simd;
     struct cpu_linear *linear;
     uint32_t threads, threads_max;
-    int error;       /* first failure */
-    float *scratch;  /* (threads_max, scratch_len) */
+    int error;      /* first failure */
+    float *scratch; /* (threads_max, scratch_len) */
     size_t scratch_len;
 };
 
@@ -178,8 +179,8 @@ static void attention(struct kctx *k, struct kview y, struct kview qkv, const ui
         size_t row = (size_t)start * 3 * C + (size_t)h * dim;
 
         k->simd->attention(at(y, (size_t)start * C + (size_t)h * dim), C, at(qkv, row),
-                           at(qkv, row + C), at(qkv, row + 2 * (size_t)C), 3 * C, y.dtype, len,
-                           dim, k->scratch + k->scratch_len * (size_t)omp_get_thread_num());
+                           at(qkv, row + C), at(qkv, row + 2 * (size_t)C), 3 * C, y.dtype, len, dim,
+                           k->scratch + k->scratch_len * (size_t)omp_get_thread_num());
     }
 }
 

@@ -1,13 +1,14 @@
-/* cpu_linear.c -- y = x w^T + bias through oneDNN 2.6 or 3.x, the only file that knows its C API; below AVX-512 through
- * own_linear.c.
+/* cpu_linear.c -- y = x w^T + bias through oneDNN 2.6 or 3.x, the only file that knows its C API;
+ * below AVX-512 through own_linear.c.
  *
- * Creating a primitive costs 0.2-8 ms and run-time row counts cost 4-28 %, so primitives are made for a ladder of row
- * counts, on first use, and kept for the life of the context. The rows between N and the rung are computed on whatever the
- * buffer holds and never read. Weights are reordered once, into the layout that the primitive of the tallest rung
- * asks for; every rung is created with exactly that layout.
+ * Creating a primitive costs 0.2-8 ms and run-time row counts cost 4-28 %, so primitives are made
+ * for a ladder of row counts, on first use, and kept for the life of the context. The rows between
+ * N and the rung are computed on whatever the buffer holds and never read. Weights are reordered
+ * once, into the layout that the primitive of the tallest rung asks for; every rung is created with
+ * exactly that layout.
  *
- * Bit-identical rows: work is split over columns and rows, never over K, and the additions over K of one
- * element run in the same order at every rung (tests/ops proves it on the machine at hand).
+ * Bit-identical rows: work is split over columns and rows, never over K, and the additions over K
+ * of one element run in the same order at every rung (tests/ops proves it on the machine at hand).
  */
 #include "kernels/cpu/cpu_linear.h"
 
@@ -184,8 +185,8 @@ static int primitive_make(struct cpu_linear *linear, const struct kmat *w, uint3
 
     if (p == NULL)
         return -ENOMEM;
-    *p = (struct primitive){linear->first, rows, w->M, w->K, threads, w->dtype, has_bias,
-                            NULL, NULL, NULL, NULL, NULL};
+    *p = (struct primitive){linear->first, rows, w->M, w->K, threads, w->dtype,
+                            has_bias,      NULL, NULL, NULL, NULL,    NULL};
 #if DNNL_VERSION_MAJOR >= 3
     desc layout = (desc)wd;
     dnnl_status_t s = describe(w->engine, rows, w->M, w->K, w->dtype, has_bias, &layout, &pd);
@@ -249,8 +250,8 @@ void cpu_linear_close(struct cpu_linear *linear)
     free(linear);
 }
 
-static int reorder(dnnl_engine_t engine, dnnl_memory_t from, dnnl_memory_t to,
-                   desc_ref from_desc, desc_ref to_desc)
+static int reorder(dnnl_engine_t engine, dnnl_memory_t from, dnnl_memory_t to, desc_ref from_desc,
+                   desc_ref to_desc)
 {
     dnnl_primitive_desc_t pd;
     dnnl_primitive_t primitive;
@@ -336,9 +337,8 @@ int cpu_linear_run(struct cpu_linear *linear, void *y, const void *x, const stru
     if (w->own != NULL)
         return own_linear_run(y, x, w->own, bias, N, threads);
     omp_set_num_threads((int)threads);
-    while (p != NULL && (p->rows != rows || p->M != w->M || p->K != w->K ||
-                         p->threads != threads || p->dtype != w->dtype ||
-                         p->has_bias != (bias != NULL)))
+    while (p != NULL && (p->rows != rows || p->M != w->M || p->K != w->K || p->threads != threads ||
+                         p->dtype != w->dtype || p->has_bias != (bias != NULL)))
         p = p->next;
     if (p == NULL) {
         rc = primitive_make(linear, w, rows, bias != NULL, threads, &p);

@@ -6,7 +6,8 @@
 
 #include "kernels/backend.h"
 
-/* Rows of an activation buffer must have room for this many: linear works on the next step of a ladder. */
+/* Rows of an activation buffer must have room for this many: linear works on the next step of a
+ * ladder. */
 uint32_t cpu_linear_rows(uint32_t rows);
 
 struct cpu_linear; /* one context's primitives and stream */

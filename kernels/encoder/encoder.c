@@ -1,8 +1,8 @@
 /* encoder.c -- opening an encoder, and its forward pass over a packed batch.
  *
  *   ids -> word + position + segment, layer norm -> x(T,C)
- *   per layer: qkv(T,3C) = x Wqkv; a(T,C) = attention; x = norm(x + a Wout); h(T,F) = gelu(x Wup); x = norm(x + h Wdown)
- *   pool per text, unit length -> embeddings(B,C)
+ *   per layer: qkv(T,3C) = x Wqkv; a(T,C) = attention; x = norm(x + a Wout); h(T,F) = gelu(x Wup);
+ * x = norm(x + h Wdown) pool per text, unit length -> embeddings(B,C)
  */
 #include "kernels/encoder/encoder.h"
 
@@ -70,9 +70,8 @@ const struct encoder_info *encoder_info(const struct encoder *e)
 static int view_open(const struct encoder *e, uint32_t rows, uint32_t columns, struct kview *view)
 {
     view->dtype = e->dtype;
-    return e->backend->alloc((size_t)e->backend->rows(rows) * columns *
-                                 (e->dtype == K_BF16 ? 2 : 4),
-                             &view->data);
+    return e->backend->alloc(
+        (size_t)e->backend->rows(rows) * columns * (e->dtype == K_BF16 ? 2 : 4), &view->data);
 }
 
 int encoder_ctx_open(const struct encoder *e, uint32_t tokens_max, uint32_t seqs_max,
@@ -122,8 +121,7 @@ static int check(const struct encoder_ctx *ctx, const struct encoder_batch *b)
         b->offsets[b->seqs] > ctx->tokens_max)
         return -EINVAL;
     for (uint32_t i = 0; i < b->seqs; i++)
-        if (b->offsets[i + 1] <= b->offsets[i] ||
-            b->offsets[i + 1] - b->offsets[i] > c->positions)
+        if (b->offsets[i + 1] <= b->offsets[i] || b->offsets[i + 1] - b->offsets[i] > c->positions)
             return -EINVAL;
     for (uint32_t t = 0; t < b->offsets[b->seqs]; t++)
         if (b->ids[t] < 0 || (uint32_t)b->ids[t] >= c->V ||

@@ -5,11 +5,12 @@
  *   struct encoder_ctx  scratch for one forward at a time, one per thread.
  *
  * A batch is packed: the tokens of B texts one behind the other, no padding; text b is tokens
- * offsets[b] .. offsets[b+1]-1. A text's embedding is bit-identical whatever else is in its batch and however many
- * threads work on it: the learner depends on it (an add and its delete must cancel exactly).
+ * offsets[b] .. offsets[b+1]-1. A text's embedding is bit-identical whatever else is in its batch
+ * and however many threads work on it: the learner depends on it (an add and its delete must cancel
+ * exactly).
  *
- * Shapes, for the whole tree: B sequences, T tokens of the packed batch, C channels, H heads, F feed-forward,
- * V vocabulary, L labels, M features, N rows.
+ * Shapes, for the whole tree: B sequences, T tokens of the packed batch, C channels, H heads, F
+ * feed-forward, V vocabulary, L labels, M features, N rows.
  *
  * Never: logs, reads a file after open, returns NaN as an answer (-EDOM instead).
  */
@@ -23,29 +24,32 @@ struct encoder;
 struct encoder_ctx;
 
 enum encoder_precision {
-    ENCODER_BF16, /* bf16 matrix work with fp32 accumulation; layer norm, softmax, pooling in fp32. */
+    ENCODER_BF16, /* bf16 matrix work with fp32 accumulation; layer norm, softmax, pooling in fp32.
+                   */
     ENCODER_FP32,
 };
 
 enum encoder_pooling { ENCODER_POOL_MEAN, ENCODER_POOL_CLS };
 
 struct encoder_info {
-    uint32_t dim;        /* C, length of an embedding. */
+    uint32_t dim; /* C, length of an embedding. */
     uint32_t layers;
     uint32_t heads;
-    uint32_t ffn;        /* F */
-    uint32_t vocab_len;  /* V */
-    uint32_t tokens_max; /* max_seq_length of sentence_bert_config.json, else max_position_embeddings. */
-    uint32_t positions;  /* max_position_embeddings: the hard limit of one text. */
+    uint32_t ffn;       /* F */
+    uint32_t vocab_len; /* V */
+    uint32_t
+        tokens_max; /* max_seq_length of sentence_bert_config.json, else max_position_embeddings. */
+    uint32_t positions; /* max_position_embeddings: the hard limit of one text. */
     uint64_t parameters;
     enum encoder_pooling pooling;
     enum encoder_precision precision;
     const char *backend; /* "cpu" */
 };
 
-/* Reads config.json, model.safetensors (F32, F16, BF16; `bert.` prefix or none), modules.json and 1_Pooling.
- * 0, -ENOENT, -ENOMEM, -EINVAL (damaged or unsupported: `why` names the file, the tensor, what was
- * expected and what was found). The caller closes *ret_encoder, after all its contexts. */
+/* Reads config.json, model.safetensors (F32, F16, BF16; `bert.` prefix or none), modules.json and
+ * 1_Pooling. 0, -ENOENT, -ENOMEM, -EINVAL (damaged or unsupported: `why` names the file, the
+ * tensor, what was expected and what was found). The caller closes *ret_encoder, after all its
+ * contexts. */
 int encoder_open(const char *folder, enum encoder_precision precision, char *why, size_t why_bytes,
                  struct encoder **ret_encoder);
 void encoder_close(struct encoder *encoder);
@@ -53,7 +57,8 @@ void encoder_close(struct encoder *encoder);
 /* Borrowed; lives as long as the encoder. */
 const struct encoder_info *encoder_info(const struct encoder *encoder);
 
-/* Scratch for batches of at most tokens_max tokens (T) in at most seqs_max texts (B). 0 or -ENOMEM. */
+/* Scratch for batches of at most tokens_max tokens (T) in at most seqs_max texts (B). 0 or -ENOMEM.
+ */
 int encoder_ctx_open(const struct encoder *encoder, uint32_t tokens_max, uint32_t seqs_max,
                      struct encoder_ctx **ret_ctx);
 void encoder_ctx_close(struct encoder_ctx *ctx);
@@ -67,7 +72,8 @@ struct encoder_batch {
 };
 
 /* embeddings (B,C), unit length, fp32. threads: cores this forward may use (1: the caller's own).
- * 0, -EINVAL (an id, a segment or a length out of range; nothing written), -EDOM (not a number), -EIO (device). */
+ * 0, -EINVAL (an id, a segment or a length out of range; nothing written), -EDOM (not a number),
+ * -EIO (device). */
 int encoder_forward(struct encoder_ctx *ctx, const struct encoder_batch *batch, uint32_t threads,
                     float *embeddings);
 

@@ -1,5 +1,5 @@
-/* encoder_config.c -- see encoder_config.h. Whatever this encoder does not compute is refused by name: a folder that
- * loads must mean here what it means in transformers.
+/* encoder_config.c -- see encoder_config.h. Whatever this encoder does not compute is refused by
+ * name: a folder that loads must mean here what it means in transformers.
  */
 #include "kernels/encoder/encoder_config.h"
 
@@ -30,18 +30,32 @@ static int number(json_t *json, const char *key, uint32_t least, uint32_t most, 
 /* A key that may be missing, and if present must say this. */
 static int only(json_t *json, const char *key, const char *wanted, char *why, size_t why_bytes)
 {
-    const char *found = json_string_value(json_object_get(json, key));
+    json_t *value = json_object_get(json, key);
+    const char *found = json_is_string(value) ? json_string_value(value) : "no text";
 
-    if (found == NULL || strcmp(found, wanted) == 0)
+    if (value == NULL || json_is_null(value) || strcmp(found, wanted) == 0)
         return 0;
     snprintf(why, why_bytes, "config.json: %s is \"%.64s\", and only \"%s\" is supported", key,
              found, wanted);
     return -EINVAL;
 }
 
+/* What layer norm adds to the variance. BERT's own when the key is missing. */
+static int read_eps(json_t *json, char *why, size_t why_bytes, float *ret_eps)
+{
+    json_t *value = json_object_get(json, "layer_norm_eps");
+    double eps = value == NULL ? 1e-12 : json_is_number(value) ? json_number_value(value) : -1;
+
+    if (!(eps >= 0 && eps <= 1)) {
+        snprintf(why, why_bytes, "config.json: layer_norm_eps must be a number from 0 to 1");
+        return -EINVAL;
+    }
+    *ret_eps = (float)eps;
+    return 0;
+}
+
 static int read_config(json_t *json, char *why, size_t why_bytes, struct encoder_config *c)
 {
-    json_t *eps = json_object_get(json, "layer_norm_eps");
     int rc = json_is_object(json) ? 0 : -EINVAL;
 
     if (rc != 0)
@@ -52,12 +66,19 @@ static int read_config(json_t *json, char *why, size_t why_bytes, struct encoder
         rc = only(json, "hidden_act", "gelu", why, why_bytes);
     if (rc == 0)
         rc = only(json, "position_embedding_type", "absolute", why, why_bytes);
+    if (rc == 0 && json_is_true(json_object_get(json, "is_decoder"))) {
+        snprintf(why, why_bytes,
+                 "config.json: is_decoder is true, and only encoders are supported");
+        rc = -EINVAL;
+    }
+    /* A matrix has at least two columns: the lists of encoder_weights.h call one column a vector.
+     */
     if (rc == 0)
-        rc = number(json, "hidden_size", 1, 8192, why, why_bytes, &c->C);
+        rc = number(json, "hidden_size", 2, 8192, why, why_bytes, &c->C);
     if (rc == 0)
         rc = number(json, "num_attention_heads", 1, 256, why, why_bytes, &c->H);
     if (rc == 0)
-        rc = number(json, "intermediate_size", 1, 65536, why, why_bytes, &c->F);
+        rc = number(json, "intermediate_size", 2, 65536, why, why_bytes, &c->F);
     if (rc == 0)
         rc = number(json, "num_hidden_layers", 1, 128, why, why_bytes, &c->layers);
     if (rc == 0)
@@ -71,8 +92,7 @@ static int read_config(json_t *json, char *why, size_t why_bytes, struct encoder
                  c->H);
         rc = -EINVAL;
     }
-    c->eps = json_is_number(eps) ? (float)json_number_value(eps) : 1e-12f;
-    return rc;
+    return rc != 0 ? rc : read_eps(json, why, why_bytes, &c->eps);
 }
 
 static bool truth(json_t *json, const char *key)
@@ -91,7 +111,8 @@ static int read_pooling(const char *folder, const char *path, char *why, size_t 
     rc = model_json_read(folder, name, CONFIG_BYTES_MAX, why, why_bytes, &json);
     if (rc != 0)
         return rc == -ENOENT ? -EINVAL : rc;
-    if (truth(json, "pooling_mode_max_tokens") || truth(json, "pooling_mode_mean_sqrt_len_tokens") ||
+    if (truth(json, "pooling_mode_max_tokens") ||
+        truth(json, "pooling_mode_mean_sqrt_len_tokens") ||
         truth(json, "pooling_mode_weightedmean_tokens") || truth(json, "pooling_mode_lasttoken") ||
         truth(json, "pooling_mode_cls_token") == truth(json, "pooling_mode_mean_tokens")) {
         snprintf(why, why_bytes, "%s: only one of mean and CLS pooling is supported", name);
@@ -102,8 +123,8 @@ static int read_pooling(const char *folder, const char *path, char *why, size_t 
     return rc;
 }
 
-/* modules.json lists the parts of a sentence-transformers model. A plain transformers folder has none: mean pooling, as
- * sentence-transformers itself would build it. */
+/* modules.json lists the parts of a sentence-transformers model. A plain transformers folder has
+ * none: mean pooling, as sentence-transformers itself would build it. */
 static int read_modules(const char *folder, char *why, size_t why_bytes, struct encoder_config *c)
 {
     json_t *json, *module;
@@ -113,6 +134,10 @@ static int read_modules(const char *folder, char *why, size_t why_bytes, struct 
     c->pooling = ENCODER_POOL_MEAN;
     if (rc != 0)
         return rc == -ENOENT ? 0 : rc;
+    if (!json_is_array(json)) {
+        snprintf(why, why_bytes, "modules.json: must be a list of modules");
+        rc = -EINVAL;
+    }
     json_array_foreach(json, i, module)
     {
         const char *type = json_string_value(json_object_get(module, "type"));

@@ -12,7 +12,8 @@ struct encoder_config {
     enum encoder_pooling pooling;
 };
 
-/* Reads config.json, modules.json with its pooling folder, sentence_bert_config.json. Errors as encoder_open. */
+/* Reads config.json, modules.json with its pooling folder, sentence_bert_config.json. Errors as
+ * encoder_open. */
 int encoder_config_read(const char *folder, char *why, size_t why_bytes,
                         struct encoder_config *ret_config);
 

@@ -1,5 +1,8 @@
-/* encoder_weights.c -- see encoder_weights.h. Tensors go one by one from the mapped file through one fp32 buffer into the
- * form their device wants; the file is unmapped at the end, so that a bf16 encoder costs bf16 memory only.
+/* encoder_weights.c -- see encoder_weights.h. Two walks over the lists: the first holds every
+ * tensor of the file against config.json, so that sizes nobody has are refused before memory is
+ * asked for them; the second takes the tensors one by one from the mapped file through one fp32
+ * buffer into the form their device wants. The file is unmapped at the end, so that a bf16 encoder
+ * costs bf16 memory only.
  */
 #include "kernels/encoder/encoder_weights.h"
 
@@ -16,20 +19,20 @@ struct loading {
     struct encoder *encoder;
     struct safetensors *file;
     const char *prefix; /* "bert." or "" */
-    float *buffer;      /* the largest tensor, or qkv whole */
+    float *buffer; /* the largest tensor, or qkv whole; NULL on the first walk, which measures it */
+    size_t buffer_len;
     char *why;
     size_t why_bytes;
 };
 
-/* Finds a tensor, checks its shape and reads it as fp32 to `to`. */
-static int fetch(struct loading *l, const char *scope, const char *name, uint64_t rows,
-                 uint64_t columns, float *to)
+/* Finds a tensor and checks its shape and dtype. */
+static int find(struct loading *l, const char *scope, const char *name, uint64_t rows,
+                uint64_t columns, const struct safetensor **ret_tensor)
 {
     char full[256], found[96] = "";
     const struct safetensor *t;
     uint32_t dims = columns > 1 ? 2 : 1;
     size_t at = 0;
-    int rc;
 
     snprintf(full, sizeof full, "%s%s%s", l->prefix, scope, name);
     t = safetensors_find(l->file, full);
@@ -41,20 +44,21 @@ static int fetch(struct loading *l, const char *scope, const char *name, uint64_
         for (uint32_t i = 0; i < t->dims_len; i++)
             at += (size_t)snprintf(found + at, sizeof found - at, "%s%llu", i > 0 ? "," : "",
                                    (unsigned long long)t->dims[i]);
-        snprintf(l->why, l->why_bytes,
-                 "model.safetensors: tensor %s: config.json expects shape (%llu%s%.0llu), found (%s)",
-                 full, (unsigned long long)rows, dims == 2 ? "," : "",
-                 (unsigned long long)(dims == 2 ? columns : 0), found);
+        snprintf(
+            l->why, l->why_bytes,
+            "model.safetensors: tensor %s: config.json expects shape (%llu%s%.0llu), found (%s)",
+            full, (unsigned long long)rows, dims == 2 ? "," : "",
+            (unsigned long long)(dims == 2 ? columns : 0), found);
         return -EINVAL;
     }
-    rc = safetensor_read(t, to);
-    if (rc == -EINVAL)
+    if (t->dtype == SAFETENSORS_OTHER) {
         snprintf(l->why, l->why_bytes,
                  "model.safetensors: tensor %s: expected F32, F16 or BF16, found %s", full,
                  t->dtype_name);
-    else if (rc != 0)
-        snprintf(l->why, l->why_bytes, "model.safetensors: tensor %s holds NaN or infinity", full);
-    return rc == -EDOM ? -EINVAL : rc;
+        return -EINVAL;
+    }
+    *ret_tensor = t;
+    return 0;
 }
 
 static int keep(struct loading *l, size_t values, enum kdtype dtype, void **ret_data)
@@ -65,23 +69,29 @@ static int keep(struct loading *l, size_t values, enum kdtype dtype, void **ret_
     return rc != 0 ? rc : b->upload(*ret_data, dtype, l->buffer, values);
 }
 
-/* One row of the lists. `field` is a struct kview, a float pointer or a kmat pointer, as `how` says. */
+/* One row of the lists. `field` is a struct kview, a float pointer or a kmat pointer, as `how`
+ * says. */
 static int load(struct loading *l, const char *scope, const char *name, uint32_t rows,
                 uint32_t columns, enum how how, void *field)
 {
-    size_t part = (size_t)rows * columns, values = part;
-    float *to = l->buffer;
-    uint32_t all = rows;
-    int rc;
+    size_t part = (size_t)rows * columns, values = how >= QUERY ? 3 * part : part;
+    uint32_t all = how >= QUERY ? 3 * rows : rows;
+    const struct safetensor *t;
+    int rc = find(l, scope, name, rows, columns, &t);
 
-    if (how >= QUERY) {
-        to += part * (how - QUERY);
-        values = 3 * part;
-        all = 3 * rows;
-    }
-    rc = fetch(l, scope, name, rows, columns, to);
-    if (rc != 0 || how == QUERY || how == KEY)
+    if (rc != 0)
         return rc;
+    if (l->buffer == NULL) {
+        l->buffer_len = values > l->buffer_len ? values : l->buffer_len;
+        return 0;
+    }
+    if (safetensor_read(t, l->buffer + (how >= QUERY ? part * (how - QUERY) : 0)) != 0) {
+        snprintf(l->why, l->why_bytes, "model.safetensors: tensor %s holds NaN or infinity",
+                 t->name);
+        return -EINVAL;
+    }
+    if (how == QUERY || how == KEY)
+        return 0;
     if (how == TABLE) {
         struct kview *view = field;
 
@@ -98,6 +108,7 @@ static int load(struct loading *l, const char *scope, const char *name, uint32_t
     return rc;
 }
 
+/* One walk. */
 static int load_all(struct loading *l)
 {
     struct encoder *e = l->encoder;
@@ -139,17 +150,6 @@ static uint64_t parameters(const struct encoder_config *c)
     return embedding + layer * c->layers;
 }
 
-static size_t buffer_values(const struct encoder_config *c)
-{
-    size_t most = (size_t)c->V * c->C;
-    size_t others[] = {(size_t)c->positions * c->C, (size_t)3 * c->C * c->C, (size_t)c->F * c->C,
-                       (size_t)c->segments * c->C};
-
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        most = others[i] > most ? others[i] : most;
-    return most;
-}
-
 int encoder_weights_read(struct encoder *e, const char *folder, char *why, size_t why_bytes)
 {
     struct loading l = {.encoder = e, .prefix = "", .why = why, .why_bytes = why_bytes};
@@ -167,13 +167,13 @@ int encoder_weights_read(struct encoder *e, const char *folder, char *why, size_
         l.prefix = "bert.";
     e->info.parameters = parameters(&e->config);
     e->layers = calloc(e->config.layers, sizeof *e->layers);
-    l.buffer = malloc(buffer_values(&e->config) * sizeof *l.buffer);
-    if (e->layers == NULL || l.buffer == NULL) {
+    rc = e->layers != NULL ? load_all(&l) : -ENOMEM;
+    if (rc == 0)
+        l.buffer = malloc(l.buffer_len * sizeof *l.buffer);
+    if (rc == 0)
+        rc = l.buffer != NULL ? load_all(&l) : -ENOMEM;
+    if (rc == -ENOMEM)
         snprintf(why, why_bytes, "out of memory");
-        rc = -ENOMEM;
-    } else {
-        rc = load_all(&l);
-    }
     free(l.buffer);
     safetensors_close(l.file);
     return rc;
@@ -191,9 +191,9 @@ void encoder_weights_free(struct encoder *e)
     for (uint32_t i = 0; i < e->config.layers && e->layers != NULL; i++) {
         struct encoder_layer *layer = &e->layers[i];
         struct kmat *mats[] = {layer->qkv, layer->out, layer->up, layer->down};
-        float *vectors[] = {layer->qkv_bias,        layer->out_bias,       layer->up_bias,
-                            layer->down_bias,       layer->attention_gamma, layer->attention_beta,
-                            layer->output_gamma,    layer->output_beta};
+        float *vectors[] = {layer->qkv_bias,     layer->out_bias,        layer->up_bias,
+                            layer->down_bias,    layer->attention_gamma, layer->attention_beta,
+                            layer->output_gamma, layer->output_beta};
 
         for (size_t m = 0; m < sizeof mats / sizeof *mats; m++)
             b->mat_free(mats[m]);

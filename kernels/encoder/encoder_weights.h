@@ -1,9 +1,9 @@
 /* encoder_weights.h -- the parameters of a BERT, listed once. Private to kernels/encoder.
  *
- * Names, shapes, the struct's fields, the loader's walk and its checks all come from these two lists.
- * X(field, file name, rows, columns, how): rows x columns in the letters of struct encoder_config, columns 1
- * for a vector. how: TABLE is looked up by row, MAT multiplies, VEC stays fp32. QUERY, KEY and VALUE are parts
- * of one matrix, side by side in that order.
+ * Names, shapes, the struct's fields, the loader's walk and its checks all come from these two
+ * lists. X(field, file name, rows, columns, how): rows x columns in the letters of struct
+ * encoder_config, columns 1 for a vector. how: TABLE is looked up by row, MAT multiplies, VEC stays
+ * fp32. QUERY, KEY and VALUE are parts of one matrix, side by side in that order.
  */
 #ifndef LEARND_ENCODER_WEIGHTS_H
 #define LEARND_ENCODER_WEIGHTS_H
@@ -52,8 +52,8 @@ struct encoder {
     struct encoder_layer *layers;
 };
 
-/* Fills the tables, vectors and matrices of an encoder whose config, backend and dtype are set. Errors as encoder_open;
- * after one the encoder is to be closed. */
+/* Fills the tables, vectors and matrices of an encoder whose config, backend and dtype are set.
+ * Errors as encoder_open; after one the encoder is to be closed. */
 int encoder_weights_read(struct encoder *encoder, const char *folder, char *why, size_t why_bytes);
 void encoder_weights_free(struct encoder *encoder);
 

@@ -1,4 +1,5 @@
-/* safetensors.c -- see safetensors.h. The header is hostile input: it comes with a model from anywhere. */
+/* safetensors.c -- see safetensors.h. The header is hostile input: it comes with a model from
+ * anywhere. */
 #include "kernels/encoder/safetensors.h"
 
 #include <errno.h>

@@ -1,9 +1,11 @@
 /* examples.c -- the set of examples: slots in chunks, an index by id.
  *
- * Slots are dense: removing one moves the last into its place, so that a pass over the examples is a pass over memory.
- * Chunks are shared with views by count; the head copies one before it changes it while a view holds it.
+ * Slots are dense: removing one moves the last into its place, so that a pass over the examples is
+ * a pass over memory. Chunks are shared with views by count; the head copies one before it changes
+ * it while a view holds it.
  */
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,6 +31,7 @@ static size_t chunk_bytes(const struct head *h)
 /* The chunk of a slot, made if it is not there, the head's alone. */
 static struct chunk *chunk_own(struct head *h, uint32_t slot)
 {
+    const size_t from = offsetof(struct chunk, ids);
     struct chunk **at = &h->chunks[slot / CHUNK_ROWS], *c = *at;
 
     if (c != NULL && atomic_load_explicit(&c->refs, memory_order_acquire) == 1)
@@ -36,10 +39,10 @@ static struct chunk *chunk_own(struct head *h, uint32_t slot)
     c = malloc(chunk_bytes(h));
     if (c == NULL)
         return NULL;
-    if (*at != NULL)
-        memcpy(c, *at, chunk_bytes(h));
+    if (*at != NULL) /* all but the count, which views that end are changing */
+        memcpy((char *)c + from, (char *)*at + from, chunk_bytes(h) - from);
     else
-        memset(c, 0, chunk_bytes(h));
+        memset((char *)c + from, 0, chunk_bytes(h) - from);
     atomic_init(&c->refs, 1);
     chunk_put(*at);
     *at = c;
@@ -53,8 +56,7 @@ struct head_id examples_id(const struct head *h, uint32_t slot)
 
 const uint16_t *examples_embedding(const struct head *h, uint32_t slot)
 {
-    return h->chunks[slot / CHUNK_ROWS]->embeddings +
-           (size_t)(slot % CHUNK_ROWS) * h->settings.dim;
+    return h->chunks[slot / CHUNK_ROWS]->embeddings + (size_t)(slot % CHUNK_ROWS) * h->settings.dim;
 }
 
 uint32_t examples_label(const struct head *h, uint32_t slot)
@@ -69,7 +71,7 @@ const struct head_target *examples_targets(const struct head *h, uint32_t slot)
     return e->targets_len == 1 ? &e->one : e->targets;
 }
 
-/* ---- the index ---------------------------------------------------------------------------------- */
+/* ---- the index ------------------------------------------------------------------------------- */
 
 static uint32_t home(const struct head *h, struct head_id id)
 {
@@ -149,7 +151,7 @@ static int reserve(struct head *h)
     return 0;
 }
 
-/* ---- changing ----------------------------------------------------------------------------------- */
+/* ---- changing -------------------------------------------------------------------------------- */
 
 static uint32_t strongest(const struct head_target *targets, uint32_t len)
 {
@@ -183,11 +185,13 @@ int examples_set(struct head *h, const struct head_change *change)
     struct head_target *many = NULL;
     struct example *e;
     struct chunk *c;
+    bool known;
     int rc = reserve(h);
 
     if (rc != 0)
         return rc;
     slot = examples_find(h, change->id);
+    known = slot != SLOT_NONE;
     if (change->targets_len > 1) {
         many = malloc(change->targets_len * sizeof *many);
         if (many == NULL)
@@ -195,12 +199,12 @@ int examples_set(struct head *h, const struct head_change *change)
         memcpy(many, change->targets, change->targets_len * sizeof *many);
         qsort(many, change->targets_len, sizeof *many, by_label);
     }
-    c = chunk_own(h, slot == SLOT_NONE ? h->examples_len : slot);
+    c = chunk_own(h, known ? slot : h->examples_len);
     if (c == NULL) {
         free(many);
         return -ENOMEM;
     }
-    if (slot == SLOT_NONE) {
+    if (!known) {
         slot = h->examples_len;
         c->ids[slot % CHUNK_ROWS] = change->id;
         h->index[index_at(h, change->id)] = slot + 1;
@@ -212,11 +216,33 @@ int examples_set(struct head *h, const struct head_change *change)
     }
     row = slot % CHUNK_ROWS;
     e = &h->examples[slot];
-    *e = (struct example){change->weight, change->targets_len, change->targets[0], many};
+    h->distrusted_len -= known && e->distrusted;
+    *e = (struct example){.weight = change->weight,
+                          .taught = change->weight,
+                          .confirmed = change->confirmed,
+                          .targets_len = change->targets_len,
+                          .one = change->targets[0],
+                          .targets = many};
     memcpy(c->embeddings + (size_t)row * h->settings.dim, change->embedding,
            h->settings.dim * sizeof *c->embeddings);
     c->labels[row] = strongest(change->targets, change->targets_len);
     c->trusted[row] = change->weight >= HEAD_TRUST_NEAR;
+    count_trusted(h, slot, 1);
+    return 0;
+}
+
+int examples_distrust(struct head *h, uint32_t slot, bool distrusted)
+{
+    struct example *e = &h->examples[slot];
+    struct chunk *c = chunk_own(h, slot);
+
+    if (c == NULL)
+        return -ENOMEM;
+    count_trusted(h, slot, -1);
+    h->distrusted_len += (uint64_t)distrusted - e->distrusted;
+    e->distrusted = distrusted;
+    e->weight = distrusted ? e->taught * HEAD_SUSPECT_WEIGHT : e->taught;
+    c->trusted[slot % CHUNK_ROWS] = !distrusted && e->taught >= HEAD_TRUST_NEAR;
     count_trusted(h, slot, 1);
     return 0;
 }
@@ -230,6 +256,7 @@ int examples_remove(struct head *h, uint32_t slot)
     if (c == NULL)
         return -ENOMEM;
     count_trusted(h, slot, -1);
+    h->distrusted_len -= h->examples[slot].distrusted;
     index_remove(h, index_at(h, c->ids[row]));
     if (h->examples[slot].targets_len > 1)
         free(h->examples[slot].targets);

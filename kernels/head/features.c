@@ -1,10 +1,11 @@
 /* features.c -- f = relu(x R) sqrt(2/M) in fp64, and R itself from a counter.
  *
- * R[i,j] ~ N(0,1): the 64-bit draw number i M + j of SplitMix64 keyed by the seed, its halves through Box-Muller's
- * cosine branch, rounded to fp32. R is never stored: (seed, d, M) say it all.
+ * R[i,j] ~ N(0,1): the 64-bit draw number i M + j of SplitMix64 keyed by the seed, its halves
+ * through Box-Muller's cosine branch, rounded to fp32. R is never stored: (seed, d, M) say it all.
  *
- * Learning's features are fp64 sums of products of fp32 values, one after the other over d: bit-identical whatever
- * batch an example comes in. In fp32, and with another order here than there, an add and its delete would leave 1e-6 behind.
+ * Learning's features are fp64 sums of products of fp32 values, one after the other over d:
+ * bit-identical whatever batch an example comes in. In fp32, and with another order here than
+ * there, an add and its delete would leave 1e-6 behind.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -89,8 +90,9 @@ void head_embedding_pack(const float *embedding, uint32_t dim, uint16_t *ret_pac
         } else {
             shift = 126 - (bits >> 23);
             rest = (bits & 0x7fffff) | 0x800000;
-            ret_packed[i] = (uint16_t)(
-                sign | ((rest + (1u << (shift - 1)) - 1 + (rest >> shift & 1)) >> shift));
+            ret_packed[i] =
+                (uint16_t)(sign |
+                           ((rest + (1u << (shift - 1)) - 1 + (rest >> shift & 1)) >> shift));
         }
     }
 }

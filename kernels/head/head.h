@@ -1,16 +1,17 @@
 /* head.h -- everything between an embedding and probabilities: exact, recursive, forgettable.
  *
- * f = relu(xR) sqrt(2/M) random features; recursive ridge regression over them; five scores a label (ridge,
- * prior-free LDA, count, prototype, nearest example); one log-linear pool whose five coefficients are fitted on
- * closed-form leave-one-out scores; novelty from the ridge maximum and the mean cosine of the five nearest.
- * The formulas stand where they are computed: ridge.c, scores.c, pool.c, novelty.c.
+ * f = relu(xR) sqrt(2/M) random features; recursive ridge regression over them; five scores a label
+ * (ridge, prior-free LDA, count, prototype, nearest example); one log-linear pool whose five
+ * coefficients are fitted on closed-form leave-one-out scores; novelty from the ridge maximum and
+ * the mean cosine of the five nearest. The formulas stand where they are computed: ridge.c,
+ * scores.c, pool.c, novelty.c.
  *
  * Two objects, two lives:
- *   struct head       the learning state (fp64). One owner, one thread at a time. A function of the SET of examples it
- *                     holds: any order of changes gives the same state to rounding (relative 1e-9), and removing an
- *                     example equals never having seen it.
- *   struct head_view  a frozen serving snapshot (fp32 arrays, fp16 embeddings). Any number of threads. Views
- *                     share unchanged blocks of embeddings with the head and with one another.
+ *   struct head       the learning state (fp64). One owner, one thread at a time. A function of the
+ * SET of examples it holds: any order of changes gives the same state to rounding (relative 1e-9),
+ * and removing an example equals never having seen it. struct head_view  a frozen serving snapshot
+ * (fp32 arrays, fp16 embeddings). Any number of threads. Views share unchanged blocks of embeddings
+ * with the head and with one another.
  *
  * Never: a clock, a thread, randomness that is not an argument, a log, a file.
  */
@@ -22,17 +23,19 @@
 #include <stdint.h>
 
 enum {
-    HEAD_SCORES = 5,        /* ridge, LDA, count, prototype, nearest */
-    HEAD_NEIGHBOURS = 5,    /* nearest examples kept for novelty and explanation */
-    HEAD_FIT_EXAMPLES = 500,/* examples with the smallest ids that fit the pool */
-    HEAD_FIT_MIN = 20,      /* under this many the prior medians serve */
-    HEAD_BLOCK = 64,        /* signed terms in one recursive step */
+    HEAD_SCORES = 5,         /* ridge, LDA, count, prototype, nearest */
+    HEAD_NEIGHBOURS = 5,     /* nearest examples kept for novelty and explanation */
+    HEAD_FIT_EXAMPLES = 500, /* examples with the smallest ids that fit the pool */
+    HEAD_FIT_MIN = 4,        /* under this many the prior medians serve */
+    HEAD_NOVELTY_MIN = 20,   /* under this many nothing is called novel */
+    HEAD_BLOCK = 64,         /* signed terms in one recursive step */
 };
 
 struct head;
 struct head_view;
 
-/* Identity of an example: a uniform 128-bit hash of its content, chosen by the caller. Ordered by (hi, lo). */
+/* Identity of an example: a uniform 128-bit hash of its content, chosen by the caller. Ordered by
+ * (hi, lo). */
 struct head_id {
     uint64_t hi, lo;
 };
@@ -53,10 +56,14 @@ struct head_target {
 /* The wanted state of one example, not a step: applying it twice changes nothing. */
 struct head_change {
     struct head_id id;
-    const uint16_t *embedding;         /* (d) IEEE fp16, unit length to rounding; NULL when targets_len is 0 */
-    const struct head_target *targets; /* targets_len of them; 0: remove the example (absent: nothing) */
+    const uint16_t
+        *embedding; /* (d) IEEE fp16, unit length to rounding; NULL when targets_len is 0 */
+    const struct head_target
+        *targets; /* targets_len of them; 0: remove the example (absent: nothing) */
     uint32_t targets_len;
-    double weight; /* omega > 0; below 0.5 an example stays out of the neighbour table, below 1 out of the fit */
+    double weight;  /* omega > 0; below 0.5 an example stays out of the neighbour table, below 1 out
+                       of the fit */
+    bool confirmed; /* two annotators agree on it: never a suspect */
 };
 
 /* 0, -EINVAL, -ENOMEM. */
@@ -70,32 +77,78 @@ uint64_t head_examples_len(const struct head *head);
 /* Adds zero columns until there are labels_len labels. 0, -ENOMEM; never shrinks. */
 int head_labels_grow(struct head *head, uint32_t labels_len);
 
-/* Applies changes: in recursive blocks of up to HEAD_BLOCK signed terms, or, where they are many against M, by one symmetric
- * update of G and one factorisation. All or nothing for bad input:
- * -EINVAL (label out of range, weight or embedding not finite, targets not summing to 1 within 1e-6) leaves the head
- * untouched. -ENOMEM may leave a prefix of the changes applied; applying all of them again is then right. */
+/* Applies changes: in recursive blocks of up to HEAD_BLOCK signed terms, or, where they are many
+ * against M, by one symmetric update of G and one factorisation. All or nothing for bad input:
+ * -EINVAL (label out of range, weight or embedding not finite, targets not summing to 1 within
+ * 1e-6) leaves the head untouched. -ENOMEM may leave a prefix of the changes applied; applying all
+ * of them again is then right. */
 int head_apply(struct head *head, const struct head_change *changes, uint32_t changes_len);
 
-/* Largest relative distance of P, W and A from a batch rebuild out of the stored examples. For tests and doctor. */
+/* Largest relative distance of P, W and A from a batch rebuild out of the stored examples. For
+ * tests and doctor. */
 int head_check(const struct head *head, double *ret_distance);
 
-/* ---- serving ------------------------------------------------------------------------------------ */
+/* ---- wrong labels (audit.c) ------------------------------------------------------------------ */
 
-/* Fits the pool's coefficients and the novelty statistics on the present set: a function of the set alone. Costs up to
- * 150 ms at 150 labels, so it stands apart from publishing. 0, -ENOMEM, -EDOM. */
+/* An example whose own leave-one-out score prefers another label. */
+struct head_suspect {
+    struct head_id id;
+    uint32_t label, other; /* as taught; as the rest would have it */
+    double margin;         /* of other over label; above HEAD_SUSPECT_MARGIN */
+};
+#define HEAD_SUSPECT_MARGIN 0.2
+#define HEAD_SUSPECT_WEIGHT 0.25 /* factor on the weight of a distrusted example */
+#define HEAD_SUSPECT_OTHERS 4    /* weight that its label must have beside it */
+#define HEAD_SUSPECT_SHARE                                                                         \
+    0.06 /* of those examined: up to it suspects are listed, above it distrusted */
+#define HEAD_SUSPECT_SET 50 /* examined examples without which nobody is distrusted */
+
+/* Two examples of one embedding and different labels. */
+struct head_twin {
+    struct head_id id, other; /* id is the smallest of that embedding */
+    uint32_t label, other_label;
+};
+
+/* A pass over the present set, in steps of about 0.3 GFLOP at M = 1024, on a copy of the state: the
+ * head may change meanwhile. 0, -ENOMEM. */
+struct head_audit;
+int head_audit_open(const struct head *head, struct head_audit **ret_audit);
+void head_audit_close(struct head_audit *audit); /* NULL is fine */
+/* 0; -ENOMEM: close it. */
+int head_audit_step(struct head_audit *audit, bool *ret_done);
+/* Once done: the most doubtful first, borrowed; of how many that could be examined. */
+const struct head_suspect *head_audit_suspects(const struct head_audit *audit, uint32_t *ret_len,
+                                               uint32_t *ret_examined);
+/* Are there so many suspects that they harm? On clean data distrust would cost 1 to 2 points of
+ * ECE. */
+bool head_audit_acts(const struct head_audit *audit);
+const struct head_twin *head_audit_twins(const struct head_audit *audit, uint32_t *ret_len);
+/* These examples count HEAD_SUSPECT_WEIGHT of their weight, stay out of the neighbour table and the
+ * fit; all others count in full. Unknown ids are passed over. A change of an example ends its
+ * distrust. 0, -ENOMEM. */
+int head_distrust(struct head *head, const struct head_id *ids, uint32_t ids_len);
+uint64_t head_distrusted_len(const struct head *head);
+
+/* ---- serving --------------------------------------------------------------------------------- */
+
+/* Fits the pool's coefficients and the novelty statistics on the present set: a function of the set
+ * alone. Costs up to 150 ms at 150 labels, so it stands apart from publishing. 0, -ENOMEM, -EDOM.
+ */
 int head_fit(struct head *head);
 /* Examples changed since the last fit; 0: the coefficients are those of the present set. */
 uint64_t head_fit_stale(const struct head *head);
 
-/* Freezes the present state with the coefficients of the last fit: one Cholesky over the labels in use. budget: share of
- * in-scope texts that the novelty threshold may reject (0.05). The caller frees *ret_view when nobody uses it. */
+/* Freezes the present state with the coefficients of the last fit: one Cholesky over the labels in
+ * use. budget: share of in-scope texts that the novelty threshold may reject (0.05). The caller
+ * frees *ret_view when nobody uses it. */
 int head_publish(struct head *head, double budget, struct head_view **ret_view);
 void head_view_free(struct head_view *view);
 
 uint32_t head_view_labels_len(const struct head_view *view); /* columns, L */
 uint64_t head_view_examples_len(const struct head_view *view);
 const double *head_view_coefficients(const struct head_view *view); /* (HEAD_SCORES) */
-double head_view_novelty_max(const struct head_view *view); /* above it: novel. INFINITY: not enough examples */
+double head_view_novelty_max(
+    const struct head_view *view); /* above it: novel. INFINITY: not enough examples */
 
 struct head_neighbour {
     struct head_id id;
@@ -104,9 +157,9 @@ struct head_neighbour {
 };
 
 struct head_answer {
-    uint32_t label;   /* the most probable one; UINT32_MAX: no label has an example */
-    float novelty;    /* standardised; larger is stranger. 0 without a fit */
-    bool novel;       /* novelty above the view's threshold */
+    uint32_t label; /* the most probable one; UINT32_MAX: no label has an example */
+    float novelty;  /* standardised; larger is stranger. 0 without a fit */
+    bool novel;     /* novelty above the view's threshold */
     uint32_t neighbours_len;
     struct head_neighbour neighbours[HEAD_NEIGHBOURS]; /* most similar first, ties by id */
 };
@@ -114,15 +167,16 @@ struct head_answer {
 /* Bytes of scratch that head_view_score needs for batches of N rows against this view. */
 size_t head_view_scratch_bytes(const struct head_view *view, uint32_t rows);
 
-/* embeddings (N,d) fp32 -> answers (N), probabilities (N,L), zero for a label without examples; a row sums to 1
- * if any label has examples. allowed: NULL or (L) flags, others get probability 0 and the rest are renormalised. shares: NULL or
- * (N,L,HEAD_SCORES) fp32, each score already multiplied by its coefficient (what `explain` shows).
- * scratch is aligned to 64. 0, -EDOM (an embedding that is not finite). Row results do not depend on N. */
+/* embeddings (N,d) fp32 -> answers (N), probabilities (N,L), zero for a label without examples; a
+ * row sums to 1 if any label has examples. allowed: NULL or (L) flags, others get probability 0 and
+ * the rest are renormalised. shares: NULL or (N,L,HEAD_SCORES) fp32, each score already multiplied
+ * by its coefficient (what `explain` shows). scratch is aligned to 64. 0, -EDOM (an embedding that
+ * is not finite). Row results do not depend on N. */
 int head_view_score(const struct head_view *view, const float *embeddings, uint32_t rows,
                     const uint8_t *allowed, void *scratch, struct head_answer *answers,
                     float *probabilities, float *shares);
 
-/* ---- keeping ------------------------------------------------------------------------------------ */
+/* ---- keeping --------------------------------------------------------------------------------- */
 
 /* Bytes of the portable image (little endian, versioned, with the settings and the examples). */
 size_t head_image_bytes(const struct head *head);

@@ -1,8 +1,8 @@
 /* head_internal.h -- the head's state, shared by the files of kernels/head. Private.
  *
- * Letters: M features, d dimensions of an embedding, L labels (columns in use), N examples, b terms of a block.
- * All sums are over examples with weight w and target t: G = sum w f f^T, Q = sum w f t^T, P = (G + lambda I)^-1,
- * W = P Q, A = diag(n) - Q^T W, n = sum w t, S = sum w t x.
+ * Letters: M features, d dimensions of an embedding, L labels (columns in use), N examples, b terms
+ * of a block. All sums are over examples with weight w and target t: G = sum w f f^T, Q = sum w f
+ * t^T, P = (G + lambda I)^-1, W = P Q, A = diag(n) - Q^T W, n = sum w t, S = sum w t x.
  */
 #ifndef LEARND_HEAD_INTERNAL_H
 #define LEARND_HEAD_INTERNAL_H
@@ -18,13 +18,14 @@ enum {
     PROBE_TERMS = 64,     /* terms between two probes of P */
 };
 
-#define HEAD_TRUST_NEAR 0.5     /* weight from which an example is a neighbour */
-#define HEAD_TRUST_FIT 1.0      /* weight from which an example fits the pool */
+#define HEAD_TRUST_NEAR 0.5 /* weight from which an example is a neighbour */
+#define HEAD_TRUST_FIT 1.0  /* weight from which an example fits the pool */
 #define HEAD_LDA_SCALE 0.05
 #define HEAD_PROBE_MAX 1e-6
-#define HEAD_GONE 1e-9          /* a label with less than this weight has no example */
+#define HEAD_GONE 1e-9 /* a label with less than this weight has no example */
 
-/* Rows of examples, shared between the head and its views; copied when the head changes one that a view holds. */
+/* Rows of examples, shared between the head and its views; copied when the head changes one that a
+ * view holds. */
 struct chunk {
     atomic_uint refs;
     struct head_id ids[CHUNK_ROWS];
@@ -35,10 +36,12 @@ struct chunk {
 
 /* What the head knows of an example beside its row. */
 struct example {
-    double weight;
+    double weight; /* that counts: `taught`, or a part of it while distrusted */
+    double taught;
+    bool confirmed, distrusted;
     uint32_t targets_len;
-    struct head_target one;       /* targets_len == 1 */
-    struct head_target *targets;  /* targets_len > 1, owned; ascending by label */
+    struct head_target one;      /* targets_len == 1 */
+    struct head_target *targets; /* targets_len > 1, owned; ascending by label */
 };
 
 /* R, shared by the head and its views. */
@@ -50,14 +53,15 @@ struct projection {
 struct head {
     struct head_settings settings;
     struct projection *projection;
-    double *wide;    /* R as fp64 (d,M): learning's features */
-    double *P, *G;   /* (M,M), lower triangle */
-    double *W, *Q;   /* (M,labels_max) */
-    double *A;       /* (labels_max,labels_max) */
-    double *n;       /* (labels_max) */
-    double *S;       /* (labels_max,d) */
+    double *wide;  /* R as fp64 (d,M): learning's features */
+    double *P, *G; /* (M,M), lower triangle */
+    double *W, *Q; /* (M,labels_max) */
+    double *A;     /* (labels_max,labels_max) */
+    double *n;     /* (labels_max) */
+    double *S;     /* (labels_max,d) */
     uint32_t labels_len, labels_max;
     uint64_t terms_since_rebuild, terms_since_probe;
+    bool behind; /* P, W and A lack terms that G and Q have; ridge_rebuild mends it */
     /* Examples by slot: chunk slot / CHUNK_ROWS, row slot % CHUNK_ROWS. */
     struct example *examples;
     struct chunk **chunks;
@@ -71,9 +75,10 @@ struct head {
     double *novelties;                        /* (novelties_len) ascending, leave-one-out */
     uint32_t novelties_len;
     uint64_t stale;
+    uint64_t distrusted_len;
 };
 
-/* ---- features.c ---- */
+/* ---- features.c ------------------------------------------------------------------------------ */
 struct projection *projection_make(const struct head_settings *settings);
 struct projection *projection_get(struct projection *projection);
 void projection_put(struct projection *projection);
@@ -81,7 +86,7 @@ void projection_put(struct projection *projection);
 void head_features_of(const struct head *head, const uint16_t *embedding, double *f);
 float head_half_to_float(uint16_t half);
 
-/* ---- examples.c ---- */
+/* ---- examples.c ------------------------------------------------------------------------------ */
 #define SLOT_NONE UINT32_MAX
 uint32_t examples_find(const struct head *head, struct head_id id);
 const uint16_t *examples_embedding(const struct head *head, uint32_t slot);
@@ -91,23 +96,26 @@ struct head_id examples_id(const struct head *head, uint32_t slot);
 /* Sets or adds an example. On -ENOMEM nothing has changed. */
 int examples_set(struct head *head, const struct head_change *change);
 int examples_remove(struct head *head, uint32_t slot);
+/* Sets the mark and the weight that counts. On -ENOMEM nothing has changed. */
+int examples_distrust(struct head *head, uint32_t slot, bool distrusted);
 void examples_free(struct head *head);
 struct chunk *chunk_get(struct chunk *chunk);
 void chunk_put(struct chunk *chunk);
 
-/* ---- ridge.c ---- */
-int ridge_rebuild(struct head *head); /* P, W, A from G and Q. -EDOM, -ENOMEM */
+/* ---- ridge.c --------------------------------------------------------------------------------- */
+int ridge_rebuild(struct head *head);  /* P, W, A from G and Q. -EDOM, -ENOMEM */
+int ridge_catch_up(struct head *head); /* The same where they are behind. */
 
-/* ---- scores.c ---- */
+/* ---- scores.c -------------------------------------------------------------------------------- */
 /* Labels with examples, and what publishing derives from the state; all fp64. */
 struct derived {
     uint32_t len, dim;
-    uint32_t *labels; /* (len) columns, ascending */
-    double *n;        /* (len) */
-    double *T;        /* (len,len) = A^-1 over them */
-    double *prototypes;/* (len,d) unit length */
-    double total;     /* sum of n */
-    double kappa;     /* (M - lambda tr P) / total */
+    uint32_t *labels;   /* (len) columns, ascending */
+    double *n;          /* (len) */
+    double *T;          /* (len,len) = A^-1 over them */
+    double *prototypes; /* (len,d) unit length */
+    double total;       /* sum of n */
+    double kappa;       /* (M - lambda tr P) / total */
 };
 int derived_make(const struct head *head, struct derived *ret_derived);
 void derived_done(struct derived *derived);
@@ -115,17 +123,22 @@ void derived_done(struct derived *derived);
 /* Leave-one-out scores of the fit's examples. */
 struct loo {
     uint32_t len, labels_len;
-    double *scores; /* (len,labels_len,HEAD_SCORES) */
-    uint32_t *own;  /* (len) place of the example's own label in derived->labels */
-    double *near;   /* (len) mean cosine of its nearest */
+    double *scores;  /* (len,labels_len,HEAD_SCORES) */
+    uint32_t *own;   /* (len) place of the example's own label in derived->labels */
+    double *weights; /* (len) the example's own weight */
+    double *near;    /* (len) mean cosine of its nearest */
 };
 int loo_make(const struct head *head, const struct derived *derived, struct loo *ret_loo);
 void loo_done(struct loo *loo);
 
-/* ---- pool.c ---- */
+/* ---- pool.c ---------------------------------------------------------------------------------- */
 extern const double pool_prior[HEAD_SCORES];
-/* Minimises the negative log-likelihood of `own` under softmax(scores b), with log-normal priors. */
-int pool_fit(const struct loo *loo, double coefficients[HEAD_SCORES]);
+/* The prior medians, leaning back while there are many labels with few examples each. */
+void pool_prior_scaled(const struct derived *derived, double coefficients[HEAD_SCORES]);
+/* Minimises the negative log-likelihood of `own` under softmax(scores b), with log-normal priors.
+ */
+int pool_fit(const struct loo *loo, const struct derived *derived,
+             double coefficients[HEAD_SCORES]);
 /* p(len) = softmax over len labels of the weighted scores (len,HEAD_SCORES). */
 void pool_softmax(double *p, uint32_t len);
 

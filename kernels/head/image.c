@@ -1,8 +1,9 @@
 /* image.c -- the head as bytes: what a restart reads instead of the whole journal.
  *
- * Little endian, version 1: header, then n, A, P and G (lower triangles), W, Q, S, then the examples with their fp16 embeddings. The
- * fp64 state is written as it is, so that reading it back and replaying the same blocks gives the same bits. The last fit is
- * not in it: it is a function of the set and is made again.
+ * Little endian, version 2: header, then n, A, P and G (lower triangles), W, Q, S, then the
+ * examples with their fp16 embeddings. The fp64 state is written as it is, so that reading it back
+ * and replaying the same blocks gives the same bits. The last fit is not in it: it is a function of
+ * the set and is made again.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -10,7 +11,9 @@
 
 #include "kernels/head/head_internal.h"
 
-#define IMAGE_MAGIC 0x3164616568646c00 /* "\0ldhead1" */
+#define IMAGE_MAGIC 0x3264616568646c00 /* "\0ldhead2" */
+
+enum { MARK_CONFIRMED = 1, MARK_DISTRUSTED = 2 };
 
 struct header {
     uint64_t magic, seed, bytes;
@@ -51,9 +54,12 @@ static void walk(const struct head *h, struct cursor *c)
     for (uint32_t slot = 0; slot < h->examples_len; slot++) {
         const struct example *e = &h->examples[slot];
         struct head_id id = examples_id(h, slot);
+        uint32_t marks =
+            (e->confirmed ? MARK_CONFIRMED : 0) | (e->distrusted ? MARK_DISTRUSTED : 0);
 
         put(c, &id, sizeof id);
-        put(c, &e->weight, sizeof e->weight);
+        put(c, &e->taught, sizeof e->taught);
+        put(c, &marks, sizeof marks);
         put(c, &e->targets_len, sizeof e->targets_len);
         put(c, examples_targets(h, slot), e->targets_len * sizeof(struct head_target));
         put(c, examples_embedding(h, slot), d * sizeof(uint16_t));
@@ -84,7 +90,7 @@ void head_image_write(const struct head *h, void *image)
     walk(h, &c);
 }
 
-/* ---- reading ------------------------------------------------------------------------------------ */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static void get(struct cursor *c, void *to, size_t len)
 {
@@ -112,11 +118,15 @@ static int get_example(struct head *h, struct cursor *c, struct head_target *tar
                        uint16_t *embedding)
 {
     struct head_change change = {.targets = targets, .embedding = embedding};
+    uint32_t marks = 0;
+    int rc;
 
     get(c, &change.id, sizeof change.id);
     get(c, &change.weight, sizeof change.weight);
+    get(c, &marks, sizeof marks);
     get(c, &change.targets_len, sizeof change.targets_len);
-    if (c->failed || change.targets_len < 1 || change.targets_len > h->labels_len)
+    if (c->failed || marks > (MARK_CONFIRMED | MARK_DISTRUSTED) || change.targets_len < 1 ||
+        change.targets_len > h->labels_len)
         return -EINVAL;
     get(c, targets, change.targets_len * sizeof *targets);
     get(c, embedding, h->settings.dim * sizeof *embedding);
@@ -125,7 +135,11 @@ static int get_example(struct head *h, struct cursor *c, struct head_target *tar
     for (uint32_t i = 0; i < change.targets_len; i++)
         if (targets[i].label >= h->labels_len)
             return -EINVAL;
-    return examples_set(h, &change);
+    change.confirmed = (marks & MARK_CONFIRMED) != 0;
+    rc = examples_set(h, &change);
+    if (rc == 0 && (marks & MARK_DISTRUSTED) != 0)
+        rc = examples_distrust(h, examples_find(h, change.id), true);
+    return rc;
 }
 
 static int get_state(struct head *h, struct cursor *c, uint32_t examples)

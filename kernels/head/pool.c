@@ -3,6 +3,15 @@
  * b = b0 exp(E u), E tying the count coefficient to theta times the LDA coefficient. u minimises
  *     -sum_i log softmax(S_i b)[y_i] + sum_h u_h^2 / (2 sigma_h^2)
  * by damped Newton from u = 0, so that the result is a function of the scores alone.
+ *
+ * Few examples a label need two corrections of scale, both through few(n) = n^-0.7, the rate at
+ * which the best scale of the medians was seen to grow with n on BANKING77 and CLINC150 (subsets of
+ * 2 to 150 labels, 1 to 30 examples each): b0 = medians exp(-0.23 log(L/18)+ mean_c few(n_c)):
+ * among many labels with one example each a medians' pool says 70 % and is right 52 % of the time;
+ *   b *= exp(0.6 (mean_i few(n_yi - 1) - mean_c few(n_c))): a leave-one-out example sees one
+ * example of its label less than a question does, which made the fit say 50 % where it was right 65
+ * % of the time. Mean ECE over those subsets below five examples a label: 8.4 % before, 5.5 % now,
+ * and nothing lost from ten on.
  */
 #include <errno.h>
 #include <math.h>
@@ -17,10 +26,43 @@ enum { H = HEAD_SCORES, ITERATIONS = 30 };
 const double pool_prior[HEAD_SCORES] = {1.0, 0.4, 0.4, 9.0, 7.0};
 static const double width[H] = {1.0, 1.0, 0.5, 1.0, 1.0};
 
-static void coefficients_of(const double u[H], double b[H])
+static void coefficients_of(const double prior[H], const double u[H], double b[H])
 {
     for (int h = 0; h < H; h++)
-        b[h] = pool_prior[h] * exp(u[h] + (h == 2 ? u[1] : 0));
+        b[h] = prior[h] * exp(u[h] + (h == 2 ? u[1] : 0));
+}
+
+/* A weight under one example is as good as one. */
+static double few(double n)
+{
+    return pow(fmax(n, 1), -0.7);
+}
+
+static double few_mean(const struct derived *d)
+{
+    double sum = 0;
+
+    for (uint32_t c = 0; c < d->len; c++)
+        sum += few(d->n[c]) / d->len;
+    return sum;
+}
+
+void pool_prior_scaled(const struct derived *d, double b[HEAD_SCORES])
+{
+    double scale = d->len > 18 ? exp(-0.23 * log(d->len / 18.0) * few_mean(d)) : 1;
+
+    for (int h = 0; h < H; h++)
+        b[h] = pool_prior[h] * scale;
+}
+
+/* What the fit's examples missed of their own label, against what questions will find. */
+static double scale_without_self(const struct loo *loo, const struct derived *d)
+{
+    double sum = 0;
+
+    for (uint32_t i = 0; i < loo->len; i++)
+        sum += few(d->n[loo->own[i]] - loo->weights[i]) / loo->len;
+    return exp(0.6 * (sum - few_mean(d)));
 }
 
 /* log b is E u; this is E^T g. */
@@ -51,12 +93,12 @@ static void combine(const double *scores, const double b[H], double *z, uint32_t
     }
 }
 
-static double objective(const struct loo *loo, const double u[H], double *z)
+static double objective(const struct loo *loo, const double prior[H], const double u[H], double *z)
 {
     double b[H], sum = 0;
     uint32_t L = loo->labels_len;
 
-    coefficients_of(u, b);
+    coefficients_of(prior, u, b);
     for (uint32_t i = 0; i < loo->len; i++) {
         double largest = -INFINITY, total = 0;
 
@@ -72,7 +114,8 @@ static double objective(const struct loo *loo, const double u[H], double *z)
     return sum;
 }
 
-/* Gradient g and curvature V of the likelihood in b: g = -sum (s_y - m), V = sum (E[s s^T] - m m^T). */
+/* Gradient g and curvature V of the likelihood in b: g = -sum (s_y - m), V = sum (E[s s^T] - m
+ * m^T). */
 static void derivatives(const struct loo *loo, const double b[H], double *p, double g[H],
                         double V[H][H])
 {
@@ -133,11 +176,12 @@ static bool solve_small(double a[H][H], double x[H])
 }
 
 /* The Newton step in u. */
-static bool newton(const struct loo *loo, const double u[H], double *p, double step[H])
+static bool newton(const struct loo *loo, const double prior[H], const double u[H], double *p,
+                   double step[H])
 {
     double b[H], g[H], V[H][H], scaled[H], inner[H][H], half[H][H], full[H][H];
 
-    coefficients_of(u, b);
+    coefficients_of(prior, u, b);
     derivatives(loo, b, p, g, V);
     for (int h = 0; h < H; h++) {
         scaled[h] = g[h] * b[h];
@@ -149,8 +193,8 @@ static bool newton(const struct loo *loo, const double u[H], double *p, double s
             half[h][k] = inner[h][k] + (h == 1 ? inner[2][k] : 0);
     for (int h = 0; h < H; h++)
         for (int k = 0; k < H; k++)
-            full[h][k] = half[h][k] + (k == 1 ? half[h][2] : 0) +
-                         (h == k ? 1 / (width[h] * width[h]) : 0);
+            full[h][k] =
+                half[h][k] + (k == 1 ? half[h][2] : 0) + (h == k ? 1 / (width[h] * width[h]) : 0);
     pull_back(scaled, step);
     for (int h = 0; h < H; h++)
         step[h] += u[h] / (width[h] * width[h]);
@@ -161,23 +205,24 @@ static bool newton(const struct loo *loo, const double u[H], double *p, double s
     return true;
 }
 
-int pool_fit(const struct loo *loo, double coefficients[HEAD_SCORES])
+int pool_fit(const struct loo *loo, const struct derived *d, double coefficients[HEAD_SCORES])
 {
-    double u[H] = {0}, step[H], next[H];
+    double prior[H], u[H] = {0}, step[H], next[H], scale;
     double *p = malloc((loo->labels_len + 1) * sizeof *p), f;
 
     if (p == NULL)
         return -ENOMEM;
-    f = objective(loo, u, p);
+    pool_prior_scaled(d, prior);
+    f = objective(loo, prior, u, p);
     for (int i = 0; i < ITERATIONS; i++) {
         double t = 1, fn = f;
 
-        if (!newton(loo, u, p, step))
+        if (!newton(loo, prior, u, p, step))
             break;
         for (; t > 1e-6; t /= 2) {
             for (int h = 0; h < H; h++)
                 next[h] = u[h] - t * step[h];
-            fn = objective(loo, next, p);
+            fn = objective(loo, prior, next, p);
             if (fn <= f)
                 break;
         }
@@ -188,7 +233,10 @@ int pool_fit(const struct loo *loo, double coefficients[HEAD_SCORES])
             break;
         f = fn;
     }
-    coefficients_of(u, coefficients);
+    coefficients_of(prior, u, coefficients);
+    scale = scale_without_self(loo, d);
+    for (int h = 0; h < H; h++)
+        coefficients[h] *= scale;
     free(p);
     return 0;
 }

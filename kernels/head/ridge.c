@@ -2,11 +2,12 @@
  *
  * A block of b signed terms (f_i, t_i, w_i; removing is -w), F (b,M), T (b,L):
  *     K = F P;  S = diag(1/w) + F K^T;  R = T - F W;  B = S^-1 K;  C = S^-1 R
- *     W += K^T C;  P -= K^T B;  A += R^T C + sum w (diag t - t t^T);  G += F^T diag(w) F;  Q += F^T diag(w) T
- * (Woodbury). Only lower triangles of P and G are kept; the update K^T B is symmetric and is added as half of
- * (K^T B + B^T K), so no asymmetry can build up.
+ *     W += K^T C;  P -= K^T B;  A += R^T C + sum w (diag t - t t^T);  G += F^T diag(w) F;  Q += F^T
+ * diag(w) T (Woodbury). Only lower triangles of P and G are kept; the update K^T B is symmetric and
+ * is added as half of (K^T B + B^T K), so no asymmetry can build up.
  *
- * Many terms at once (more than M/2): G and Q directly, then one Cholesky. Both paths agree to rounding.
+ * Many terms at once (more than M/2): G and Q directly, then one Cholesky. Both paths agree to
+ * rounding.
  */
 #include "kernels/algebra.h"
 
@@ -20,23 +21,23 @@
 /* Signed terms on their way into the state. */
 struct block {
     uint32_t len, max;
-    double *F, *K, *B; /* (max,M) */
-    double *T, *R, *C; /* (max,labels_max) */
-    double *S;         /* (max,max) */
-    double *weights;   /* (max) */
+    double *F, *K, *B;    /* (max,M) */
+    double *T, *R, *C;    /* (max,labels_max) */
+    double *S;            /* (max,max) */
+    double *weights;      /* (max) */
     uint16_t *embeddings; /* (max,d) */
     int *pivots;
 };
 
-/* ---- life --------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 int head_open(const struct head_settings *settings, struct head **ret_head)
 {
     struct head *h;
     size_t M = settings->features, square = M * M;
 
-    if (settings->dim < 1 || settings->dim > HEAD_DIM_MAX || M < 1 || M > 8192 || !(settings->lambda > 0) ||
-        !isfinite(settings->lambda))
+    if (settings->dim < 1 || settings->dim > HEAD_DIM_MAX || M < 1 || M > 8192 ||
+        !(settings->lambda > 0) || !isfinite(settings->lambda))
         return -EINVAL;
     h = calloc(1, sizeof *h);
     if (h == NULL)
@@ -159,7 +160,7 @@ int head_labels_grow(struct head *h, uint32_t labels_len)
     return 0;
 }
 
-/* ---- rebuilding --------------------------------------------------------------------------------- */
+/* ---- rebuilding ------------------------------------------------------------------------------ */
 
 /* A = diag(n) - Q^T W */
 static void residual(const struct head *h, const double *W, double *A)
@@ -207,7 +208,13 @@ int ridge_rebuild(struct head *h)
     h->W = W;
     residual(h, W, h->A);
     h->terms_since_rebuild = h->terms_since_probe = 0;
+    h->behind = false;
     return 0;
+}
+
+int ridge_catch_up(struct head *h)
+{
+    return h->behind ? ridge_rebuild(h) : 0;
 }
 
 /* Largest |f - (G + lambda I) P f| of one feature vector. */
@@ -223,7 +230,7 @@ static double probe(const struct head *h, const double *f, double *scratch)
     return worst;
 }
 
-/* ---- a block ------------------------------------------------------------------------------------ */
+/* ---- a block --------------------------------------------------------------------------------- */
 
 static void block_done(struct block *b)
 {
@@ -271,7 +278,8 @@ static void block_add(const struct head *h, struct block *b, const uint16_t *emb
     b->weights[b->len++] = weight;
 }
 
-/* Counts, prototype sums, and what one term adds to A beyond the ridge; overwrites T by diag(w) T. */
+/* Counts, prototype sums, and what one term adds to A beyond the ridge; overwrites T by diag(w) T.
+ */
 static void block_count(struct head *h, struct block *b, bool with_A)
 {
     uint32_t L = h->labels_len, d = h->settings.dim;
@@ -328,7 +336,8 @@ static void block_accumulate(struct head *h, struct block *b)
     algebra_gemm(true, false, M, L, b->len, 1, b->F, M, b->T, stride, 1, h->Q, stride);
 }
 
-/* One Woodbury step. -EDOM: S is singular to rounding; then G and Q are right and P is to be rebuilt. */
+/* One Woodbury step. -EDOM: S is singular to rounding; -ENOMEM. Then G and Q are right and P is to
+ * be rebuilt. */
 static int block_recurse(struct head *h, struct block *b)
 {
     uint32_t M = h->settings.features, L = h->labels_len, stride = h->labels_max, len = b->len;
@@ -354,18 +363,21 @@ static int block_recurse(struct head *h, struct block *b)
     return rc;
 }
 
-/* Takes the block into the state and empties it. recursive: by Woodbury; else only G, Q, n and S, and a rebuild follows. */
+/* Takes the block into the state and empties it. recursive: by Woodbury, unless P is behind; else
+ * only G, Q, n and S, and a rebuild follows. */
 static int block_flush(struct head *h, struct block *b, bool recursive)
 {
     int rc = 0;
 
     if (b->len == 0)
         return 0;
+    recursive = recursive && !h->behind;
     if (recursive) {
         rc = block_recurse(h, b);
     } else {
         block_count(h, b, false);
         block_accumulate(h, b);
+        h->behind = true;
     }
     clear_gone(h);
     h->terms_since_rebuild += b->len;
@@ -376,12 +388,14 @@ static int block_flush(struct head *h, struct block *b, bool recursive)
             rc = -EDOM;
     }
     b->len = 0;
-    if (recursive && (rc == -EDOM || h->terms_since_rebuild >= REBUILD_TERMS))
+    if (rc != 0)
+        h->behind = true;
+    if (recursive && (rc != 0 || h->terms_since_rebuild >= REBUILD_TERMS))
         rc = ridge_rebuild(h);
     return rc;
 }
 
-/* ---- changes ------------------------------------------------------------------------------------ */
+/* ---- changes --------------------------------------------------------------------------------- */
 
 static int check(const struct head *h, const struct head_change *c)
 {
@@ -409,9 +423,10 @@ static bool unchanged(const struct head *h, uint32_t slot, const struct head_cha
     const struct example *e = &h->examples[slot];
     const struct head_target *have = examples_targets(h, slot);
 
-    if (e->weight != c->weight || e->targets_len != c->targets_len ||
-        memcmp(examples_embedding(h, slot), c->embedding,
-               h->settings.dim * sizeof *c->embedding) != 0)
+    if (e->taught != c->weight || e->confirmed != c->confirmed ||
+        e->targets_len != c->targets_len ||
+        memcmp(examples_embedding(h, slot), c->embedding, h->settings.dim * sizeof *c->embedding) !=
+            0)
         return false;
     for (uint32_t i = 0; i < c->targets_len; i++) {
         bool found = false;
@@ -468,19 +483,73 @@ int head_apply(struct head *h, const struct head_change *changes, uint32_t chang
     flushed = block_flush(h, &b, recursive); /* also after an error: the set and the state agree */
     if (rc == 0)
         rc = flushed;
-    if (!recursive) {
-        int rebuilt = ridge_rebuild(h);
-
-        rc = rc == 0 ? rebuilt : rc;
-    }
+    flushed = ridge_catch_up(h);
+    if (rc == 0)
+        rc = flushed;
     block_done(&b);
     return rc;
 }
 
-/* ---- checking ----------------------------------------------------------------------------------- */
+/* One mark as two terms of the block. */
+static int distrust_one(struct head *h, struct block *b, uint32_t slot, bool distrusted)
+{
+    struct example *e = &h->examples[slot];
+    int rc;
 
-static double distance(const double *a, const double *b, size_t rows, size_t columns,
-                       size_t stride, bool lower)
+    if (e->distrusted == distrusted)
+        return 0;
+    block_add(h, b, examples_embedding(h, slot), examples_targets(h, slot), e->targets_len,
+              -e->weight);
+    rc = examples_distrust(h, slot, distrusted);
+    if (rc != 0) {
+        b->len--;
+        return rc;
+    }
+    block_add(h, b, examples_embedding(h, slot), examples_targets(h, slot), e->targets_len,
+              e->weight);
+    h->stale++;
+    return 0;
+}
+
+int head_distrust(struct head *h, const struct head_id *ids, uint32_t ids_len)
+{
+    uint8_t *wanted = calloc(h->examples_len + 1, 1);
+    struct block b;
+    int rc = wanted != NULL ? block_init(h, HEAD_BLOCK, &b) : -ENOMEM, flushed;
+
+    if (rc != 0) {
+        free(wanted);
+        return rc;
+    }
+    for (uint32_t i = 0; i < ids_len; i++) {
+        uint32_t slot = examples_find(h, ids[i]);
+
+        if (slot != SLOT_NONE)
+            wanted[slot] = 1;
+    }
+    for (uint32_t slot = 0; slot < h->examples_len && rc == 0; slot++) {
+        rc = distrust_one(h, &b, slot, wanted[slot]);
+        if (rc == 0 && b.len + 2 > b.max)
+            rc = block_flush(h, &b, true);
+    }
+    flushed = block_flush(h, &b, true);
+    if (rc == 0)
+        rc = flushed;
+    flushed = ridge_catch_up(h);
+    block_done(&b);
+    free(wanted);
+    return rc != 0 ? rc : flushed;
+}
+
+uint64_t head_distrusted_len(const struct head *h)
+{
+    return h->distrusted_len;
+}
+
+/* ---- checking -------------------------------------------------------------------------------- */
+
+static double distance(const double *a, const double *b, size_t rows, size_t columns, size_t stride,
+                       bool lower)
 {
     double worst = 0, largest = 1e-300;
 
@@ -495,7 +564,7 @@ static double distance(const double *a, const double *b, size_t rows, size_t col
 int head_check(const struct head *h, double *ret_distance)
 {
     struct head *fresh;
-    struct block b;
+    struct block b = {0};
     int rc = head_open(&h->settings, &fresh);
 
     if (rc != 0)
@@ -509,10 +578,10 @@ int head_check(const struct head *h, double *ret_distance)
         if (b.len == b.max || slot + 1 == h->examples_len)
             rc = block_flush(fresh, &b, false);
     }
+    block_done(&b);
     if (rc == 0) {
         uint32_t M = h->settings.features, L = h->labels_len, stride = h->labels_max;
 
-        block_done(&b);
         rc = ridge_rebuild(fresh);
         if (rc == 0)
             *ret_distance = fmax(distance(h->P, fresh->P, M, M, M, true),

@@ -1,11 +1,12 @@
-/* scores.c -- what publishing derives from the state, and the closed-form leave-one-out scores of the fit's examples.
+/* scores.c -- what publishing derives from the state, and the closed-form leave-one-out scores of
+ * the fit's examples.
  *
- * Five scores of label c for features f and embedding x, z = W^T f, T = A^-1 over labels with examples:
- *   ridge z_c;  LDA 0.05 N (z^T T_c - T_cc/2 + 1/(2 n_c));  count 0.05 N kappa / n_c;
+ * Five scores of label c for features f and embedding x, z = W^T f, T = A^-1 over labels with
+ * examples: ridge z_c;  LDA 0.05 N (z^T T_c - T_cc/2 + 1/(2 n_c));  count 0.05 N kappa / n_c;
  *   prototype cos(x, S_c);  nearest: the largest cosine to a trusted example of c.
  * Without example (f, t, w) of label y: h = w f^T P f, z' = (z - h t)/(1 - h), r = t - z, v = T r,
- *   T' = T + v v^T / ((1 - h)/w - r^T v), n' = n - w t, prototype and nearest without it; the count score keeps the
- *   stored n: n - 1 would give the label away.
+ *   T' = T + v v^T / ((1 - h)/w - r^T v), n' = n - w t, prototype and nearest without it; the count
+ * score keeps the stored n: n - 1 would give the label away.
  */
 #include "kernels/algebra.h"
 #include "kernels/backend.h"
@@ -19,7 +20,7 @@
 
 enum { H = HEAD_SCORES };
 
-/* ---- derived ------------------------------------------------------------------------------------ */
+/* ---- derived --------------------------------------------------------------------------------- */
 
 static int derive_T(const struct head *h, struct derived *d)
 {
@@ -93,7 +94,7 @@ void derived_done(struct derived *d)
     *d = (struct derived){0};
 }
 
-/* ---- who fits ----------------------------------------------------------------------------------- */
+/* ---- who fits -------------------------------------------------------------------------------- */
 
 static int compare_ids(struct head_id a, struct head_id b)
 {
@@ -109,8 +110,8 @@ static void sift_down(const struct head *h, uint32_t *heap, uint32_t len, uint32
 
         if (child >= len)
             return;
-        if (child + 1 < len && compare_ids(examples_id(h, heap[child + 1]),
-                                           examples_id(h, heap[child])) > 0)
+        if (child + 1 < len &&
+            compare_ids(examples_id(h, heap[child + 1]), examples_id(h, heap[child])) > 0)
             child++;
         if (compare_ids(examples_id(h, heap[child]), examples_id(h, slot)) <= 0)
             return;
@@ -120,7 +121,8 @@ static void sift_down(const struct head *h, uint32_t *heap, uint32_t len, uint32
     }
 }
 
-/* The slots of the HEAD_FIT_EXAMPLES smallest ids, ascending: a heap of the smallest so far, then sorted. */
+/* The slots of the HEAD_FIT_EXAMPLES smallest ids, ascending: a heap of the smallest so far, then
+ * sorted. */
 static uint32_t smallest(const struct head *h, uint32_t *slots)
 {
     uint32_t len = h->examples_len < HEAD_FIT_EXAMPLES ? h->examples_len : HEAD_FIT_EXAMPLES;
@@ -145,7 +147,8 @@ static uint32_t smallest(const struct head *h, uint32_t *slots)
     return len;
 }
 
-/* Keeps of slots[] those that can be scored without themselves: trusted, one-hot, not the last of their label. */
+/* Keeps of slots[] those that can be scored without themselves: trusted, one-hot, not the last of
+ * their label. */
 static uint32_t keep_fitting(const struct head *h, uint32_t *slots, uint32_t len)
 {
     uint32_t kept = 0;
@@ -153,14 +156,14 @@ static uint32_t keep_fitting(const struct head *h, uint32_t *slots, uint32_t len
     for (uint32_t i = 0; i < len; i++) {
         const struct example *e = &h->examples[slots[i]];
 
-        if (e->targets_len == 1 && e->weight >= HEAD_TRUST_FIT &&
+        if (e->targets_len == 1 && !e->distrusted && e->weight >= HEAD_TRUST_FIT &&
             h->n[e->one.label] > e->weight + HEAD_GONE)
             slots[kept++] = slots[i];
     }
     return kept;
 }
 
-/* ---- nearest ------------------------------------------------------------------------------------ */
+/* ---- nearest --------------------------------------------------------------------------------- */
 
 static void keep_top(double *top, double value)
 {
@@ -178,9 +181,9 @@ struct near {
     const struct derived *derived;
     const uint32_t *slots; /* (len) the examples that ask; each leaves itself out */
     uint32_t len;
-    uint32_t *place;   /* (labels_len) label -> place in derived, or UINT32_MAX */
-    float *rows;       /* (len,d) */
-    float *similar;    /* (len,CHUNK_ROWS) */
+    uint32_t *place; /* (labels_len) label -> place in derived, or UINT32_MAX */
+    float *rows;     /* (len,d) */
+    float *similar;  /* (len,CHUNK_ROWS) */
 };
 
 /* One chunk against all that ask: best similarity per label, and the top similarities overall. */
@@ -268,7 +271,7 @@ static int nearest(const struct head *h, const struct derived *d, const uint32_t
     return rc;
 }
 
-/* ---- leave one out ------------------------------------------------------------------------------ */
+/* ---- leave one out --------------------------------------------------------------------------- */
 
 struct loo_row {
     double *f, *z, *zT, *v; /* (M) (L) (L) (L) */
@@ -343,6 +346,7 @@ static int leave_out(const struct head *h, const struct derived *d, const uint32
         for (uint32_t c = 0; c < L; c++)
             r.z[c] = Z[(size_t)i * h->labels_max + d->labels[c]];
         score_row(h, d, slots[i], loo->own[i], &r, loo->scores + (size_t)i * L * H);
+        loo->weights[i] = h->examples[slots[i]].weight;
     }
     free(F);
     free(Z);
@@ -361,7 +365,9 @@ int loo_make(const struct head *h, const struct derived *d, struct loo *ret_loo)
     loo.scores = malloc(((size_t)loo.len * d->len * H + 1) * sizeof *loo.scores);
     loo.own = malloc((loo.len + 1) * sizeof *loo.own);
     loo.near = malloc((loo.len + 1) * sizeof *loo.near);
-    rc = loo.scores != NULL && loo.own != NULL && loo.near != NULL ? 0 : -ENOMEM;
+    loo.weights = malloc((loo.len + 1) * sizeof *loo.weights);
+    rc = loo.scores != NULL && loo.own != NULL && loo.near != NULL && loo.weights != NULL ? 0
+                                                                                          : -ENOMEM;
     if (rc == 0 && loo.len > 0)
         rc = nearest(h, d, slots, &loo);
     if (rc == 0 && loo.len > 0) /* writes scores 0..3 beside the nearest one */
@@ -379,10 +385,11 @@ void loo_done(struct loo *loo)
     free(loo->scores);
     free(loo->own);
     free(loo->near);
+    free(loo->weights);
     *loo = (struct loo){0};
 }
 
-/* ---- fitting ------------------------------------------------------------------------------------ */
+/* ---- fitting --------------------------------------------------------------------------------- */
 
 static void mean_and_scale(const double *x, uint32_t len, double *ret_mean, double *ret_scale)
 {
@@ -403,7 +410,8 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Novelty of stored examples without themselves: -(standardised ridge maximum + standardised mean cosine). */
+/* Novelty of stored examples without themselves: -(standardised ridge maximum + standardised mean
+ * cosine). */
 static int fit_novelty(struct head *h, const struct loo *loo)
 {
     double *novelties = malloc((loo->len + 1) * sizeof *novelties);
@@ -413,8 +421,7 @@ static int fit_novelty(struct head *h, const struct loo *loo)
     for (uint32_t i = 0; i < loo->len; i++) {
         novelties[i] = -INFINITY;
         for (uint32_t c = 0; c < loo->labels_len; c++)
-            novelties[i] =
-                fmax(novelties[i], loo->scores[((size_t)i * loo->labels_len + c) * H]);
+            novelties[i] = fmax(novelties[i], loo->scores[((size_t)i * loo->labels_len + c) * H]);
     }
     mean_and_scale(novelties, loo->len, &h->novelty_mean[0], &h->novelty_scale[0]);
     mean_and_scale(loo->near, loo->len, &h->novelty_mean[1], &h->novelty_scale[1]);
@@ -433,23 +440,26 @@ int head_fit(struct head *h)
     struct derived d;
     struct loo loo;
     double coefficients[H];
-    int rc = derived_make(h, &d);
+    int rc = ridge_catch_up(h);
 
+    if (rc == 0)
+        rc = derived_make(h, &d);
     if (rc != 0)
         return rc;
     rc = loo_make(h, &d, &loo);
-    derived_done(&d);
-    if (rc != 0)
+    if (rc != 0) {
+        derived_done(&d);
         return rc;
-    memcpy(coefficients, pool_prior, sizeof coefficients);
-    if (loo.len >= HEAD_FIT_MIN) {
-        rc = pool_fit(&loo, coefficients);
-        if (rc == 0)
-            rc = fit_novelty(h, &loo);
-    } else {
-        h->novelties_len = 0;
     }
+    pool_prior_scaled(&d, coefficients);
+    if (loo.len >= HEAD_FIT_MIN)
+        rc = pool_fit(&loo, &d, coefficients);
+    if (rc == 0 && loo.len >= HEAD_NOVELTY_MIN)
+        rc = fit_novelty(h, &loo);
+    else
+        h->novelties_len = 0;
     loo_done(&loo);
+    derived_done(&d);
     if (rc == 0) {
         memcpy(h->coefficients, coefficients, sizeof coefficients);
         h->stale = 0;

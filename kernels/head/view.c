@@ -1,8 +1,9 @@
 /* view.c -- the frozen serving snapshot: publishing it, and scoring texts against it.
  *
- * fp32 arrays for what is multiplied (R, W, prototypes), fp64 for what amplifies (T and the pool: a score is N times a
- * small difference). Examples' embeddings stay in the head's chunks, held by count. Each row is scored alone in a fixed
- * order, so that its answer does not depend on the batch.
+ * fp32 arrays for what is multiplied (R, W, prototypes), fp64 for what amplifies (T and the pool: a
+ * score is N times a small difference). Examples' embeddings stay in the head's chunks, held by
+ * count. Each row is scored alone in a fixed order, so that its answer does not depend on the
+ * batch.
  */
 #include <errno.h>
 #include <math.h>
@@ -82,7 +83,9 @@ int head_publish(struct head *h, double budget, struct head_view **ret_view)
     v->features = h->settings.features;
     v->labels_len = h->labels_len;
     v->examples_len = h->examples_len;
-    rc = derived_make(h, &v->derived);
+    rc = ridge_catch_up(h);
+    if (rc == 0)
+        rc = derived_make(h, &v->derived);
     if (rc == -EDOM) { /* A lost to rounding: rebuild once */
         rc = ridge_rebuild(h);
         if (rc == 0)
@@ -140,12 +143,13 @@ double head_view_novelty_max(const struct head_view *v)
     return v->novelty_max;
 }
 
-/* ---- scoring ------------------------------------------------------------------------------------ */
+/* ---- scoring --------------------------------------------------------------------------------- */
 
 /* Scratch of a batch, in order: fp64 first, then fp32. */
 struct scratch {
-    double *zT, *p;                                 /* (L) (L) */
-    float *features, *ridge, *prototype, *near, *similar; /* (N,M) (N,L) (N,L) (N,L) (N,CHUNK_ROWS) */
+    double *zT, *p; /* (L) (L) */
+    float *features, *ridge, *prototype, *near,
+        *similar; /* (N,M) (N,L) (N,L) (N,L) (N,CHUNK_ROWS) */
 };
 
 static size_t lay_out(const struct head_view *v, uint32_t rows, void *memory, struct scratch *s)

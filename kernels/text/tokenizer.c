@@ -1,6 +1,7 @@
 /* tokenizer.c -- see tokenizer.h: special tokens, pairs and truncation around wordpiece.c.
  *
- * Truncation is Hugging Face's: right and left cut one text to what fits; of a pair the longer part is cut first
+ * Truncation is Hugging Face's: right and left cut one text to what fits; of a pair the longer part
+ * is cut first
  * ("longest_first"), to the lengths that taking one token at a time from the longer would end with.
  */
 #include "kernels/text/tokenizer.h"
@@ -50,7 +51,8 @@ uint32_t tokenizer_vocab_len(const struct tokenizer *t)
     return t->files.vocab_len;
 }
 
-/* How many tokens of each part stay. Which part is longer decides who gets the odd one, so both are counted in full. */
+/* How many tokens of each part stay. Which part is longer decides who gets the odd one, so both are
+ * counted in full. */
 static void share(uint64_t *first, uint64_t *second, uint64_t room)
 {
     uint64_t shorter = *first < *second ? *first : *second, longer = *first + *second - shorter;
@@ -104,10 +106,10 @@ int tokenizer_encode(const struct tokenizer *t, const struct tokenizer_input *in
         if (block == NULL)
             return -ENOMEM;
     }
-    first = (struct wordpiece_sink){.ids = block, .max = room, .keep_last = last,
-                                     .count_all = pair};
-    second = (struct wordpiece_sink){.ids = block + room, .max = room, .keep_last = last,
-                                      .count_all = pair};
+    first =
+        (struct wordpiece_sink){.ids = block, .max = room, .keep_last = last, .count_all = pair};
+    second = (struct wordpiece_sink){
+        .ids = block + room, .max = room, .keep_last = last, .count_all = pair};
     wordpiece_read(&t->files.wordpiece, input->text, input->text_bytes, &first);
     if (pair)
         wordpiece_read(&t->files.wordpiece, input->pair, input->pair_bytes, &second);

@@ -1,8 +1,9 @@
 /* tokenizer.h -- text to token ids, as Hugging Face's BertTokenizer does it.
  *
- * BERT WordPiece over a vocabulary that is read once and never changes. Accepts a folder with tokenizer.json,
- * or with vocab.txt and tokenizer_config.json. Normalisation (control characters, CJK spacing, NFD and
- * accents, lower case) follows the folder's own settings; the Unicode tables are utf8proc's.
+ * BERT WordPiece over a vocabulary that is read once and never changes. Accepts a folder with
+ * tokenizer.json, or with vocab.txt and tokenizer_config.json. Normalisation (control characters,
+ * CJK spacing, NFD and accents, lower case) follows the folder's own settings; the Unicode tables
+ * are utf8proc's.
  *
  * Threads: an open tokenizer is immutable; any number of threads may encode with it at once.
  * Never: reads a file after open, logs, or refuses bytes. Invalid UTF-8 reads as U+FFFD.
@@ -30,8 +31,9 @@ struct tokenizer_input {
     size_t pair_bytes;
 };
 
-/* Reads the folder. 0, -ENOENT, -ENOMEM, or -EINVAL for a damaged or unsupported file; then `why` (why_bytes
- * long, always terminated) names the file and what was expected. The caller closes *ret_tokenizer. */
+/* Reads the folder. 0, -ENOENT, -ENOMEM, or -EINVAL for a damaged or unsupported file; then `why`
+ * (why_bytes long, always terminated) names the file and what was expected. The caller closes
+ * *ret_tokenizer. */
 int tokenizer_open(const char *folder, char *why, size_t why_bytes,
                    struct tokenizer **ret_tokenizer);
 
@@ -41,9 +43,9 @@ void tokenizer_close(struct tokenizer *tokenizer);
 /* Number of ids: every id that encode returns is below it. */
 uint32_t tokenizer_vocab_len(const struct tokenizer *tokenizer);
 
-/* Encodes with [CLS] and [SEP], at most tokens_max (>= 3; with a pair >= 4) ids, into ids and types (segment 0 or
- * 1), both of room tokens_max. Special tokens written in the text are plain text. An empty text is two ids.
- * 0, -EMSGSIZE (NEVER and too long), -ENOMEM. ret_truncated may be NULL. */
+/* Encodes with [CLS] and [SEP], at most tokens_max (>= 3; with a pair >= 4) ids, into ids and types
+ * (segment 0 or 1), both of room tokens_max. Special tokens written in the text are plain text. An
+ * empty text is two ids. 0, -EMSGSIZE (NEVER and too long), -ENOMEM. ret_truncated may be NULL. */
 int tokenizer_encode(const struct tokenizer *tokenizer, const struct tokenizer_input *input,
                      enum tokenizer_truncate truncate, uint32_t tokens_max, int32_t *ids,
                      uint8_t *types, uint32_t *ret_len, bool *ret_truncated);

@@ -1,5 +1,6 @@
-/* tokenizer_files.c -- see tokenizer_files.h. tokenizer.json wins when both forms are there, as in transformers. Its
- * truncation and padding sections are settings of whoever saved it and are ignored.
+/* tokenizer_files.c -- see tokenizer_files.h. tokenizer.json wins when both forms are there, as in
+ * transformers. Its truncation and padding sections are settings of whoever saved it and are
+ * ignored.
  */
 #include "kernels/text/tokenizer_files.h"
 
@@ -34,7 +35,8 @@ static int add_piece(struct tokenizer_files *f, const char *prefix, const char *
     }
     if ((uint32_t)id >= f->vocab_len)
         f->vocab_len = (uint32_t)id + 1;
-    /* "##" alone, like any piece with the prefix, can only continue a word; as text it is two punctuation marks. */
+    /* "##" alone, like any piece with the prefix, can only continue a word; as text it is two
+     * punctuation marks. */
     if (bytes > prefix_bytes && memcmp(piece, prefix, prefix_bytes) == 0)
         rc = vocabulary_add(f->wordpiece.vocabulary, true, piece + prefix_bytes,
                             bytes - prefix_bytes, (int32_t)id);
@@ -65,7 +67,7 @@ static int find_specials(struct tokenizer_files *f, const struct names *names, c
     return rc;
 }
 
-/* ---- tokenizer.json ----------------------------------------------------------------------------- */
+/* ---- tokenizer.json -------------------------------------------------------------------------- */
 
 static bool flag(json_t *json, const char *key, bool otherwise)
 {
@@ -93,8 +95,8 @@ static int read_vocabulary(struct tokenizer_files *f, json_t *model, json_t *add
     if (!json_is_object(vocab) || json_object_size(vocab) == 0)
         return refuse(why, why_bytes, "tokenizer.json: model.vocab must be an object of pieces");
     json_object_foreach(vocab, piece, id) bytes += strlen(piece);
-    json_array_foreach(added, i, token)
-        bytes += json_string_length(json_object_get(token, "content"));
+    json_array_foreach(added, i, token) bytes +=
+        json_string_length(json_object_get(token, "content"));
     rc = vocabulary_open(json_object_size(vocab) + json_array_size(added), bytes,
                          &f->wordpiece.vocabulary);
     if (rc != 0)
@@ -125,7 +127,8 @@ static int read_vocabulary(struct tokenizer_files *f, json_t *model, json_t *add
 static int read_model(struct tokenizer_files *f, json_t *json, struct names *names, char *why,
                       size_t why_bytes)
 {
-    json_t *model = json_object_get(json, "model"), *normalizer = json_object_get(json, "normalizer");
+    json_t *model = json_object_get(json, "model"),
+           *normalizer = json_object_get(json, "normalizer");
     const char *unknown = json_string_value(json_object_get(model, "unk_token"));
     json_t *chars = json_object_get(model, "max_input_chars_per_word");
     json_int_t chars_max = json_is_integer(chars) ? json_integer_value(chars) : 100;
@@ -153,7 +156,7 @@ static int read_model(struct tokenizer_files *f, json_t *json, struct names *nam
     return read_vocabulary(f, model, json_object_get(json, "added_tokens"), why, why_bytes);
 }
 
-/* ---- vocab.txt ---------------------------------------------------------------------------------- */
+/* ---- vocab.txt ------------------------------------------------------------------------------- */
 
 static int read_file(const char *folder, const char *name, char **ret_bytes, size_t *ret_len)
 {

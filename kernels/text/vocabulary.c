@@ -1,6 +1,7 @@
-/* vocabulary.c -- see vocabulary.h. Open addressing over one arena of bytes, one allocation each. The longest match hashes a
- * word's prefixes once, shortest first, and then probes from the longest; pieces are never longer than the longest in the
- * vocabulary, so hostile words cost no more than honest ones.
+/* vocabulary.c -- see vocabulary.h. Open addressing over one arena of bytes, one allocation each.
+ * The longest match hashes a word's prefixes once, shortest first, and then probes from the
+ * longest; pieces are never longer than the longest in the vocabulary, so hostile words cost no
+ * more than honest ones.
  */
 #include "kernels/text/vocabulary.h"
 
@@ -105,8 +106,8 @@ int vocabulary_add(struct vocabulary *v, bool continuing, const char *piece, siz
     if (v->len == v->pieces_max || v->arena_len + bytes > v->arena_max)
         return -ENOSPC;
     memcpy(v->arena + v->arena_len, piece, bytes);
-    *p = (struct piece){(uint32_t)v->arena_len,
-                        (uint16_t)(bytes | (continuing ? CONTINUING : 0)), id};
+    *p = (struct piece){(uint32_t)v->arena_len, (uint16_t)(bytes | (continuing ? CONTINUING : 0)),
+                        id};
     v->arena_len += bytes;
     v->len++;
     if (bytes > v->longest)

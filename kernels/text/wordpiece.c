@@ -1,10 +1,12 @@
 /* wordpiece.c -- see wordpiece.h. In Hugging Face's order:
  *
- *   clean (controls out, white space to one kind) -> space around CJK -> NFD, marks out -> lower case -> split at white
- *   space and around punctuation -> greedy longest match, pieces after the first with the continuing vocabulary.
+ *   clean (controls out, white space to one kind) -> space around CJK -> NFD, marks out -> lower
+ * case -> split at white space and around punctuation -> greedy longest match, pieces after the
+ * first with the continuing vocabulary.
  *
- * NFD orders the marks of a base by their combining class. Nearly all marks are dropped here; the few that stay (spacing
- * marks with a class) wait in a small buffer. A run of more than PENDING_MAX of them is ordered in parts.
+ * NFD orders the marks of a base by their combining class. Nearly all marks are dropped here; the
+ * few that stay (spacing marks with a class) wait in a small buffer. A run of more than PENDING_MAX
+ * of them is ordered in parts.
  */
 #include "kernels/text/wordpiece.h"
 
@@ -85,7 +87,8 @@ static void emit(struct wordpiece_sink *sink, int32_t id)
         sink->len++;
 }
 
-/* Matches the word under way and empties it. Pieces are held back until the whole word has matched. */
+/* Matches the word under way and empties it. Pieces are held back until the whole word has matched.
+ */
 static void flush_word(struct reading *r)
 {
     int32_t ids[WORDPIECE_CHARS_MAX];
@@ -144,14 +147,15 @@ static void push(struct reading *r, int32_t c)
     }
 }
 
-/* Letters of Unicode 16 and 17, whose lower case the utf8proc of today's distributions does not know. */
+/* Letters of Unicode 16 and 17, whose lower case the utf8proc of today's distributions does not
+ * know. */
 static int32_t lower_late(int32_t c)
 {
     static const struct {
         int32_t first, last, lower;
-    } late[] = {{0x1c89, 0x1c89, 0x1c8a}, {0xa7cb, 0xa7cb, 0x264},   {0xa7cc, 0xa7cc, 0xa7cd},
-                {0xa7ce, 0xa7ce, 0xa7cf}, {0xa7d2, 0xa7d2, 0xa7d3},  {0xa7d4, 0xa7d4, 0xa7d5},
-                {0xa7da, 0xa7da, 0xa7db}, {0xa7dc, 0xa7dc, 0x19b},   {0x10d50, 0x10d65, 0x10d70},
+    } late[] = {{0x1c89, 0x1c89, 0x1c8a},   {0xa7cb, 0xa7cb, 0x264},  {0xa7cc, 0xa7cc, 0xa7cd},
+                {0xa7ce, 0xa7ce, 0xa7cf},   {0xa7d2, 0xa7d2, 0xa7d3}, {0xa7d4, 0xa7d4, 0xa7d5},
+                {0xa7da, 0xa7da, 0xa7db},   {0xa7dc, 0xa7dc, 0x19b},  {0x10d50, 0x10d65, 0x10d70},
                 {0x16ea0, 0x16eb8, 0x16ebb}};
 
     for (size_t i = 0; i < sizeof late / sizeof *late; i++)
@@ -210,9 +214,9 @@ static void strip(struct reading *r, int32_t c)
         lower(r, c);
         return;
     }
-    len = stays_whole(c) ? 0
-                         : utf8proc_decompose_char(c, parts, DECOMPOSED_MAX, UTF8PROC_DECOMPOSE,
-                                                   &class);
+    len = stays_whole(c)
+              ? 0
+              : utf8proc_decompose_char(c, parts, DECOMPOSED_MAX, UTF8PROC_DECOMPOSE, &class);
     if (len <= 0 || len > DECOMPOSED_MAX) {
         parts[0] = c;
         len = 1;

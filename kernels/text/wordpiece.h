@@ -1,7 +1,7 @@
 /* wordpiece.h -- one text to piece ids: normalise, split, match. Private to kernels/text.
  *
- * One pass over the bytes, one code point at a time, nothing allocated: the word under way stands in a buffer of
- * word_chars_max characters, a longer one is unknown whatever it holds.
+ * One pass over the bytes, one code point at a time, nothing allocated: the word under way stands
+ * in a buffer of word_chars_max characters, a longer one is unknown whatever it holds.
  */
 #ifndef LEARND_WORDPIECE_H
 #define LEARND_WORDPIECE_H
@@ -17,7 +17,8 @@ struct wordpiece {
     bool clean_text, cjk_spaces, strip_accents, lowercase;
 };
 
-/* Where ids go: the first `max` of them, or the last (then ids is a ring that starts at len % max). */
+/* Where ids go: the first `max` of them, or the last (then ids is a ring that starts at len % max).
+ */
 struct wordpiece_sink {
     int32_t *ids; /* (max) */
     uint32_t max;

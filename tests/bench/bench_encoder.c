@@ -1,13 +1,16 @@
-/* bench_encoder.c -- the encoder in this process, on texts tokenized beforehand, beside oneDNN's bare matmul.
+/* bench_encoder.c -- the encoder in this process, on texts tokenized beforehand, beside oneDNN's
+ * bare matmul.
  *
- * For batches of 1, 8, 32 and 128 texts, packed and in no order: texts/s, tokens/s and TFLOP/s of one lane, the ratio to the
- * matmuls alone (peak.h: the same row counts, every layer's weights), texts/s of two lanes, and two lanes over
- * one. A round runs each over the same stretch of batches, one behind the other, so that whatever else the machine does
- * meets all of them; figures are medians over the rounds. The ratio to the peak is of the thread's own processor
- * time, which a neighbour does not lengthen; everything else is by the clock on the wall. Last, one text alone on
+ * For batches of 1, 8, 32 and 128 texts, packed and in no order: texts/s, tokens/s and TFLOP/s of
+ * one lane, the ratio to the matmuls alone (peak.h: the same row counts, every layer's weights),
+ * texts/s of two lanes, and two lanes over one. A round runs each over the same stretch of batches,
+ * one behind the other, so that whatever else the machine does meets all of them; figures are
+ * medians over the rounds. The ratio to the peak is of the thread's own processor time, which a
+ * neighbour does not lengthen; everything else is by the clock on the wall. Last, one text alone on
  * one core and on all: the latency that a lone request sees.
  *
- * Usage: bench_encoder [--encoder DIR] [--precision bf16|fp32] [--texts FILE.jsonl] [--rounds N] [--csv FILE]
+ * Usage: bench_encoder [--encoder DIR] [--precision bf16|fp32] [--texts FILE.jsonl] [--rounds N]
+ * [--csv FILE]
  */
 #include <err.h>
 #include <getopt.h>
@@ -165,12 +168,10 @@ static double alone(struct lane *lane, const struct corpus *c, uint32_t threads)
 
 static void read_arguments(int argc, char **argv, struct settings *s)
 {
-    static const struct option options[] = {{"encoder", required_argument, NULL, 'e'},
-                                            {"precision", required_argument, NULL, 'p'},
-                                            {"texts", required_argument, NULL, 't'},
-                                            {"rounds", required_argument, NULL, 'r'},
-                                            {"csv", required_argument, NULL, 'c'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"encoder", required_argument, NULL, 'e'}, {"precision", required_argument, NULL, 'p'},
+        {"texts", required_argument, NULL, 't'},   {"rounds", required_argument, NULL, 'r'},
+        {"csv", required_argument, NULL, 'c'},     {NULL, 0, NULL, 0}};
     int option;
 
     *s = (struct settings){corpus_encoder(), NULL, NULL, ENCODER_BF16, 9};

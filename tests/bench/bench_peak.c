@@ -1,6 +1,6 @@
-/* bench_peak.c -- this machine's oneDNN matmul rate at the encoder's shapes, over a ladder of row counts: bf16 and fp32, one
- * thread and all, weights warm in the nearest cache (one copy) and coming in layer by layer (six copies).
- * Usage: bench_peak [--csv FILE]
+/* bench_peak.c -- this machine's oneDNN matmul rate at the encoder's shapes, over a ladder of row
+ * counts: bf16 and fp32, one thread and all, weights warm in the nearest cache (one copy) and
+ * coming in layer by layer (six copies). Usage: bench_peak [--csv FILE]
  */
 #include <err.h>
 #include <omp.h>

@@ -61,10 +61,11 @@ static int read_file(struct corpus *c, const char *path)
 /* banking77 has 12 words a text, most 6 to 16, some 60: a sum of three dice with a long tail. */
 static void generate(struct corpus *c)
 {
-    static const char *words[] = {
-        "card", "my", "the", "transfer", "account", "is", "why", "not", "a", "payment", "where",
-        "still", "pending", "I", "money", "to", "how", "can", "when", "top", "up", "was",
-        "charged", "exchange", "rate", "wrong", "cash", "machine", "declined", "verify"};
+    static const char *words[] = {"card",    "my",    "the",   "transfer", "account",  "is",
+                                  "why",     "not",   "a",     "payment",  "where",    "still",
+                                  "pending", "I",     "money", "to",       "how",      "can",
+                                  "when",    "top",   "up",    "was",      "charged",  "exchange",
+                                  "rate",    "wrong", "cash",  "machine",  "declined", "verify"};
     uint64_t state = 77;
 
     for (uint32_t i = 0; i < GENERATED; i++) {

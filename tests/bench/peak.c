@@ -115,9 +115,9 @@ struct peak *peak_open(const struct peak_shape *shapes, uint32_t shapes_len, uin
         if (p->weights[s] == NULL || p->matmuls[s] == NULL)
             err(1, "peak");
         for (uint32_t c = 0; c < copies; c++)
-            p->weights[s][c] = make_weights(
-                p, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0),
-                (size_t)shapes[s].K * shapes[s].M);
+            p->weights[s][c] =
+                make_weights(p, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0),
+                             (size_t)shapes[s].K * shapes[s].M);
         dnnl_primitive_desc_destroy(pd);
     }
     p->x = aligned_alloc(64, ((size_t)rows_max * widest * bytes + 63) / 64 * 64);
@@ -172,9 +172,8 @@ void peak_run(struct peak *p, uint32_t N)
 
             if (m->primitive == NULL)
                 make_matmul(p, s, N);
-            dnnl_exec_arg_t args[] = {{DNNL_ARG_SRC, m->x},
-                                      {DNNL_ARG_WEIGHTS, p->weights[s][c]},
-                                      {DNNL_ARG_DST, m->y}};
+            dnnl_exec_arg_t args[] = {
+                {DNNL_ARG_SRC, m->x}, {DNNL_ARG_WEIGHTS, p->weights[s][c]}, {DNNL_ARG_DST, m->y}};
 
             CHECK(dnnl_primitive_execute(m->primitive, p->stream, 3, args));
             CHECK(dnnl_stream_wait(p->stream));

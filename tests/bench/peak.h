@@ -1,8 +1,10 @@
-/* peak.h -- what oneDNN's own matmul does on this machine, as bare as its API allows: the yardstick of the encoder.
+/* peak.h -- what oneDNN's own matmul does on this machine, as bare as its API allows: the yardstick
+ * of the encoder.
  *
- * One object holds weights of several shapes, packed into the layout oneDNN asks for, `copies` of each: with one copy they stay in
- * the nearest cache, with one a layer they come from where an encoder's weights come from. A run multiplies N rows by every
- * matrix once, no bias, no activation. Primitives are kept by N. It shares no line with kernels/cpu/cpu_linear.c.
+ * One object holds weights of several shapes, packed into the layout oneDNN asks for, `copies` of
+ * each: with one copy they stay in the nearest cache, with one a layer they come from where an
+ * encoder's weights come from. A run multiplies N rows by every matrix once, no bias, no
+ * activation. Primitives are kept by N. It shares no line with kernels/cpu/cpu_linear.c.
  */
 #ifndef LEARND_PEAK_H
 #define LEARND_PEAK_H

@@ -1,11 +1,12 @@
 """kill -9 at random moments under mixed load, again and again on the same state folder.
 
-What was acknowledged is there afterwards: corrections (single, batches, ndjson; durable and applied), relabels, deletions;
-every version that an answer named exists. Nothing is asked of what was still under way: it may be there or not, but
-never in part. At the end of each life of a state folder the heads are thrown away and rebuilt from the journal alone:
-the same answers, or a snapshot had lied.
+What was acknowledged is there afterwards: corrections (single, batches, ndjson; durable and
+applied), relabels, deletions; every version that an answer named exists. Nothing is asked of what
+was still under way: it may be there or not, but never in part. At the end of each life of a state
+folder the heads are thrown away and rebuilt from the journal alone: the same answers, or a snapshot
+had lied.
 
-LEARND_KILLS=200 for the long run (about ten minutes); LEARND_SEED repeats one.
+LEARND_KILLS=200 for the long run (some minutes); LEARND_SEED repeats one.
 """
 import http.client
 import json
@@ -30,7 +31,9 @@ LABELS = ("card", "cash", "transfer", "limit", "other")
 
 
 class Ledger:
-    """What the daemon has acknowledged, and what it may have done. One lock; a thread that changes an example owns it."""
+    """What the daemon has acknowledged, and what it may have done. One lock; a thread that changes
+    an example owns it.
+    """
 
     def __init__(self):
         self.lock = threading.Lock()
@@ -273,7 +276,7 @@ def test_nothing_acknowledged_is_lost(tmp_path, kills):
             total[kind] = total.get(kind, 0) + n
         shutil.rmtree(tmp_path / f"state{life}")
     print(f"{kills} kills, acknowledged and found again: {total}")
-    assert {"one", "batch", "delete", "relabel"} <= total.keys(), "the load did not reach everything"
+    assert {"one", "batch", "delete", "relabel"} <= total.keys(), "the load did not reach all"
 
 
 @pytest.mark.sanitizer

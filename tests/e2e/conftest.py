@@ -1,9 +1,9 @@
 """Fixtures of the end-to-end tests; see learnd_process.py for what a Daemon can do.
 
-    daemon        started, its state folder empty; the tiny encoder of the tree unless the test is marked
-                  @pytest.mark.parametrize("daemon", [...], indirect=True) with a dict of Daemon's arguments
-    shared        one daemon for a whole file; use the fixture `model` for a name of your own in it
-    make_daemon   a function: make_daemon(name="d", **Daemon's arguments) -> a Daemon that is not started yet
+    daemon        started, its state folder empty, with the tiny encoder of the tree. With
+                  @pytest.mark.parametrize("daemon", [{..}], indirect=True): Daemon's arguments
+    shared        one daemon for a whole file; `model` is a name of your own in it
+    make_daemon   make_daemon(name="d", **Daemon's arguments) -> a Daemon that is not started yet
     minilm        the folder of the default encoder; skips where it was not fetched
 
 Every daemon is stopped at the end, with exit status 0 and no sanitizer report, or its test fails.

@@ -1,4 +1,5 @@
-"""Holds answers against the daemon's own /openapi.json. conftest.py has every answer of the suite pass through here."""
+"""Holds answers against the daemon's own /openapi.json. conftest.py has every answer of the suite
+pass through here."""
 import json
 import re
 
@@ -36,7 +37,8 @@ class Contract:
         return self.validators[key]
 
     def check(self, method, path, answer):
-        """Asserts that the status is foreseen, that the type is one of it, and that the body has its shape."""
+        """Asserts that the status is foreseen, that the type is one of it, and that the body has
+        its shape."""
         method, path = method.lower(), path.split("?")[0]
         if method in ("head", "options") or len(answer.content) > CHECKED_BYTES:
             return

@@ -7,8 +7,9 @@
     d.kill9()       no time to say anything
     d.stop()        SIGTERM; exit status 0 and no sanitizer report, or the test fails
 
-The process is told everything by flags: LEARND_* of the caller's environment do not reach it. Its log is a file;
-`listening` and `ready` are read from there, so there is nothing to wait for but the lines themselves.
+The process is told everything by flags: LEARND_* of the caller's environment do not reach it. Its
+log is a file; `listening` and `ready` are read from there, so there is nothing to wait for but the
+lines themselves.
 """
 import json
 import os
@@ -17,6 +18,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import requests
 
@@ -31,6 +33,11 @@ def binary():
     path = Path(os.environ.get("LEARND_BIN", ROOT / "build" / "learnd"))
     assert path.exists(), f"{path} is not there: make all"
     return path
+
+
+def sanitized():
+    """Is it a sanitizer build? Then less is done of what only takes long."""
+    return any(f"build-{s}" in str(binary()) for s in ("asan", "tsan"))
 
 
 def minilm():
@@ -48,7 +55,8 @@ def environment(extra=None):
 
 
 def run(*args, env=None, timeout=60, **more):
-    """learnd with these flags until it ends by itself: for --help, --check-config and starts that fail."""
+    """learnd with these flags until it ends by itself: for --help, --check-config and starts that
+    fail."""
     return subprocess.run([str(binary()), *map(str, args)], env=environment(env), timeout=timeout,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False,
                           **more)
@@ -89,7 +97,8 @@ class Daemon:
         return offset
 
     def wait_line(self, pattern, offset=0, seconds=START_S):
-        """The first match of pattern in the log behind offset; fails when the process ended without it."""
+        """The first match of pattern in the log behind offset; fails when the process ended without
+        it."""
         until = time.monotonic() + seconds
         while True:
             ended = self.process is None or self.process.poll() is not None
@@ -183,7 +192,15 @@ class Daemon:
     def delete(self, path, expect=204, **more):
         return self.call("DELETE", path, None, expect, **more)
 
-    # ---- the two things that most tests do
+    # ---- what most tests do
+
+    def settle(self, model="default"):
+        """Until the answers are a function of the examples alone: pool fitted, labels audited."""
+        until = time.monotonic() + START_S
+        while not self.get(f"/v1/models/{quote(model, safe='')}")["settled"]:
+            assert time.monotonic() < until, f"{model} does not settle"
+            time.sleep(0.01)
+        return self
 
     def ask(self, inputs, **fields):
         return self.post("/v1/classify", {"inputs": inputs, **fields})

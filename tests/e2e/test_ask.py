@@ -90,6 +90,7 @@ def test_threshold(taught):
     assert len(ask(taught, "where is my card", threshold=0.0, top_k=2)[0]["labels"]) == 2
 
 
+@pytest.mark.sanitizer
 def test_choose_among_labels(taught):
     (every,) = ask(taught, "where is my card", top_k=3)
     (some,) = ask(taught, "where is my card", top_k=3, labels=["cash", "transfer"])
@@ -102,6 +103,7 @@ def test_choose_among_labels(taught):
     assert one["label"] == "cash" and one["score"] == pytest.approx(1)
 
 
+@pytest.mark.sanitizer
 def test_explain(taught):
     (result,) = ask(taught, "where is my card", explain=True)
     best = result["because"][0]
@@ -135,7 +137,8 @@ def test_truncate(taught, truncate):
 
 
 def test_scores_do_not_depend_on_company(taught):
-    """A text alone, in a batch and among others of other lengths: the same scores but for rounding."""
+    """A text alone, in a batch and among others of other lengths: the same scores but for
+    rounding."""
     texts = [" ".join(["money", "card", "cash", "brother"][i % 4] for i in range(n))
              for n in (1, 2, 5, 17, 40, 63)]
     alone = [ask(taught, t, top_k=3)[0] for t in texts]
@@ -160,6 +163,7 @@ def test_a_batch_of_256(taught):
 
 # ---- versions, deadlines, keeping
 
+@pytest.mark.sanitizer
 def test_version_pin(shared, model):
     old = shared.teach([("a b c", "x"), ("d e f", "y")], model=model)["version"]
     assert shared.ask("a", model=model, version=old)["version"] == old
@@ -171,7 +175,8 @@ def test_version_pin(shared, model):
 
 
 def test_deadline(make_daemon):
-    """Behind a long queue a short deadline passes: 504, at once and without work; a long one does not."""
+    """Behind a long queue a short deadline passes: 504, at once and without work; a long one does
+    not."""
     daemon = make_daemon(args=["--lanes", "1"]).start()
     long = json.dumps({"inputs": [f"{i} " + "long " * 100 for i in range(256)]})
     stop, seen = threading.Event(), set()
@@ -199,6 +204,7 @@ def test_deadline(make_daemon):
             t.join()
 
 
+@pytest.mark.sanitizer
 def test_store_false_keeps_nothing(taught):
     (kept,) = ask(taught, "zyzzyva one")
     (dropped,) = ask(taught, "zyzzyva two", store=False)
@@ -228,7 +234,8 @@ def test_embed(shared):
 
 HOSTILE = ["\u0000", "\u0000a\u0000", " ", "\n\t", "\u200b", "\ufeff", "\U0001f600" * 50, "é" * 300,
            "e\u0301" * 300, "[CLS] [SEP] [MASK] [PAD]", "<script>", "a" * 100000, "\u202e" * 10,
-           "𐐷𐐷", "\ufffd", "\uffff", "ﷺ" * 200, "ก็็็็็็็็็็็็็็็็็็็็", "你好，世界" * 100, "Ω≈ç√∫˜µ≤≥÷"]
+           "𐐷𐐷", "\ufffd", "\uffff", "ﷺ" * 200, "ก็็็็็็็็็็็็็็็็็็็็", "你好，世界" * 100,
+           "Ω≈ç√∫˜µ≤≥÷"]
 
 
 @pytest.mark.sanitizer

@@ -1,4 +1,5 @@
-"""Everything that can be wrong with a request: the status, the code and the field that a person needs, and nothing lost.
+"""Everything that can be wrong with a request: the status, the code and the field that a person
+needs, and nothing lost.
 
 The daemon is one for the whole file, and what it was taught at the start is still there at the end.
 """

@@ -1,6 +1,7 @@
 """The contract that is served, the routes that exist and the answers that are given say the same.
 
-Answers are held against it all over the suite (conftest.py); here every operation is called at least once.
+Answers are held against it all over the suite (conftest.py); here every operation is called
+at least once.
 """
 import json
 import re
@@ -41,8 +42,8 @@ def test_every_operation_answers(shared, model, contract):
     shared.patch("/v1/models/contract", {"settings": {"score_min": 0.1}})
     shared.post(f"/v1/models/{model}/labels", {"label": "early"}, expect=201)
     taught = shared.teach([("one two", "x"), ("three four", "y")], model=model)
-    asked = shared.ask([{"text": "one two", "text_pair": "b", "id": "q"}], model=model, explain=True,
-                       top_k=3, threshold=0.0, labels=["x", "y"])
+    asked = shared.ask([{"text": "one two", "text_pair": "b", "id": "q"}], model=model,
+                       explain=True, top_k=3, threshold=0.0, labels=["x", "y"])
     shared.post("/v1/embed", {"inputs": ["one two"]})
     shared.get(f"/v1/requests/{asked['results'][0]['request_id']}")
     example = taught["accepted"][0]["example"]

@@ -1,4 +1,5 @@
-"""HTTP as it comes over the wire: raw sockets, pieces, pipelines, limits, clients that are slow or leave."""
+"""HTTP as it comes over the wire: raw sockets, pieces, pipelines, limits, clients that are slow or
+leave."""
 import http.client
 import json
 import socket
@@ -113,14 +114,17 @@ def read_one(stream):
     return json.loads(stream.read(int(headers["Content-Length"])))
 
 
+@pytest.mark.sanitizer
 def test_a_pipeline_longer_than_what_is_held(shared):
-    """More bytes than LIMIT_HELD_BYTES behind a request under way: the socket waits, nothing is lost."""
+    """More bytes than LIMIT_HELD_BYTES behind a request under way: the socket waits, nothing is
+    lost."""
     body = json.dumps({"inputs": ["a b c"] * 200}).encode()
+    many = 100  # a quarter of a megabyte
     with Wire(shared) as w:
-        sender = threading.Thread(target=w.send, args=[request(body=body)] * 200)
+        sender = threading.Thread(target=w.send, args=[request(body=body)] * many)
         sender.start()
         with w.sock.makefile("rb") as stream:
-            for _ in range(200):
+            for _ in range(many):
                 assert len(read_one(stream)["results"]) == 200
         sender.join()
 
@@ -145,6 +149,7 @@ def test_chunked_body(wire):
     assert wire.send(GET).answer()[0] == 200
 
 
+@pytest.mark.sanitizer
 def test_chunked_body_over_the_limit(wire):
     head = (b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n")
@@ -164,6 +169,7 @@ def test_expect_continue(wire):
     assert wire.send(ASK).answer()[0] == 200
 
 
+@pytest.mark.sanitizer
 def test_expect_is_answered_before_the_body_is_sent(wire):
     wire.send(b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
               b"Expect: 100-continue\r\nContent-Length: 99999999\r\n\r\n")
@@ -178,6 +184,7 @@ def test_unknown_expectation(wire):
 
 # ---- methods
 
+@pytest.mark.sanitizer
 def test_head_is_get_without_a_body(wire):
     wire.send(GET)
     _, get_headers, body = wire.answer()
@@ -238,8 +245,7 @@ def test_percent_encoded_path(shared):
      "headers_too_large"),
     (b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: a\r\n" * 70 + b"\r\n", 431,
      "headers_too_large"),
-    (b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", 400,
-     "upgrade_not_supported"),
+    (b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, "upgrade_not_supported"),
     (b"GET /v1/info HTTP/1.1\r\nHost: evil.example\r\n\r\n", 421, "unknown_host"),
     (b"GET /v1/info HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\n\r\n", 403,
      "foreign_origin"),
@@ -266,8 +272,8 @@ def test_content_types(shared):
 def test_ten_megabytes(shared):
     """The answer arrives although its client is still sending."""
     with Wire(shared) as w:
-        w.send(b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-               b"Content-Length: 10485760\r\n\r\n")
+        w.send(b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\n"
+               b"Content-Type: application/json\r\nContent-Length: 10485760\r\n\r\n")
         try:
             for _ in range(160):
                 w.send(b" " * 65536)
@@ -309,6 +315,7 @@ def test_a_client_that_leaves_frees_its_place(make_daemon):
     assert len(daemon.ask(texts)["results"]) == 256
 
 
+@pytest.mark.sanitizer
 def test_a_correction_outlives_its_client(shared, model):
     body = json.dumps({"model": model, "text": "sent and gone", "label": "x"}).encode()
     with Wire(shared) as w:
@@ -316,8 +323,10 @@ def test_a_correction_outlives_its_client(shared, model):
     until(lambda: shared.get(f"/v1/models/{model}")["examples"] == 1, "it was not kept")
 
 
+@pytest.mark.sanitizer
 def test_half_closed_counts_as_gone(shared):
-    """Whoever ends his side before the answer has left, as far as TCP can tell; nothing stays behind."""
+    """Whoever ends his side before the answer has left, as far as TCP can tell; nothing stays
+    behind."""
     before = count(shared, "learnd_connections")
     wires = [Wire(shared).send(request()) for _ in range(20)]
     for w in wires:
@@ -330,6 +339,7 @@ def test_half_closed_counts_as_gone(shared):
     until(lambda: count(shared, "learnd_connections") == before, "connections stay")
 
 
+@pytest.mark.sanitizer
 def test_a_large_answer_to_a_client_that_ended_its_side(shared, model):
     """The answer was under way: it is delivered whole."""
     for half in range(2):
@@ -345,6 +355,7 @@ def test_a_large_answer_to_a_client_that_ended_its_side(shared, model):
         assert status == 200 and len(json.loads(answer)["examples"]) == 1000
 
 
+@pytest.mark.sanitizer
 def test_slow_reader_does_not_hold_up_others(shared):
     with Wire(shared) as slow:
         slow.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
@@ -359,7 +370,8 @@ def test_slow_reader_does_not_hold_up_others(shared):
 
 @pytest.mark.sanitizer
 def test_a_stream_that_breaks_off(shared, model):
-    """A bad chunk in the middle of ndjson: 400, and whole batches before it are kept or not, but nothing leaks."""
+    """A bad chunk in the middle of ndjson: 400, and whole batches before it are kept or not, but
+    nothing leaks."""
     line = json.dumps({"model": model, "text": "a line", "label": "x"}).encode() + b"\n"
     head = (b"POST /v1/feedback HTTP/1.1\r\nHost: localhost\r\n"
             b"Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -376,6 +388,30 @@ def test_a_stream_that_breaks_off(shared, model):
         except OSError:
             pass
         assert w.problem()[:2] == (413, "line_too_long")
+
+
+def test_full_queue(make_daemon, minilm):
+    """More texts than may wait: 503 with Retry-After for some, answers for the others, and all is
+    well after. With the large encoder, since only there encoding is sure to be slower than
+    arriving."""
+    daemon = make_daemon(encoder=minilm, args=["--lanes", "1", "--max-tokens", "8"]).start()
+    body = request(body=json.dumps({"inputs": ["many words at once for a queue"] * 256}).encode())
+    wires = [Wire(daemon) for _ in range(60)]
+    senders = [threading.Thread(target=w.send, args=[body]) for w in wires]
+    for t in senders:
+        t.start()
+    seen = []
+    for w, t in zip(wires, senders, strict=True):
+        t.join()
+        status, headers, answer = w.answer()
+        seen.append(status)
+        if status == 503:
+            assert json.loads(answer)["code"] == "queue_full" and headers["Retry-After"] == "1"
+        else:
+            assert status == 200 and len(json.loads(answer)["results"]) == 256
+        w.close()
+    assert {200, 503} == set(seen), "the queue was never full"
+    assert daemon.ask("hello")["results"]
 
 
 @pytest.mark.sanitizer
@@ -402,7 +438,8 @@ def try_live(daemon):
 
 
 def test_slow_clients(shared, model):
-    """A request has half a minute to arrive; a stream may take as long as it likes while it goes on."""
+    """A request has half a minute to arrive; a stream may take as long as it likes while it goes
+    on."""
     line = json.dumps({"model": model, "text": "slow but steady", "label": "x"}).encode() + b"\n"
     chunk = b"%x\r\n%s\r\n" % (len(line), line)
     with Wire(shared) as slow, Wire(shared) as steady:

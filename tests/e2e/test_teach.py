@@ -62,6 +62,7 @@ def test_ndjson(shared, model):
     assert shared.get(f"/v1/models/{model}")["examples"] == 3000
 
 
+@pytest.mark.sanitizer
 def test_ndjson_waits_by_its_query(shared, model):
     items = [{"model": model, "text": f"line {i}", "label": f"l{i % 3}"} for i in range(600)]
     answer = shared.ndjson(items, query="?wait=applied")
@@ -71,6 +72,7 @@ def test_ndjson_waits_by_its_query(shared, model):
         (422, "invalid_value", "wait")
 
 
+@pytest.mark.sanitizer
 def test_ndjson_in_chunks_of_any_size(shared, model):
     text = "".join(json.dumps({"model": model, "text": f"größe {i}", "label": "x"},
                               ensure_ascii=False) + "\r\n" for i in range(200)).encode()
@@ -89,6 +91,7 @@ def test_last_line_needs_no_end(shared, model):
     assert answer["accepted_count"] == 1
 
 
+@pytest.mark.sanitizer
 def test_an_empty_stream(shared):
     answer = shared.post(FEEDBACK, b"", expect=202,
                          headers={"Content-Type": "application/x-ndjson"})
@@ -97,6 +100,7 @@ def test_an_empty_stream(shared):
 
 # ---- votes
 
+@pytest.mark.sanitizer
 def test_the_same_text_replaces_an_annotators_vote(shared, model):
     first = shared.teach([{"text": "t", "label": "x", "annotator": "a"}], model=model)
     second = shared.teach([{"text": "t", "label": "y", "annotator": "a"}], model=model)
@@ -106,6 +110,7 @@ def test_the_same_text_replaces_an_annotators_vote(shared, model):
     assert label_of(shared, model, "t") == "y"
 
 
+@pytest.mark.sanitizer
 def test_two_annotators_make_a_soft_target(shared, model):
     (accepted,) = shared.teach([{"text": "t", "label": "x", "annotator": "a"}],
                                model=model)["accepted"]
@@ -242,6 +247,7 @@ def test_a_key_twice_in_one_batch(shared, model):
 # ---- order does not matter, and forgetting is exact
 
 def scores(daemon, model, texts):
+    daemon.settle(model)
     return [{s["label"]: s["score"] for s in r["labels"]}
             for r in daemon.ask(texts, model=model, top_k=20)["results"]]
 

@@ -1,5 +1,5 @@
-/* replay_main.c -- runs a fuzz target over the files of folders: the committed regressions, without libFuzzer. Each file runs
- * whole, and cut in half, so that a truncated input is always among them.
+/* replay_main.c -- runs a fuzz target over the files of folders: the committed regressions, without
+ * libFuzzer. Each file runs whole, and cut in half, so that a truncated input is always among them.
  */
 #include <dirent.h>
 #include <stddef.h>

@@ -248,8 +248,7 @@ void ops_run_done(struct ops_run *run)
     free(run->at);
 }
 
-/* ---- on the device ------------------------------------------------------------------------------
- */
+/* ---- on the device --------------------------------------------------------------------------- */
 
 /* The view of a buffer from a row on. */
 static struct kview from_row(const struct ops_buffer *b, uint32_t row)
@@ -328,8 +327,7 @@ void ops_run_device(const struct ops_run *run, struct kctx *k, uint32_t from, ui
                       c->how == 1 ? K_POOL_CLS : K_POOL_MEAN);
 }
 
-/* ---- in plain loops -----------------------------------------------------------------------------
- */
+/* ---- in plain loops -------------------------------------------------------------------------- */
 
 static void embed_plain(const struct ops_run *run, double *y)
 {
@@ -385,8 +383,7 @@ void ops_run_plain(const struct ops_run *run, double *y)
     }
 }
 
-/* ---- for bench ----------------------------------------------------------------------------------
- */
+/* ---- for bench ------------------------------------------------------------------------------- */
 
 double ops_run_flops(const struct ops_run *run)
 {

@@ -67,7 +67,7 @@ char *__wrap_strdup(const char *text)
     return fails() ? NULL : __real_strdup(text);
 }
 
-/* ---- under SQLite and jansson ------------------------------------------------------------------- */
+/* ---- under SQLite and jansson ---------------------------------------------------------------- */
 
 static void *block_new(size_t bytes)
 {
@@ -118,11 +118,12 @@ static void lite_done(void *data)
 
 void fault_alloc_install(void)
 {
-    static const sqlite3_mem_methods methods = {
-        lite_new, block_free, lite_resize, lite_size, lite_round, lite_init, lite_done, NULL};
+    static const sqlite3_mem_methods methods = {lite_new,   block_free, lite_resize, lite_size,
+                                                lite_round, lite_init,  lite_done,   NULL};
 
     if (sqlite3_config(SQLITE_CONFIG_MALLOC, &methods) != SQLITE_OK ||
-        sqlite3_config(SQLITE_CONFIG_LOOKASIDE, 0, 0) != SQLITE_OK || sqlite3_initialize() != SQLITE_OK)
+        sqlite3_config(SQLITE_CONFIG_LOOKASIDE, 0, 0) != SQLITE_OK ||
+        sqlite3_initialize() != SQLITE_OK)
         abort();
     api_alloc_set(block_new, block_free);
 }
@@ -137,7 +138,7 @@ void fault_alloc_arm(uint64_t n, bool on)
 bool fault_alloc_disarm(void)
 {
     atomic_store(&left, 0);
-    return atomic_load(&failed);
+    return atomic_exchange(&failed, false);
 }
 
 int64_t fault_alloc_held(void)

@@ -1,5 +1,6 @@
-/* fault_alloc.h -- an allocator that fails when told to: under our own code (the linker's --wrap), under SQLite and under
- * jansson. One count for all three, so that a test can fail allocation 1, 2, 3 .. of a whole walk in turn:
+/* fault_alloc.h -- an allocator that fails when told to: under our own code (the linker's --wrap),
+ * under SQLite and under jansson. One count for all three, so that a test can fail allocation 1, 2,
+ * 3 .. of a whole walk in turn:
  *
  *     for (n = 1; ; n++) {
  *         fault_alloc_arm(n, false);
@@ -11,14 +12,15 @@
  *
  * Threads: any; the count is atomic. Disarmed it costs one load a call.
  */
-#ifndef LEARND_TESTS_FAULT_ALLOC_H
-#define LEARND_TESTS_FAULT_ALLOC_H
+#ifndef LEARND_FAULT_ALLOC_H
+#define LEARND_FAULT_ALLOC_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* Puts the allocator under SQLite (without its lookaside, which hides allocations) and jansson. Before the first use of either. */
+/* Puts the allocator under SQLite (without its lookaside, which hides allocations) and jansson.
+ * Before the first use of either. */
 void fault_alloc_install(void);
 /* Fails allocation n from now, counted from 1; with `on`, every later one too. */
 void fault_alloc_arm(uint64_t n, bool on);

@@ -1,4 +1,5 @@
-/* fault_vfs.c -- see fault_vfs.h. A file of ours is a header in front of the real file's own structure. */
+/* fault_vfs.c -- see fault_vfs.h. A file of ours is a header in front of the real file's own
+ * structure. */
 #include "tests/unit/fault_vfs.h"
 
 #include <sqlite3.h>
@@ -188,6 +189,9 @@ void fault_vfs_arm(enum fault_op op, uint64_t n, int code, bool on)
 
 bool fault_vfs_disarm(void)
 {
+    bool failed = plan.failed;
+
     plan.left = 0;
-    return plan.failed;
+    plan.failed = false;
+    return failed;
 }

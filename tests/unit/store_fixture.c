@@ -1,8 +1,8 @@
 /* store_fixture.c -- see store_fixture.h. */
 #include "tests/unit/store_fixture.h"
 
+#include <dirent.h>
 #include <errno.h>
-#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -17,21 +18,31 @@ void folder_make(char ret_folder[FOLDER_BYTES])
 {
     const char *tmp = getenv("TMPDIR");
 
-    snprintf(ret_folder, FOLDER_BYTES, "%s/learnd-test-XXXXXX", tmp != NULL ? tmp : "/tmp");
+    if (tmp == NULL)
+        tmp = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+    snprintf(ret_folder, FOLDER_BYTES, "%s/learnd-test-XXXXXX", tmp);
     assert_non_null(mkdtemp(ret_folder));
-}
-
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *at)
-{
-    (void)st;
-    (void)type;
-    (void)at;
-    return remove(path);
 }
 
 void folder_remove(const char *folder)
 {
-    assert_int_equal(nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS), 0);
+    DIR *dir = opendir(folder);
+    const struct dirent *entry;
+
+    assert_non_null(dir);
+    while ((entry = readdir(dir)) != NULL) {
+        char path[FOLDER_BYTES + 260];
+
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+        if (entry->d_type == DT_DIR)
+            folder_remove(path);
+        else
+            assert_int_equal(remove(path), 0);
+    }
+    closedir(dir);
+    assert_int_equal(rmdir(folder), 0);
 }
 
 char *file_read(const char *folder, const char *name, size_t *ret_len)

@@ -1,14 +1,15 @@
-/* store_fixture.h -- a state folder of a test's own, and one-line ways to teach it. Every helper asserts that it succeeds, so a
- * test reads as what it is about.
+/* store_fixture.h -- a state folder of a test's own, and one-line ways to teach it. Every helper
+ * asserts that it succeeds, so a test reads as what it is about.
  */
-#ifndef LEARND_TESTS_STORE_FIXTURE_H
-#define LEARND_TESTS_STORE_FIXTURE_H
+#ifndef LEARND_STORE_FIXTURE_H
+#define LEARND_STORE_FIXTURE_H
 
 #include "store/store.h"
 
 enum { FOLDER_BYTES = 128 };
 
-/* An empty folder under $TMPDIR, and its removal with all that is in it. */
+/* An empty folder under $TMPDIR, and its removal with all that is in it. Without TMPDIR it lies in
+ * memory: thousands of fsyncs then wait for no disk. */
 void folder_make(char ret_folder[FOLDER_BYTES]);
 void folder_remove(const char *folder);
 /* A file in a folder, whole: malloc'd, the caller frees. NULL: it is not there. */

@@ -204,11 +204,11 @@ static void test_rows(void **state)
 
     (void)state;
     write_model(&b);
-    check_bytes(&b,
-                "{\"name\":\"intents\",\"kind\":\"single\",\"encoder\":\"default\","
-                "\"version\":\"0.9\",\"settled\":true,\"examples\":3,\"labels\":2,\"settings\":{\"features\":1024,"
-                "\"seed\":1,\"ridge_lambda\":0.15,\"score_min\":0,\"rejection_budget\":0.05},"
-                "\"created\":\"" EPOCH "\"}");
+    check_bytes(&b, "{\"name\":\"intents\",\"kind\":\"single\",\"encoder\":\"default\","
+                    "\"version\":\"0.9\",\"settled\":true,\"examples\":3,\"labels\":2,\"settings\":"
+                    "{\"features\":1024,"
+                    "\"seed\":1,\"ridge_lambda\":0.15,\"score_min\":0,\"rejection_budget\":0.05},"
+                    "\"created\":\"" EPOCH "\"}");
     write_example(&b);
     check_bytes(&b,
                 "{\"example\":\"" ID_TEXT "\",\"model\":\"m\",\"text\":\"t\",\"text_pair\":\"p\","
@@ -334,7 +334,7 @@ static void test_about(void **state)
                     "\"detail\":\"the disk is full\"}]}");
 }
 
-/* ---- against the contract ---- */
+/* ---- against the contract -------------------------------------------------------------------- */
 
 static const struct json_value *resolve(const struct json_value *doc,
                                         const struct json_value *schema)

@@ -203,7 +203,8 @@ static void test_split_of_too_many(void **state)
     api_buffer_done(&b);
 }
 
-/* ---- the contract ------------------------------------------------------------------------------- */
+/* ---- the contract -------------------------------------------------------------------------------
+ */
 
 static int check_known(void *ud, const char *key, const struct json_value *value)
 {
@@ -257,7 +258,8 @@ static void test_contract_is_kept(void **state)
     json_free(doc);
 }
 
-/* ---- no memory ---------------------------------------------------------------------------------- */
+/* ---- no memory ----------------------------------------------------------------------------------
+ */
 
 static long fail_at, taken, held;
 

@@ -1,4 +1,5 @@
-/* test_head.c -- the head against its numpy reference, and its promises: order, exact forgetting, images, hostile input.
+/* test_head.c -- the head against its numpy reference, and its promises: order, exact forgetting,
+ * images, hostile input.
  *
  * The fixture tests/golden/head/head.txt is made by make.py beside it.
  */
@@ -125,8 +126,8 @@ static struct head *taught(const struct fixture *x, uint32_t step)
     assert_int_equal(head_open(&x->settings, &h), 0);
     assert_int_equal(head_labels_grow(h, x->labels), 0);
     for (uint32_t i = 0; i < x->events; i += step)
-        assert_int_equal(
-            head_apply(h, x->changes + i, i + step < x->events ? step : x->events - i), 0);
+        assert_int_equal(head_apply(h, x->changes + i, i + step < x->events ? step : x->events - i),
+                         0);
     return h;
 }
 
@@ -187,8 +188,8 @@ static void score(const struct head_view *v, const struct fixture *x, struct hea
 {
     void *scratch = aligned_alloc(64, (head_view_scratch_bytes(v, x->queries) + 63) / 64 * 64);
 
-    assert_int_equal(
-        head_view_score(v, x->asked[0], x->queries, NULL, scratch, answers, p, shares), 0);
+    assert_int_equal(head_view_score(v, x->asked[0], x->queries, NULL, scratch, answers, p, shares),
+                     0);
     free(scratch);
 }
 
@@ -212,13 +213,35 @@ static void test_answers_are_the_reference(void **state)
 
             near(p[q * x->labels + c], x->p[q][i], 1e-5); /* fp32 serving arrays */
             for (int k = 0; k < HEAD_SCORES; k++)
-                near(shares[(q * x->labels + c) * HEAD_SCORES + k],
-                     x->scores[q][i][k] * x->beta[k], 1e-5);
+                near(shares[(q * x->labels + c) * HEAD_SCORES + k], x->scores[q][i][k] * x->beta[k],
+                     1e-5);
         }
         assert_true(p[q * x->labels + 6] == 0); /* the label whose only example was taken back */
     }
     head_view_free(v);
     head_close(h);
+}
+
+/* Among 40 labels with two examples each, and without any fit, the medians lean back; among few
+ * labels they do not. */
+static void test_medians_lean_back(void **state)
+{
+    double n[40], b[HEAD_SCORES];
+    struct derived d = {.len = 40, .n = n};
+
+    (void)state;
+    for (int c = 0; c < 40; c++)
+        n[c] = 2;
+    pool_prior_scaled(&d, b);
+    for (int h = 0; h < HEAD_SCORES; h++)
+        near(b[h], pool_prior[h] * exp(-0.23 * log(40 / 18.0) * pow(2, -0.7)), 1e-12);
+    for (int c = 0; c < 40; c++)
+        n[c] = 0.25; /* less than one example counts as one */
+    pool_prior_scaled(&d, b);
+    near(b[0], pool_prior[0] * exp(-0.23 * log(40 / 18.0)), 1e-12);
+    d.len = 18;
+    pool_prior_scaled(&d, b);
+    assert_memory_equal(b, pool_prior, sizeof b);
 }
 
 static void test_row_does_not_depend_on_batch(void **state)
@@ -335,6 +358,31 @@ static void test_bad_input_changes_nothing(void **state)
     head_close(h);
 }
 
+/* Weights whose inverse is infinite: the state does not hear of them, neither coming nor going. */
+static void test_a_weight_of_nearly_nothing(void **state)
+{
+    const struct fixture *x = *state;
+    const double weights[] = {5e-324, 1e-310, 1e-300, 1e-13};
+    struct head *h = taught(x, 7);
+    struct head_change few[4];
+    uint64_t len = head_examples_len(h);
+
+    for (int i = 0; i < 4; i++) {
+        few[i] = x->changes[i];
+        few[i].id.lo = 5 + (uint64_t)i;
+        few[i].weight = weights[i];
+    }
+    assert_int_equal(head_apply(h, few, 4), 0);
+    assert_int_equal(head_examples_len(h), len + 4);
+    same_state(h, x);
+    for (int i = 0; i < 4; i++)
+        few[i].targets_len = 0;
+    assert_int_equal(head_apply(h, few, 4), 0);
+    assert_int_equal(head_examples_len(h), len);
+    same_state(h, x);
+    head_close(h);
+}
+
 static void test_empty_and_views_outlive_changes(void **state)
 {
     const struct fixture *x = *state;
@@ -409,10 +457,12 @@ int main(void)
         cmocka_unit_test(test_state_is_the_reference),
         cmocka_unit_test(test_fit_is_the_reference),
         cmocka_unit_test(test_answers_are_the_reference),
+        cmocka_unit_test(test_medians_lean_back),
         cmocka_unit_test(test_row_does_not_depend_on_batch),
         cmocka_unit_test(test_order_and_forgetting),
         cmocka_unit_test(test_image),
         cmocka_unit_test(test_bad_input_changes_nothing),
+        cmocka_unit_test(test_a_weight_of_nearly_nothing),
         cmocka_unit_test(test_empty_and_views_outlive_changes),
         cmocka_unit_test(test_allowed_labels),
         cmocka_unit_test(test_pack_rounds_to_even),

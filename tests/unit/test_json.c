@@ -205,9 +205,17 @@ static void test_writes_hostile_bytes(void **state)
         json_write_string(&b, ROWS[i].bytes);
         assert_int_equal(json_parse(b.bytes, b.len, NULL, &root, NULL), 0);
         assert_string_equal(json_text(root, NULL), ROWS[i].text);
+        assert_int_equal(json_is_utf8(ROWS[i].bytes, strlen(ROWS[i].bytes)),
+                         strcmp(ROWS[i].bytes, ROWS[i].text) == 0);
         json_free(root);
         api_buffer_done(&b);
     }
+    assert_true(json_is_utf8("", 0));
+    assert_true(json_is_utf8("a\0b", 3));
+    assert_false(json_is_utf8("\xc3\xa4", 1));
+    assert_int_equal(json_utf8_sequence("\xe4\xb8\xad", 3), 3);
+    assert_int_equal(json_utf8_sequence("\xe4\xb8\xad", 2), 0);
+    assert_int_equal(json_utf8_sequence("", 0), 0);
     for (int round = 0; round < 2000; round++) {
         struct api_buffer b = API_BUFFER_INIT;
         struct json_value *root;
@@ -221,6 +229,10 @@ static void test_writes_hostile_bytes(void **state)
         json_write_text(&b, bytes, sizeof bytes);
         json_close_object(&b);
         assert_int_equal(json_parse(b.bytes, b.len, NULL, &root, NULL), 0);
+        size_t len = 0;
+        const char *text = json_text(json_get(root, "k"), &len);
+        assert_int_equal(json_is_utf8(bytes, sizeof bytes),
+                         len == sizeof bytes && memcmp(text, bytes, len) == 0);
         json_free(root);
         api_buffer_done(&b);
     }

@@ -1,5 +1,5 @@
-/* test_serve_mailbox.c -- a full box is an answer, a closed one ends its readers, and no message is lost or doubled when
- * many threads post at once.
+/* test_serve_mailbox.c -- a full box is an answer, a closed one ends its readers, and no message is
+ * lost or doubled when many threads post at once.
  */
 #include <errno.h>
 #include <pthread.h>

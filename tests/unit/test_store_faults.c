@@ -1,5 +1,6 @@
-/* test_store_faults.c -- every allocation, write, fsync and truncation of open + create + insert fails in turn. Each time: an error, with
- * words; what was acknowledged before is still there; the next attempt succeeds.
+/* test_store_faults.c -- every allocation, write, fsync and truncation of open + create + insert
+ * fails in turn. Each time: an error, with words; what was acknowledged before is still there; the
+ * next attempt succeeds.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -39,7 +40,7 @@ static void forget_folder(void)
     folder_make(folder);
 }
 
-/* ---- the walk ----------------------------------------------------------------------------------- */
+/* ---- the walk -------------------------------------------------------------------------------- */
 
 struct walk {
     struct store *store;
@@ -135,7 +136,8 @@ static int walk(struct walk *w)
     return rc;
 }
 
-/* After a fault: the words are there, nothing acknowledged is missing, and the walk can be gone to its end. */
+/* After a fault: the words are there, nothing acknowledged is missing, and the walk can be gone to
+ * its end. */
 static void check_and_go_on(struct walk *w, int rc)
 {
     struct store_feedback f;
@@ -178,7 +180,8 @@ static void test_every_allocation(void **state)
                 store_close(w.store);
                 break;
             }
-            /* SQLite may do without a block it asked for (a larger cache, a sort): then all is well. */
+            /* SQLite may do without a block it asked for (a larger cache, a sort): then all is
+             * well. */
             if (rc == 0)
                 store_close(w.store);
             else
@@ -263,7 +266,7 @@ static void test_every_read(void **state)
     fail_each(FAULT_READ, SQLITE_IOERR_READ, -EIO);
 }
 
-/* ---- reading with no memory --------------------------------------------------------------------- */
+/* ---- reading with no memory ------------------------------------------------------------------ */
 
 static int64_t model;
 
@@ -317,7 +320,8 @@ static int check_label(void *ud, const struct store_label *row)
     return 0;
 }
 
-/* Everything that is read, through a connection of its own, so that every statement is prepared again. */
+/* Everything that is read, through a connection of its own, so that every statement is prepared
+ * again. */
 static int read_all(int *seen)
 {
     const struct store_example_filter filter = {.label = "label", .annotator = "ann", .q = "x"};
@@ -376,7 +380,8 @@ static void test_reading_without_memory(void **state)
         f.pair_bytes = 8;
         taught(store, &f);
     }
-    assert_int_equal(store_snapshot_write(folder, model, 0, 4, "image", 5, why, sizeof why, hash), 0);
+    assert_int_equal(store_snapshot_write(folder, model, 0, 4, "image", 5, why, sizeof why, hash),
+                     0);
     assert_int_equal(store_snapshot_add(store, model, 0, 4, hash), 0);
     assert_int_equal(read_all(&all), 0);
     assert_true(all >= 6);
@@ -397,9 +402,10 @@ static void test_reading_without_memory(void **state)
     store_close(store);
 }
 
-/* ---- a full disk inside a group ----------------------------------------------------------------- */
+/* ---- a full disk inside a group -------------------------------------------------------------- */
 
-/* A fault may end the whole transaction; the item's mark has then gone with it, and the fault is still what is told. */
+/* A fault may end the whole transaction; the item's mark has then gone with it, and the fault is
+ * still what is told. */
 static void test_full_disk_under_a_mark(void **state)
 {
     struct store *store = opened(folder, STORE_WRITER);

@@ -1,4 +1,5 @@
-/* test_store_feedback.c -- what corrections mean: votes, soft targets, keys, and that the fold is the journal's. */
+/* test_store_feedback.c -- what corrections mean: votes, soft targets, keys, and that the fold is
+ * the journal's. */
 #include <errno.h>
 #include <math.h>
 #include <setjmp.h>
@@ -69,7 +70,7 @@ static double share(const struct kept_example *k, const char *name)
     return 0;
 }
 
-/* ---- one text ----------------------------------------------------------------------------------- */
+/* ---- one text -------------------------------------------------------------------------------- */
 
 static void test_one_label(void **state)
 {
@@ -161,7 +162,7 @@ static void test_reject(void **state)
     assert_string_equal(k.status, "rejected");
     assert_int_equal(k.target_len, 0);
     assert_int_equal(k.annotators, 0);
-    assert_string_equal(k.text, "t"); /* kept: another vote may come */
+    assert_string_equal(k.text, "t");       /* kept: another vote may come */
     say(STORE_LABEL, "t", "a", "ann", 1.0); /* and again: the vote replaces her rejection */
     k = now("t");
     assert_string_equal(k.status, "active");
@@ -264,7 +265,7 @@ static void test_what_is_refused(void **state)
     assert_string_equal(field, "example");
 }
 
-/* ---- identity ----------------------------------------------------------------------------------- */
+/* ---- identity -------------------------------------------------------------------------------- */
 
 static void test_example_ids(void **state)
 {
@@ -309,7 +310,7 @@ static void test_texts_are_bytes(void **state)
     assert_string_equal(k.pair, "p");
 }
 
-/* ---- idempotency -------------------------------------------------------------------------------- */
+/* ---- idempotency ----------------------------------------------------------------------------- */
 
 static void test_idempotency(void **state)
 {
@@ -358,14 +359,14 @@ static void test_idempotency(void **state)
     assert_false(taught(store, &f).duplicate);
 }
 
-/* ---- the fold is the journal's ------------------------------------------------------------------ */
+/* ---- the fold is the journal's --------------------------------------------------------------- */
 
 enum { TEXTS = 12, LABELS = 4, ANNOTATORS = 4, STEPS = 1200 };
 
 /* What the journal says about one text, kept by the plainest means. */
 struct history {
     bool there;
-    double vote[ANNOTATORS][LABELS];   /* 0: none */
+    double vote[ANNOTATORS][LABELS]; /* 0: none */
     double reject[ANNOTATORS][LABELS];
 };
 
@@ -448,7 +449,7 @@ static void test_fold_is_the_replay_of_the_journal(void **state)
     static const char *const names[LABELS] = {"a", "b", "c", "d"};
     static const char *const who[ANNOTATORS + 1] = {"ann", "bob", "cid", "dan", ""};
     struct history histories[TEXTS] = {0};
-    char texts[TEXTS][16];
+    char texts[TEXTS][24];
 
     (void)state;
     for (int i = 0; i < TEXTS; i++)
@@ -456,12 +457,12 @@ static void test_fold_is_the_replay_of_the_journal(void **state)
     for (int l = 0; l < LABELS; l++)
         label_added(store, model, names[l]);
     for (int step = 0; step < STEPS; step++) {
-        static const enum store_op ops[] = {STORE_LABEL,  STORE_LABEL,    STORE_LABEL, STORE_REJECT,
-                                            STORE_REJECT, STORE_WITHDRAW, STORE_LABEL, STORE_DELETE};
+        static const enum store_op ops[] = {STORE_LABEL,  STORE_LABEL,  STORE_LABEL,
+                                            STORE_REJECT, STORE_REJECT, STORE_WITHDRAW,
+                                            STORE_LABEL,  STORE_DELETE};
         uint32_t text = dice(TEXTS), what = dice(LABELS), op = dice(8);
         uint32_t by = dice(ops[op] == STORE_WITHDRAW ? ANNOTATORS + 1 : ANNOTATORS);
-        struct store_feedback f =
-            feedback_of(model, ops[op], texts[text], names[what], who[by]);
+        struct store_feedback f = feedback_of(model, ops[op], texts[text], names[what], who[by]);
         bool wanted;
         struct store_receipt r;
         const char *field;

@@ -1,5 +1,5 @@
-/* test_store_files.c -- what lies in the state folder: texts that were deleted are in no file, and images of heads come back whole
- * or not at all.
+/* test_store_files.c -- what lies in the state folder: texts that were deleted are in no file, and
+ * images of heads come back whole or not at all.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -37,7 +37,7 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* ---- deleted texts ------------------------------------------------------------------------------ */
+/* ---- deleted texts --------------------------------------------------------------------------- */
 
 /* Is a word in any file of the folder? */
 static bool in_files(const char *word)
@@ -117,7 +117,8 @@ static void test_a_removed_model_leaves_no_text(void **state)
 
     (void)state;
     taught(store, &f);
-    assert_int_equal(store_snapshot_write(folder, model, 0, 2, "image", 5, why, sizeof why, hash), 0);
+    assert_int_equal(store_snapshot_write(folder, model, 0, 2, "image", 5, why, sizeof why, hash),
+                     0);
     assert_int_equal(store_snapshot_add(store, model, 0, 2, hash), 0);
     assert_int_equal(store_begin(store), 0);
     assert_int_equal(store_model_remove(store, model), 0);
@@ -126,7 +127,8 @@ static void test_a_removed_model_leaves_no_text(void **state)
     assert_false(in_files("belongs-to-the-model"));
 }
 
-/* A checkpoint waits for nobody for ever: with a reader in the way it says so, and the journal goes on. */
+/* A checkpoint waits for nobody for ever: with a reader in the way it says so, and the journal goes
+ * on. */
 static void test_checkpoint_with_a_reader(void **state)
 {
     struct store *reader = opened(folder, STORE_READER);
@@ -135,14 +137,15 @@ static void test_checkpoint_with_a_reader(void **state)
 
     (void)state;
     taught(store, &f);
-    assert_int_equal(store_checkpoint(store), 0); /* a reader without a transaction is not in the way */
+    assert_int_equal(store_checkpoint(store),
+                     0); /* a reader without a transaction is not in the way */
     free(file_read(folder, "learnd.db-wal", &len));
     assert_int_equal(len, 0);
     store_close(reader);
     taught(store, &f);
 }
 
-/* ---- images of heads ---------------------------------------------------------------------------- */
+/* ---- images of heads ------------------------------------------------------------------------- */
 
 static void name_of(char name[64], int64_t encoder, int64_t seq)
 {
@@ -249,7 +252,8 @@ static void test_a_damaged_snapshot_is_passed_over(void **state)
     assert_false(has_file(0, 20));
 }
 
-/* An image older than the newest row (the newest was damaged, and less came after it) removes nothing that is still named. */
+/* An image older than the newest row (the newest was damaged, and less came after it) removes
+ * nothing that is still named. */
 static void test_an_older_snapshot_keeps_the_newer(void **state)
 {
     int64_t seq = 0;
@@ -278,7 +282,8 @@ static void test_snapshot_without_a_folder(void **state)
     assert_memory_equal(hash, untouched, sizeof hash);
 }
 
-/* A process killed between the file and its row, or in the middle of a file, leaves waste: the next start removes it. */
+/* A process killed between the file and its row, or in the middle of a file, leaves waste: the next
+ * start removes it. */
 static void test_waste_is_removed_at_the_next_start(void **state)
 {
     uint8_t hash[STORE_HASH_BYTES];
@@ -310,14 +315,10 @@ static void test_waste_is_removed_at_the_next_start(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        EACH(test_deleted_text_is_in_no_file),
-        EACH(test_a_removed_model_leaves_no_text),
-        EACH(test_checkpoint_with_a_reader),
-        EACH(test_snapshots),
-        EACH(test_a_damaged_snapshot_is_passed_over),
-        EACH(test_an_older_snapshot_keeps_the_newer),
-        EACH(test_snapshot_without_a_folder),
-        EACH(test_waste_is_removed_at_the_next_start),
+        EACH(test_deleted_text_is_in_no_file),        EACH(test_a_removed_model_leaves_no_text),
+        EACH(test_checkpoint_with_a_reader),          EACH(test_snapshots),
+        EACH(test_a_damaged_snapshot_is_passed_over), EACH(test_an_older_snapshot_keeps_the_newer),
+        EACH(test_snapshot_without_a_folder),         EACH(test_waste_is_removed_at_the_next_start),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

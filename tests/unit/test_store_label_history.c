@@ -65,7 +65,8 @@ static void id_of(uint32_t i, uint8_t id[STORE_ID_BYTES])
     store_example_id("m", text, strlen(text), NULL, 0, id);
 }
 
-/* ---- the plain model ---------------------------------------------------------------------------- */
+/* ---- the plain model ----------------------------------------------------------------------------
+ */
 
 struct opinion {
     int sign; /* 0: none */
@@ -179,7 +180,8 @@ static void compare(const struct world *w, uint32_t text)
     assert_true(fabs(k.weight - (votes > 0 ? weights / votes : 0)) < 1e-12);
 }
 
-/* ---- one step ----------------------------------------------------------------------------------- */
+/* ---- one step -----------------------------------------------------------------------------------
+ */
 
 static void begin(void)
 {
@@ -235,7 +237,7 @@ static int try_turn(struct world *w, const struct store_label_change *c, int lab
     int rc = retire ? store_label_retire(store, c, &seq, &field)
                     : store_label_restore(store, c, &seq, &field);
 
-    assert_int_equal(rc, w->into[label] >= 0            ? -ESTALE
+    assert_int_equal(rc, w->into[label] >= 0           ? -ESTALE
                          : w->retired[label] == retire ? -EALREADY
                                                        : 0);
     if (rc == 0)
@@ -348,7 +350,8 @@ static void change_label(struct world *w)
         compare(w, t);
 }
 
-/* ---- the learner's view ------------------------------------------------------------------------- */
+/* ---- the learner's view -------------------------------------------------------------------------
+ */
 
 /* What a reader knows that has only seen stretches. */
 struct mirror {
@@ -391,7 +394,8 @@ static void follow(struct mirror *m)
     }
 }
 
-/* ---- the replay --------------------------------------------------------------------------------- */
+/* ---- the replay ---------------------------------------------------------------------------------
+ */
 
 static sqlite3 *both(void)
 {
@@ -455,9 +459,9 @@ static int again_split(struct store *into, sqlite3 *db, const struct store_label
     sqlite3_stmt *q;
     int64_t seq;
 
-    assert_int_equal(sqlite3_prepare_v2(db, "SELECT example FROM event_touch WHERE seq = ?", -1, &q,
-                                        NULL),
-                     SQLITE_OK);
+    assert_int_equal(
+        sqlite3_prepare_v2(db, "SELECT example FROM event_touch WHERE seq = ?", -1, &q, NULL),
+        SQLITE_OK);
     sqlite3_bind_int64(q, 1, event);
     while (sqlite3_step(q) == SQLITE_ROW)
         memcpy(ids[len++], sqlite3_column_blob(q, 0), STORE_ID_BYTES);
@@ -529,8 +533,9 @@ static void replay(void)
     same_rows(db, "*", "event_touch");
     same_rows(db, "id, name, status, into_label, seq, score_min, payload", "label");
     same_rows(db, "*", "label_alias");
-    same_rows(db, "(SELECT id FROM example e WHERE e.number = example), annotator, sign, label,"
-                  " weight, seq",
+    same_rows(db,
+              "(SELECT id FROM example e WHERE e.number = example), annotator, sign, label,"
+              " weight, seq",
               "vote");
     same_rows(db, "id, status, label, weight, annotators, first_seq, last_seq", "example");
     sqlite3_close(db);
@@ -581,7 +586,8 @@ static void test_three_ways(void **state)
     replay();
 }
 
-/* ---- several names or one ----------------------------------------------------------------------- */
+/* ---- several names or one -----------------------------------------------------------------------
+ */
 
 enum { NAMES = 6 };
 

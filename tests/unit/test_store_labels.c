@@ -210,7 +210,8 @@ static void aliases_are(const char *name, const char *wanted)
     assert_string_equal(names, wanted);
 }
 
-/* ---- names -------------------------------------------------------------------------------------- */
+/* ---- names --------------------------------------------------------------------------------------
+ */
 
 static int keep_event(void *ud, const struct store_event *row)
 {
@@ -289,7 +290,8 @@ static void test_old_names_are_bounded(void **state)
     assert_string_equal(row_of("n0").row.name, "n7");
 }
 
-/* ---- retire ------------------------------------------------------------------------------------- */
+/* ---- retire -------------------------------------------------------------------------------------
+ */
 
 static void test_retire_and_restore(void **state)
 {
@@ -352,7 +354,8 @@ static void test_votes_beside_a_retired_label(void **state)
     assert_true(share("v", "a") == 1.0);
 }
 
-/* ---- merge -------------------------------------------------------------------------------------- */
+/* ---- merge --------------------------------------------------------------------------------------
+ */
 
 static void test_merge(void **state)
 {
@@ -427,7 +430,8 @@ static void test_merge_is_refused(void **state)
     refused((struct act){SPLIT, .label = "a", .name = "d"}, -ESTALE, "label");
 }
 
-/* ---- split -------------------------------------------------------------------------------------- */
+/* ---- split --------------------------------------------------------------------------------------
+ */
 
 static void ids_of(const char *const *texts, uint32_t len, uint8_t (*ids)[STORE_ID_BYTES])
 {
@@ -489,7 +493,8 @@ static void test_split_is_refused(void **state)
     unchanged("t", &before);
 }
 
-/* ---- threshold and payload ---------------------------------------------------------------------- */
+/* ---- threshold and payload ----------------------------------------------------------------------
+ */
 
 static void test_set(void **state)
 {
@@ -527,7 +532,8 @@ static void test_other_models(void **state)
     assert_int_equal(store_label_set(store, &c, 0.5, NULL, &seq, &field), -ENOENT);
 }
 
-/* ---- the database ------------------------------------------------------------------------------- */
+/* ---- the database -------------------------------------------------------------------------------
+ */
 
 static int64_t number(const char *sql)
 {
@@ -548,8 +554,8 @@ static int64_t number(const char *sql)
 
 static void test_a_model_goes_with_all_of_it(void **state)
 {
-    static const char *const tables[] = {"label", "label_alias", "label_event",
-                                         "event_touch", "vote", "event"};
+    static const char *const tables[] = {"label",       "label_alias", "label_event",
+                                         "event_touch", "vote",        "event"};
 
     (void)state;
     say(STORE_LABEL, "t", "a", "ann", 1);

@@ -1,4 +1,5 @@
-/* test_store_open.c -- the folder and the connection: who may open it, in what state, and what a transaction keeps. */
+/* test_store_open.c -- the folder and the connection: who may open it, in what state, and what a
+ * transaction keeps. */
 #include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -74,7 +75,7 @@ static void refused(enum store_mode mode, int rc, const char *says)
         fail_msg("\"%s\" does not say \"%s\"", why, says);
 }
 
-/* ---- opening ------------------------------------------------------------------------------------ */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static void test_new_folder(void **state)
 {
@@ -264,7 +265,7 @@ static void test_read_only_folder(void **state)
     assert_int_equal(chmod(folder, 0700), 0);
 }
 
-/* ---- transactions ------------------------------------------------------------------------------- */
+/* ---- transactions ---------------------------------------------------------------------------- */
 
 static int64_t last_seq(struct store *store)
 {

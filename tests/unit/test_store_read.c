@@ -1,4 +1,5 @@
-/* test_store_read.c -- models and labels, lists with their filters and cursors, what a stretch of the journal touched. */
+/* test_store_read.c -- models and labels, lists with their filters and cursors, what a stretch of
+ * the journal touched. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -41,7 +42,7 @@ static struct store_receipt say(int64_t in, enum store_op op, const char *text, 
     return taught(store, &f);
 }
 
-/* ---- models and labels -------------------------------------------------------------------------- */
+/* ---- models and labels ----------------------------------------------------------------------- */
 
 struct models {
     uint32_t len;
@@ -165,7 +166,8 @@ static void test_labels(void **state)
     assert_string_equal(l.rows[2].name, "\xc3\xa9t\xc3\xa9");
     assert_int_equal(l.rows[2].examples, 0);
     l.len = 0;
-    assert_int_equal(store_label_scan(store, model, a, 1, keep_label, &l), 0); /* cursor and limit */
+    assert_int_equal(store_label_scan(store, model, a, 1, keep_label, &l),
+                     0); /* cursor and limit */
     assert_int_equal(l.len, 1);
     assert_string_equal(l.rows[0].name, longest);
     assert_int_equal(store_label_name(store, a, name), 0);
@@ -174,7 +176,7 @@ static void test_labels(void **state)
     assert_int_equal(store_label_find(store, model, "A", &id), -ENOENT); /* names are bytes */
 }
 
-/* ---- events ------------------------------------------------------------------------------------- */
+/* ---- events ---------------------------------------------------------------------------------- */
 
 struct events {
     uint32_t len;
@@ -206,11 +208,11 @@ static void test_events(void **state)
     struct events e = {0};
 
     (void)state;
-    r = say(model, STORE_LABEL, "t", "a", "ann");    /* 1, 2 */
-    say(other, STORE_LABEL, "u", "a", "zoe");        /* 3, 4 */
-    say(model, STORE_REJECT, "t", "a", "bob");       /* 5 */
-    say(model, STORE_WITHDRAW, "t", NULL, "bob");    /* 6 */
-    say(model, STORE_DELETE, "t", NULL, "");         /* 7 */
+    r = say(model, STORE_LABEL, "t", "a", "ann"); /* 1, 2 */
+    say(other, STORE_LABEL, "u", "a", "zoe");     /* 3, 4 */
+    say(model, STORE_REJECT, "t", "a", "bob");    /* 5 */
+    say(model, STORE_WITHDRAW, "t", NULL, "bob"); /* 6 */
+    say(model, STORE_DELETE, "t", NULL, "");      /* 7 */
     assert_int_equal(store_event_scan(store, model, 0, 0, keep_event, &e), 0);
     assert_int_equal(e.len, 5);
     for (uint32_t i = 0; i < e.len; i++) {
@@ -241,7 +243,7 @@ static void test_events(void **state)
     assert_int_equal(event.seq, 5); /* untouched on failure */
 }
 
-/* ---- examples ----------------------------------------------------------------------------------- */
+/* ---- examples -------------------------------------------------------------------------------- */
 
 struct examples {
     uint32_t len;
@@ -292,7 +294,8 @@ static void test_example_filters(void **state)
     assert_string_equal(list((struct store_example_filter){.status = "rejected"}), "50%_off");
     assert_string_equal(list((struct store_example_filter){.status = "withdrawn"}), "x");
     assert_string_equal(list((struct store_example_filter){.q = "e"}), "red green seven");
-    assert_string_equal(list((struct store_example_filter){.q = "0%_o"}), "50%_off"); /* no pattern */
+    assert_string_equal(list((struct store_example_filter){.q = "0%_o"}),
+                        "50%_off"); /* no pattern */
     assert_string_equal(list((struct store_example_filter){.q = "%"}), "50%_off");
     assert_string_equal(list((struct store_example_filter){.q = "' OR 1"}), "");
     assert_string_equal(
@@ -302,9 +305,11 @@ static void test_example_filters(void **state)
     assert_string_equal(list((struct store_example_filter){.limit = 2, .after = r[1].seq}),
                         "seven 50%_off");
     assert_string_equal(list((struct store_example_filter){.after = r[4].seq}), "");
-    /* A later event does not move an example: a cursor passes nothing over and shows nothing twice. */
+    /* A later event does not move an example: a cursor passes nothing over and shows nothing twice.
+     */
     say(model, STORE_LABEL, "red", "number", "ann");
-    assert_string_equal(list((struct store_example_filter){.after = r[0].seq, .limit = 1}), "green");
+    assert_string_equal(list((struct store_example_filter){.after = r[0].seq, .limit = 1}),
+                        "green");
 }
 
 static void test_embeddings(void **state)
@@ -331,7 +336,7 @@ static void test_embeddings(void **state)
     assert_int_equal(example_of(store, r.example, 0).embedding_bytes, 0);
 }
 
-/* ---- what a stretch touched --------------------------------------------------------------------- */
+/* ---- what a stretch touched ------------------------------------------------------------------ */
 
 static struct examples changed(int64_t after, int64_t upto)
 {
@@ -383,7 +388,8 @@ static void test_changed(void **state)
     assert_int_equal(k->target_len, 0);
     assert_int_equal(k->last_seq, gone);
 
-    /* A stretch in the past shows the example as it is now, and says by last_seq that it is ahead. */
+    /* A stretch in the past shows the example as it is now, and says by last_seq that it is ahead.
+     */
     e = changed(0, a.seq);
     assert_int_equal(e.len, 1);
     assert_int_equal(one(&e, a.example)->last_seq, again.seq);
@@ -424,7 +430,7 @@ static void test_labels_can_be_named_inside_a_scan(void **state)
 
     (void)state;
     for (int i = 0; i < 5; i++) {
-        char text[8];
+        char text[24];
 
         snprintf(text, sizeof text, "t%d", i);
         say(model, STORE_LABEL, text, "l", "ann");
@@ -438,14 +444,10 @@ static void test_labels_can_be_named_inside_a_scan(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        EACH(test_models),
-        EACH(test_a_callback_stops_the_scan),
-        EACH(test_labels),
-        EACH(test_events),
-        EACH(test_example_filters),
-        EACH(test_embeddings),
-        EACH(test_changed),
-        EACH(test_labels_can_be_named_inside_a_scan),
+        EACH(test_models),          EACH(test_a_callback_stops_the_scan),
+        EACH(test_labels),          EACH(test_events),
+        EACH(test_example_filters), EACH(test_embeddings),
+        EACH(test_changed),         EACH(test_labels_can_be_named_inside_a_scan),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

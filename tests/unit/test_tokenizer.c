@@ -6,6 +6,7 @@
  * without it those tests say so and skip.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -30,8 +31,7 @@ static const char *kinds[KINDS] = {"uncased", "cased", "chinese"};
 static int32_t ids[IDS_MAX];
 static uint8_t types[IDS_MAX];
 
-/* ---- helpers ------------------------------------------------------------------------------------
- */
+/* ---- helpers --------------------------------------------------------------------------------- */
 
 static struct tokenizer *opened(const char *folder)
 {
@@ -141,8 +141,7 @@ static void folder_remove(void)
     assert_int_equal(rmdir(folder), 0);
 }
 
-/* ---- the committed cases ------------------------------------------------------------------------
- */
+/* ---- the committed cases --------------------------------------------------------------------- */
 
 static enum tokenizer_truncate way(const char *name)
 {
@@ -240,8 +239,7 @@ static void test_cases_from_vocab_txt(void **state)
     check_cases("txt");
 }
 
-/* ---- every code point ---------------------------------------------------------------------------
- */
+/* ---- every code point ------------------------------------------------------------------------ */
 
 static size_t put_point(char *to, uint32_t c)
 {
@@ -335,8 +333,7 @@ static void test_every_code_point(void **state)
     assert_int_equal(wrong, 0);
 }
 
-/* ---- the shared data ----------------------------------------------------------------------------
- */
+/* ---- the shared data ------------------------------------------------------------------------- */
 
 /* data/NAME under $LEARND_SHARED, or NULL after having said so. */
 static char *shared_read(const char *name, size_t *ret_len)
@@ -507,8 +504,7 @@ static void test_shared_vectors(void **state)
     free(all);
 }
 
-/* ---- hostile texts ------------------------------------------------------------------------------
- */
+/* ---- hostile texts --------------------------------------------------------------------------- */
 
 enum { HOSTILE_BYTES = 1 << 20, HOSTILE_KINDS = 9 };
 
@@ -549,8 +545,50 @@ static void test_hostile_megabyte(void **state)
     tokenizer_close(t);
 }
 
-/* ---- files that are wrong -----------------------------------------------------------------------
- */
+/* ---- threads --------------------------------------------------------------------------------- */
+
+struct reader {
+    const struct tokenizer *tokenizer;
+    uint32_t len;
+    int32_t ids[64];
+};
+
+static void *read_on_its_own(void *argument)
+{
+    static const char text[] =
+        "unable H\xc3\xa9llo \xe4\xbd\xa0\xe5\xa5\xbd [SEP] tokenized \xcc\x81 na\xc3\xafve";
+    struct tokenizer_input in = {text, sizeof text - 1, NULL, 0};
+    struct reader *r = argument;
+    uint8_t segments[64];
+
+    for (int i = 0; i < 2000; i++)
+        if (tokenizer_encode(r->tokenizer, &in, TOKENIZER_TRUNCATE_RIGHT, 64, r->ids, segments,
+                             &r->len, NULL) != 0)
+            r->len = 0;
+    return NULL;
+}
+
+static void test_threads_share_a_tokenizer(void **state)
+{
+    struct tokenizer *t = opened(GOLDEN "/uncased/json");
+    static struct reader readers[4];
+    pthread_t threads[4];
+
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        readers[i].tokenizer = t;
+        assert_int_equal(pthread_create(&threads[i], NULL, read_on_its_own, &readers[i]), 0);
+    }
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    assert_true(readers[0].len > 10);
+    for (int i = 1; i < 4; i++)
+        assert_memory_equal(&readers[i].len, &readers[0].len,
+                            sizeof(uint32_t) + sizeof readers[0].ids);
+    tokenizer_close(t);
+}
+
+/* ---- files that are wrong -------------------------------------------------------------------- */
 
 #define JSON_HEAD                                                                                  \
     "{\"normalizer\":{\"type\":\"BertNormalizer\"},\"pre_tokenizer\":{\"type\":"                   \
@@ -699,6 +737,7 @@ int main(void)
         cmocka_unit_test(test_shared_texts),
         cmocka_unit_test(test_shared_vectors),
         cmocka_unit_test(test_hostile_megabyte),
+        cmocka_unit_test(test_threads_share_a_tokenizer),
         cmocka_unit_test(test_wrong_files_are_refused),
         cmocka_unit_test(test_odd_vocab_txt_is_read),
         cmocka_unit_test(test_every_allocation_may_fail),

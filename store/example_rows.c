@@ -1,4 +1,4 @@
-/* examples.c -- reading the fold of the journal, and the cache of embeddings. */
+/* example_rows.c -- reading the fold of the journal, and the cache of embeddings. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,7 +84,7 @@ int store_example_scan(struct store *s, int64_t model, const struct store_exampl
     return rc;
 }
 
-/* ---- what a stretch of the journal touched ------------------------------------------------------ */
+/* ---- what a stretch of the journal touched --------------------------------------------------- */
 
 static int show_deleted(struct store *s, int64_t model, const uint8_t id[STORE_ID_BYTES],
                         store_example_fn *fn, void *ud)
