@@ -588,7 +588,7 @@ enum { NAMES = 6 };
 static void merge(int from, int to)
 {
     struct store_label_change c = {.model = model, .now_us = 5000};
-    char name[8];
+    char name[16];
     int64_t into, seq;
     const char *field;
 
@@ -607,7 +607,7 @@ static void lesson(struct store *one, const int *final)
 {
     uint32_t text = dice(TEXTS), name = dice(NAMES), kind = dice(8);
     enum store_op op = kind == 0 ? STORE_WITHDRAW : kind < 3 ? STORE_REJECT : STORE_LABEL;
-    char words[16], several[8], single[8], annotator[8];
+    char words[16], several[16], single[16], annotator[16];
     struct store_feedback f;
     struct store_receipt r;
     const char *field;
@@ -640,7 +640,7 @@ static void same_example(struct store *one, uint32_t text, const int *final)
     assert_int_equal(k.annotators, l.annotators);
     assert_true(fabs(k.weight - l.weight) < 1e-12);
     for (int i = 0; i < NAMES; i++) {
-        char name[8];
+        char name[16];
         int64_t here, there;
 
         snprintf(name, sizeof name, "l%d", final[i]);
@@ -670,7 +670,7 @@ static void test_merged_is_taught_under_one_name(void **state)
         one = opened(other_folder, STORE_WRITER);
         model_added(one, "m");
         for (int i = 0; i < NAMES; i++) {
-            char name[8];
+            char name[16];
 
             snprintf(name, sizeof name, "l%d", i);
             label_added(store, model, name);
