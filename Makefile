@@ -6,7 +6,7 @@
 #   make bench    benchmarks, as a table and CSV            make tsan     tests under TSan
 #   make fuzz     fuzz for FUZZ_SECONDS a target            make format   clang-format in place
 #   make install  to DESTDIR and PREFIX                     make clean    remove build/
-# Variables: BUILD (build), SAN (address, thread), CC, PREFIX, DESTDIR, ARGS (for run).
+# Variables: BUILD (build), SAN (address, thread), CC, PREFIX, DESTDIR, ARGS (for run), V=1 (show commands).
 
 MAKEFLAGS += --no-builtin-rules
 SHELL   := /bin/bash
@@ -15,6 +15,8 @@ CC      ?= cc
 BUILD   ?= build
 PREFIX  ?= /usr/local
 SAN     ?=
+V       ?=
+Q        = $(if $(V),,@)$(if $(V),,echo '  $(1)  $@';)
 FUZZ_SECONDS ?= 60
 
 LLHTTP_INC := $(firstword $(wildcard /usr/include/llhttp.h /usr/share/include/llhttp/llhttp.h))
@@ -98,7 +100,7 @@ fuzz:
 fuzz-build: $(patsubst tests/fuzz/%.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 build-fuzz/fuzz_%: build-fuzz/tests/fuzz/fuzz_%.o $(PROTO_OBJ) \
     $(call obj,$(wildcard kernels/*.c kernels/text/*.c) kernels/encoder/safetensors.c)
-	$(CC) -fsanitize=fuzzer,address,undefined -o $@ $^ -ljansson -lutf8proc -lm $(if $(LLHTTP_SRC),,-lllhttp)
+	$(call Q,LD)$(CC) -fsanitize=fuzzer,address,undefined -o $@ $^ -ljansson -lutf8proc -lm $(if $(LLHTTP_SRC),,-lllhttp)
 tidy:
 	tests/tidy.sh
 install: all
@@ -109,9 +111,9 @@ format:
 tests: all $(BUILD)/tests/sim/sim $(UNIT_BIN) $(OPS_BIN) $(FUZZ_BIN) $(BENCH_BIN)
 
 $(BUILD)/learnd: $(call obj,daemon/main.c) $(LIBS)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(BUILD)/learnctl: $(call obj,daemon/ctl/ctl_main.c) $(BUILD)/libctl.a $(BUILD)/libproto.a
-	$(CC) $(LDFLAGS) -o $@ $^ -lcurl -ljansson -lm
+	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ -lcurl -ljansson -lm
 $(BUILD)/libproto.a: $(PROTO_OBJ)
 $(BUILD)/libkernels.a: $(KERNELS_OBJ)
 $(BUILD)/libstore.a: $(STORE_OBJ)
@@ -119,33 +121,33 @@ $(BUILD)/libdaemon.a: $(DAEMON_OBJ)
 $(BUILD)/libctl.a: $(CTL_OBJ)
 $(BUILD)/lib%.a:
 	@rm -f $@
-	ar rcs $@ $^
+	$(call Q,AR)ar rcs $@ $^
 
 $(BUILD)/proto/openapi.o: proto/openapi.json
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+	$(call Q,CC)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
 $(BUILD)/llhttp/%.o: /usr/share/llhttp/%.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) -O2 -g -std=c11 -w -c -o $@ $<
+	$(call Q,CC)$(CC) $(CPPFLAGS) -O2 -g -std=c11 -w -c -o $@ $<
 $(BUILD)/kernels/cpu/%.o: CFLAGS += -fopenmp
 LDFLAGS += -fopenmp
 $(BUILD)/kernels/cpu/simd.v%.o: kernels/cpu/simd.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -march=x86-64-v$* -ffp-contract=fast -DSIMD_LEVEL=$* -c -o $@ $<
+	$(call Q,CC)$(CC) $(CPPFLAGS) $(CFLAGS) -march=x86-64-v$* -ffp-contract=fast -DSIMD_LEVEL=$* -c -o $@ $<
 # What is not a test itself helps every test; fault_alloc.c stands between our code and malloc.
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(UNIT_HELP_OBJ) $(BUILD)/libctl.a $(LIBS)
-	$(CC) $(LDFLAGS) $(UNIT_WRAP) -o $@ $^ -lcmocka $(LDLIBS)
+	$(call Q,LD)$(CC) $(LDFLAGS) $(UNIT_WRAP) -o $@ $^ -lcmocka $(LDLIBS)
 $(BUILD)/tests/sim/%: $(BUILD)/tests/sim/%.o $(UNIT_HELP_OBJ) $(LIBS)
-	$(CC) $(LDFLAGS) $(UNIT_WRAP) -o $@ $^ -lcmocka $(LDLIBS)
+	$(call Q,LD)$(CC) $(LDFLAGS) $(UNIT_WRAP) -o $@ $^ -lcmocka $(LDLIBS)
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/replay_main.o $(LIBS)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(BUILD)/tests/ops/ops: $(call obj,$(wildcard tests/ops/*.c)) $(LIBS)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BENCH_OBJ) $(LIBS)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(LIBS)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 clean:
 	rm -rf build build-asan build-tsan build-fuzz
