@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "proto/api_read.h"
 
@@ -157,6 +158,10 @@ void api_classify_result(struct api_buffer *buffer, const struct api_result *res
     json_write_bool(buffer, result->abstain);
     json_write_key(buffer, "novelty");
     json_write_float(buffer, (float)result->novelty);
+    if (result->payload) {
+        json_write_key(buffer, "payload");
+        json_write_raw(buffer, result->payload, strlen(result->payload));
+    }
     json_write_key(buffer, "labels");
     json_open_array(buffer);
     for (uint32_t i = 0; i < result->labels_len; i++) {

@@ -64,6 +64,7 @@ struct api_result {
     const char *label; /* NULL: null, a model without labels */
     double score, novelty;
     bool abstain;
+    const char *payload;             /* of the label, JSON text; NULL: not written */
     const struct api_scored *labels; /* (labels_len) best first */
     uint32_t labels_len;
     uint32_t tokens;

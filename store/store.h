@@ -13,7 +13,7 @@
  * -EIO, -ENOMEM, -EUCLEAN the database is damaged or newer than this program, -ENOENT no such row,
  * -EEXIST it is there already. store_why() says in words what happened last. After a failed write
  * inside a transaction the caller rolls back: nothing of it is kept. A callback may not call the
- * store it is called from, except store_label_name.
+ * store it is called from, except store_label_name, store_label_final and store_alias_of.
  */
 #ifndef LEARND_STORE_H
 #define LEARND_STORE_H
@@ -57,7 +57,7 @@ int store_checkpoint(struct store *store);
 /* PRAGMA integrity_check; 0 or -EUCLEAN. */
 int store_integrity(struct store *store);
 
-/* ---- models and labels ----------------------------------------------------------------------- */
+/* ---- models; labels: store_labels.h ---------------------------------------------------------- */
 
 struct store_model {
     int64_t id;
@@ -81,25 +81,6 @@ int store_model_add(struct store *store, const char *name, const char *kind, con
 int store_model_remove(struct store *store, int64_t model);
 int store_model_settings(struct store *store, int64_t model, const char *settings);
 int store_model_scan(struct store *store, store_model_fn *fn, void *ud);
-
-struct store_label {
-    int64_t id; /* grows with creation: the order of columns */
-    char name[STORE_NAME_BYTES_MAX + 1];
-    char status[8]; /* "active" */
-    int64_t examples;
-    int64_t created_us;
-};
-typedef int store_label_fn(void *ud, const struct store_label *row);
-
-/* Appends an event "label_add". -EEXIST with *ret_id set if it is there already. */
-int store_label_add(struct store *store, int64_t model, const char *name, int64_t now_us,
-                    int64_t *ret_id, int64_t *ret_seq);
-int store_label_find(struct store *store, int64_t model, const char *name, int64_t *ret_id);
-/* The name of a label. -ENOENT. */
-int store_label_name(struct store *store, int64_t label, char ret_name[STORE_NAME_BYTES_MAX + 1]);
-/* In id order, from ids greater than after; at most limit rows (0: all). */
-int store_label_scan(struct store *store, int64_t model, int64_t after, uint32_t limit,
-                     store_label_fn *fn, void *ud);
 
 /* ---- teaching -------------------------------------------------------------------------------- */
 
@@ -148,7 +129,8 @@ void store_sha256(const void *bytes, size_t bytes_len, uint8_t ret_hash[STORE_HA
 
 /* Writes one event and folds it, inside the caller's transaction. -EEXIST: the key exists with
  * another body. -ENOENT: no such model, label (creation off), example, or vote to withdraw;
- * *ret_field says which ("model", "label", "example", "annotator"). */
+ * *ret_field says which ("model", "label", "example", "annotator"). -EIDRM: the label is retired;
+ * then only a REJECT is taken. */
 int store_feedback_put(struct store *store, const struct store_feedback *feedback,
                        struct store_receipt *ret_receipt, const char **ret_field);
 
@@ -156,10 +138,10 @@ int store_feedback_put(struct store *store, const struct store_feedback *feedbac
 
 struct store_event {
     int64_t seq;
-    char op[16]; /* "label", "reject", "withdraw", "delete", "label_add" */
+    char op[16]; /* "label", "reject", "withdraw", "delete", or "label_.." of a label itself */
     uint8_t example[STORE_ID_BYTES];
     bool has_example;
-    char label[STORE_NAME_BYTES_MAX + 1]; /* "" if none */
+    char label[STORE_NAME_BYTES_MAX + 1]; /* its present name; "" if none */
     char annotator[STORE_NAME_BYTES_MAX + 1];
     int64_t created_us;
 };
@@ -188,7 +170,7 @@ struct store_example {
     size_t text_bytes;
     const char *pair; /* NULL: none */
     size_t pair_bytes;
-    const char *status;              /* "active" has a target; "withdrawn", "rejected" have none */
+    const char *status; /* "active" has a target; "withdrawn", "rejected", "retired" have none */
     const struct store_vote *target; /* (target_len), by label id */
     uint32_t target_len;
     double weight;             /* mean weight of the votes that stand */
@@ -200,7 +182,7 @@ struct store_example {
 typedef int store_example_fn(void *ud, const struct store_example *row);
 
 struct store_example_filter {
-    const char *label;     /* name, or NULL */
+    const char *label; /* name or alias, or NULL; of a retired one: the examples it would have */
     const char *annotator; /* or NULL */
     const char *status;    /* or NULL */
     const char *q;         /* substring of the text, or NULL */
@@ -215,8 +197,9 @@ int store_example_scan(struct store *store, int64_t model,
 /* One example of any model. -ENOENT. */
 int store_example_get(struct store *store, const uint8_t id[STORE_ID_BYTES], int64_t encoder,
                       store_example_fn *fn, void *ud);
-/* Distinct examples touched by events of a model with after < seq <= upto, as the journal sees them
- * now; a deleted one comes with status "deleted", no text and no target. What the learner reads. */
+/* Distinct examples touched by events of a model (those of labels too) with after < seq <= upto, as
+ * the journal sees them now; a deleted one comes with status "deleted", no text and no target. What
+ * the learner reads. */
 int store_example_changed(struct store *store, int64_t model, int64_t after, int64_t upto,
                           int64_t encoder, store_example_fn *fn, void *ud);
 
@@ -248,5 +231,7 @@ int store_snapshot_read(struct store *store, int64_t model, int64_t encoder, int
  * -EUCLEAN if the state folder was taught with another encoder 0. */
 int store_encoder_claim(struct store *store, const uint8_t sha256[STORE_HASH_BYTES], int64_t now_us,
                         int64_t *ret_encoder);
+
+#include "store/store_labels.h"
 
 #endif

@@ -4,6 +4,7 @@
 
 #include <sqlite3.h>
 
+#include "store/label_statements.h"
 #include "store/store.h"
 
 /* Every statement of the store, prepared when first used and kept. */
@@ -26,12 +27,7 @@
       " (SELECT count(*) FROM example e WHERE e.model = m.id AND e.label IS NOT NULL),"            \
       " (SELECT count(*) FROM label l WHERE l.model = m.id AND l.status = 'active')"               \
       " FROM model m ORDER BY id")                                                                 \
-    X(LABEL_ADD, "INSERT INTO label(model, name, created_us) VALUES(?1, ?2, ?3)")                  \
-    X(LABEL_FIND, "SELECT id FROM label WHERE model = ?1 AND name = ?2")                           \
-    X(LABEL_NAME, "SELECT name FROM label WHERE id = ?1")                                          \
-    X(LABEL_SCAN, "SELECT id, name, status, created_us,"                                           \
-                  " (SELECT count(*) FROM example e WHERE e.model = l.model AND e.label = l.id)"   \
-                  " FROM label l WHERE model = ?1 AND id > ?2 ORDER BY id LIMIT ?3")               \
+    LABEL_STATEMENTS(X)                                                                            \
     X(EVENT_ADD,                                                                                   \
       "INSERT INTO event(model, op, example, label, weight, annotator, source, request_encoder,"   \
       " request_seq, created_us) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")                 \
@@ -44,8 +40,10 @@
       " annotator, created_us FROM event e WHERE model = ?1 AND seq < ?2"                          \
       " ORDER BY seq DESC LIMIT ?3")                                                               \
     X(EVENT_TOUCHED,                                                                               \
-      "SELECT DISTINCT example FROM event WHERE model = ?1 AND seq > ?2 AND seq <= ?3"             \
-      " AND example IS NOT NULL")                                                                  \
+      "SELECT example FROM event WHERE model = ?1 AND seq > ?2 AND seq <= ?3"                      \
+      " AND example IS NOT NULL"                                                                   \
+      " UNION SELECT t.example FROM event_touch t CROSS JOIN event e ON e.seq = t.seq"             \
+      " WHERE t.seq > ?2 AND t.seq <= ?3 AND e.model = ?1")                                        \
     X(EVENT_LAST_OF, "SELECT max(seq) FROM event WHERE example = ?1")                              \
     X(KEY_FIND, "SELECT body_hash, example, seq FROM idempotency WHERE model = ?1 AND key = ?2")   \
     X(KEY_ADD, "INSERT INTO idempotency(model, key, body_hash, example, seq)"                      \
@@ -66,20 +64,23 @@
       "SELECT number, id, model, text, pair, status, weight, annotators, first_seq, last_seq,"     \
       " created_us, (SELECT data FROM embedding b WHERE b.example = e.number AND b.encoder = ?2)"  \
       " FROM example e WHERE model = ?1 AND first_seq > ?3"                                        \
-      " AND (?4 IS NULL OR label = (SELECT id FROM label WHERE model = ?1 AND name = ?4))"         \
+      " AND (?4 IS NULL OR label = ?4 OR (status = 'retired' AND EXISTS(SELECT 1 FROM vote v"      \
+      " WHERE v.example = e.number AND v.label = ?4 AND v.sign > 0)))"                             \
       " AND (?5 IS NULL OR EXISTS(SELECT 1 FROM vote v WHERE v.example = e.number"                 \
       " AND v.annotator = ?5)) AND (?6 IS NULL OR status = ?6)"                                    \
       " AND (?7 IS NULL OR instr(text, ?7) > 0) ORDER BY first_seq LIMIT ?8")                      \
     X(VOTE_PUT,                                                                                    \
-      "INSERT INTO vote(example, annotator, sign, label, weight) VALUES(?1, ?2, ?3, ?4, ?5)"       \
-      " ON CONFLICT(example, annotator, sign, label) DO UPDATE SET weight = ?5")                   \
+      "INSERT INTO vote(example, annotator, sign, label, weight, seq)"                             \
+      " VALUES(?1, ?2, ?3, ?4, ?5, ?6)"                                                            \
+      " ON CONFLICT(example, annotator, sign, label) DO UPDATE SET weight = ?5, seq = ?6")         \
     X(VOTE_DROP_LABEL,                                                                             \
       "DELETE FROM vote WHERE example = ?1 AND annotator = ?2 AND sign = ?3 AND label = ?4")       \
     X(VOTE_DROP_SIGN, "DELETE FROM vote WHERE example = ?1 AND annotator = ?2 AND sign = ?3")      \
     X(VOTE_DROP, "DELETE FROM vote WHERE example = ?1 AND annotator = ?2")                         \
     X(VOTE_DROP_ALL, "DELETE FROM vote WHERE example = ?1")                                        \
-    X(VOTE_SCAN, "SELECT label, sign, weight, annotator FROM vote WHERE example = ?1"              \
-                 " ORDER BY label, sign, annotator")                                               \
+    X(VOTE_SCAN,                                                                                   \
+      "SELECT label, sign, weight, (SELECT status FROM label l WHERE l.id = v.label) = 'retired'"  \
+      " FROM vote v WHERE example = ?1 ORDER BY label, sign, annotator")                           \
     X(EMBEDDING_PUT, "INSERT OR REPLACE INTO embedding(example, encoder, data)"                    \
                      " SELECT number, ?2, ?3 FROM example WHERE id = ?1")                          \
     X(SNAPSHOT_ADD, "INSERT OR REPLACE INTO head_snapshot(model, encoder, seq, sha256)"            \
@@ -141,14 +142,21 @@ struct store_event_row {
 };
 int store_event_add(struct store *store, const struct store_event_row *row, int64_t *ret_seq);
 
+/* models.c: the same as store_label_find, and whether the label is retired. */
+int store_label_resolve(struct store *store, int64_t model, const char *name, int64_t *ret_id,
+                        bool *ret_retired);
+
 /* Standing votes of an example, folded. */
 struct store_fold {
     struct store_vote *target; /* owned; by label id */
     uint32_t target_len, target_max;
     double weight;
     uint32_t annotators, votes;
+    bool retired; /* votes for a retired label would make a target */
 };
 int store_fold_read(struct store *store, int64_t number, struct store_fold *ret_fold);
 void store_fold_done(struct store_fold *fold);
+/* feedback.c: folds an example's votes into its row, as of seq. */
+int store_refold(struct store *store, int64_t number, int64_t seq);
 
 #endif

@@ -5,8 +5,8 @@
  *
  *     ctl_ask.c     classify, embed                      ctl_import.c  import
  *     ctl_teach.c   teach confirm reject withdraw forget ctl_export.c  export
- *     ctl_browse.c  models labels examples versions      ctl_about.c   status, version
- *     ctl_events.c  events
+ *     ctl_browse.c  models examples versions             ctl_about.c   status, version
+ *     ctl_labels.c  labels                               ctl_events.c  events
  *
  * Results go to stdout, everything else to stderr. In human form texts of the daemon are cleaned of
  * control characters (ctl_table.h); with --json the daemon's own words are passed on, one object a

@@ -51,7 +51,16 @@ static const struct ctl_command commands[] = {
      "list, make, change and remove models",
      "Settings: features, seed, ridge_lambda (fixed when created), score_min, rejection_budget.\n",
      "limit yes", ctl_models},
-    {"labels", "[add LABEL]", "list labels, or add one", "", "limit", ctl_labels},
+    {"labels",
+     "[add LABEL | rename LABEL NEW | retire LABEL | restore LABEL | merge LABEL INTO |\n"
+     "       split LABEL NEW EXAMPLE... | set LABEL [score_min=P] [payload=JSON]]",
+     "list labels, or say what becomes of one",
+     "A renamed or merged label's old name goes on meaning it. A retired one keeps its examples, "
+     "which\n"
+     "teach nothing until it is restored. score_min: unsure below it; payload: given back with "
+     "every\n"
+     "answer that has this label; an empty value takes them away.\n",
+     "limit", ctl_labels},
     {"examples", "[EXAMPLE]", "list what was taught, or one of it", "",
      "label annotator status contains limit", ctl_examples},
     {"versions", "[VERSION]", "how the model came to be, newest first", "", "limit", ctl_versions},

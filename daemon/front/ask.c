@@ -158,6 +158,7 @@ static void write_result(const struct asking *a, uint32_t i, struct api_scored *
     struct api_because because[HEAD_NEIGHBOURS];
     char id[RING_ID_BYTES];
     bool known = item->answer.label != UINT32_MAX;
+    double score_min = s->score_min;
     struct api_result r = {.id = a->inputs[i].id,
                            .request_id = id,
                            .label = known ? s->labels->names[item->answer.label] : NULL,
@@ -170,7 +171,14 @@ static void write_result(const struct asking *a, uint32_t i, struct api_scored *
                            .because = because};
 
     result_id(a, i, id);
-    r.abstain = !known || item->answer.novel || r.score < (float)s->score_min;
+    if (known) {
+        const struct live_label *rules = &s->labels->rules[item->answer.label];
+
+        r.payload = rules->payload;
+        if (rules->score_min >= 0)
+            score_min = rules->score_min;
+    }
+    r.abstain = !known || item->answer.novel || r.score < (float)score_min;
     r.labels_len = list_labels(a, item, scored);
     r.because_len = list_because(a, item, i, because);
     api_classify_result(body, &r);
@@ -425,11 +433,9 @@ static int choose(struct asking *a, const struct api_classify *c, struct api_pro
     memset(a->allowed, 0, labels->len + 1);
     for (uint32_t i = 0; i < c->labels_len; i++) {
         char field[32];
-        uint32_t l = 0;
+        uint32_t l = live_labels_find(labels, c->labels[i]);
 
-        while (l < labels->len && strcmp(labels->names[l], c->labels[i]) != 0)
-            l++;
-        if (l == labels->len) {
+        if (l == UINT32_MAX) {
             snprintf(field, sizeof field, "labels[%u]", i);
             return api_problem_set(problem, 422, "unknown_label", field,
                                    "the model has no such label");

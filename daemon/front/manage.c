@@ -308,7 +308,8 @@ static void answer_label(struct managing *m, struct exchange *x)
     struct api_problem problem;
 
     if (m->rc == -EEXIST) {
-        api_problem_set(&problem, 409, "label_exists", "label", "the model has this label already");
+        api_problem_set(&problem, 409, "label_exists", "label",
+                        "the model has, or had, a label of this name");
         exchange_problem(x, &problem);
     } else if (m->rc != 0) {
         exchange_failed(x, m->rc);

@@ -163,6 +163,9 @@ static bool explain(struct teaching_item *t, int rc, const char *field)
     if (rc == -EEXIST)
         api_problem_set(&t->problem, 409, "idempotency_conflict", field,
                         "this key came before with another item");
+    else if (rc == -EIDRM)
+        api_problem_set(&t->problem, 409, "label_retired", field,
+                        "the label is retired and teaches nothing");
     else if (rc != -ENOENT)
         return false;
     else if (strcmp(field, "label") == 0)

@@ -56,8 +56,14 @@ def test_every_operation_answers(shared, model, contract):
         shared.get(path)
     shared.call("GET", "/metrics", expect=200)
     with EventStream(shared, f"types=label&model={model}") as stream:
-        shared.post(f"/v1/models/{model}/labels", {"label": "late"}, expect=201)
+        shared.post(f"/v1/models/{model}/labels", {"label": "event"}, expect=201)
         assert next(stream).kind == "label"
+    label = f"/v1/models/{model}/labels/"
+    shared.patch(label + "early", {"label": "late", "score_min": 0.5, "payload": {"any": [1, None]}})
+    shared.post(label + "x/split", {"label": "late", "examples": [example]})
+    shared.post(label + "late/merge", {"into": "y"})
+    shared.delete(label + "x")
+    shared.get(f"/v1/models/{model}/labels")
     shared.delete(f"/v1/examples/{example}")
     shared.delete("/v1/models/contract")
     called = {(m.upper(), re.sub(r"\{[^}]*\}", "{}", p)) for m, p, status in contract.seen

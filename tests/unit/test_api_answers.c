@@ -41,6 +41,7 @@ static void write_classify(struct api_buffer *b)
          .label = "card_arrival",
          .score = 0.94,
          .novelty = 0.03,
+         .payload = "[null,\"p\"]",
          .labels = labels,
          .labels_len = 2,
          .tokens = 7,
@@ -73,7 +74,8 @@ static void test_classify(void **state)
     check_bytes(
         &b, "{\"model\":\"intents\",\"version\":\"2.1850\",\"results\":["
             "{\"id\":\"0\",\"request_id\":\"01J9\",\"label\":\"card_arrival\",\"score\":0.94,"
-            "\"abstain\":false,\"novelty\":0.03,\"labels\":[{\"label\":\"card_arrival\","
+            "\"abstain\":false,\"novelty\":0.03,\"payload\":[null,\"p\"],"
+            "\"labels\":[{\"label\":\"card_arrival\","
             "\"score\":0.94},{\"label\":\"lost_card\",\"score\":0.04}],\"tokens\":7,"
             "\"truncated\":false,\"because\":[{\"example\":\"00000000000000000000000000000000\","
             "\"text\":\"a\\\"b\",\"label\":\"card_arrival\",\"similarity\":0.91}]},"
@@ -174,9 +176,17 @@ static void write_example(struct api_buffer *b)
 
 static void write_label(struct api_buffer *b)
 {
-    const struct api_label_row row = {"x", "active", 42, 0};
+    const struct api_label_row row = {.label = "x",
+                                      .status = "merged",
+                                      .examples = 42,
+                                      .has_score_min = true,
+                                      .score_min = 0.5,
+                                      .payload = "{\"a\":[1]}",
+                                      .into = "y"};
 
-    api_write_label(b, &row);
+    api_label_begin(b, &row);
+    api_label_alias(b, "w");
+    api_label_end(b);
 }
 
 static void write_version(struct api_buffer *b)
@@ -221,6 +231,11 @@ static void test_rows(void **state)
                 "\"example\":null,\"label\":null,\"annotator\":null,\"created\":\"" EPOCH "\"}");
 }
 
+#define LABEL_ROW                                                                                  \
+    "{\"label\":\"x\",\"examples\":42,\"status\":\"merged\",\"into\":\"y\","                       \
+    "\"score_min\":0.5,"                                                                           \
+    "\"payload\":{\"a\":[1]},\"created\":\"" EPOCH "\",\"aliases\":[\"w\"]}"
+
 static void write_labels(struct api_buffer *b)
 {
     api_list_begin(b, "labels");
@@ -256,9 +271,7 @@ static void test_lists(void **state)
 
     (void)state;
     write_labels(&b);
-    check_bytes(&b, "{\"labels\":[{\"label\":\"x\",\"examples\":42,\"status\":\"active\","
-                    "\"created\":\"" EPOCH "\"},{\"label\":\"x\",\"examples\":42,"
-                    "\"status\":\"active\",\"created\":\"" EPOCH "\"}],\"next_cursor\":\"abc\"}");
+    check_bytes(&b, "{\"labels\":[" LABEL_ROW "," LABEL_ROW "],\"next_cursor\":\"abc\"}");
     api_list_begin(&b, "models");
     api_list_end(&b, NULL);
     check_bytes(&b, "{\"models\":[],\"next_cursor\":null}");
@@ -499,6 +512,8 @@ static void check_schema(const struct json_value *doc, const struct json_value *
                          const struct json_value *value, const char *where)
 {
     schema = resolve(doc, schema);
+    if (json_len(schema) == 1 && json_member(schema, "description"))
+        return; /* any JSON, and what is in it is nobody's promise */
     if (!type_fits(doc, schema, value))
         fail_msg("%s has the wrong type", where);
     if (json_kind(value) == JSON_KIND_ARRAY) {
