@@ -1,11 +1,15 @@
-/* adwin.c -- ADWIN2 of Bifet and Gavalda, "Learning from Time-Changing Data with Adaptive Windowing", SDM 2007.
+/* adwin.c -- ADWIN2 of Bifet and Gavalda, "Learning from Time-Changing Data with Adaptive
+ * Windowing", SDM 2007.
  *
- * The window is an exponential histogram: at most ADWIN_BUCKETS buckets of each size 1, 2, 4 .. rows, so a window of n rows takes
- * 5 log2(n/5) buckets and a cut can fall on any border between two. A cut into n0 old and n1 new rows is made where
- *     |mean0 - mean1| >= epsilon = sqrt(2/m v ln(2/d')) + 2/(3m) ln(2/d'),  1/m = 1/n0 + 1/n1,  d' = delta / ln n,
- * v = p (1 - p) the variance of the window (the paper's section 4). Among the borders that pass, the window is cut at the one with the
- * largest ratio of difference to epsilon, all at once: the paper drops one oldest bucket at a time and stops at the first
- * window that holds together, which dates the change too early.
+ * The window is an exponential histogram: at most ADWIN_BUCKETS buckets of each size 1, 2, 4 ..
+ * rows, so a window of n rows takes 5 log2(n/5) buckets and a cut can fall on any border between
+ * two. A cut into n0 old and n1 new rows is made where
+ *     |mean0 - mean1| >= epsilon = sqrt(2/m v ln(2/d')) + 2/(3m) ln(2/d'),  1/m = 1/n0 + 1/n1,  d'
+ *            = delta / ln n,
+ * v = p (1 - p) the variance of the window (the paper's section 4). Among the borders that pass,
+ * the window is cut at the one with the largest ratio of difference to epsilon, all at once: the
+ * paper drops one oldest bucket at a time and stops at the first window that holds together, which
+ * dates the change too early.
  */
 #include <math.h>
 #include <string.h>
@@ -64,8 +68,8 @@ static bool look(const struct adwin *a, double delta, struct border *ret_border)
                 break;
             mean0 = (double)at.wrong / (double)at.rows;
             mean1 = (double)(a->wrong - at.wrong) / (double)(a->rows - at.rows);
-            clear = fabs(mean0 - mean1) /
-                    adwin_epsilon(delta, at.rows, a->rows - at.rows, a->wrong);
+            clear =
+                fabs(mean0 - mean1) / adwin_epsilon(delta, at.rows, a->rows - at.rows, a->wrong);
             if (clear < best)
                 continue;
             best = clear;
@@ -118,7 +122,7 @@ bool adwin_add(struct adwin *a, double delta, bool wrong, int64_t mark, struct a
     return shrunk;
 }
 
-/* ---- image -------------------------------------------------------------------------------------- */
+/* ---- image ----------------------------------------------------------------------------------- */
 
 void adwin_pack(const struct adwin *a, struct pack *p)
 {

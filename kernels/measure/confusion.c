@@ -1,5 +1,6 @@
-/* confusion.c -- see confusion.h. The victim of a full table is found by a scan of it, 3 us: it happens only to a model that
- * has confused more than CONFUSION_PAIRS_MAX different pairs, and then once an error on a new one.
+/* confusion.c -- see confusion.h. The victim of a full table is found by a scan of it, 3 us: it
+ * happens only to a model that has confused more than CONFUSION_PAIRS_MAX different pairs, and then
+ * once an error on a new one.
  */
 #include "kernels/measure/confusion.h"
 

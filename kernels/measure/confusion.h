@@ -1,10 +1,12 @@
-/* confusion.h -- which label was taken for which, in fixed memory: exact up to CONFUSION_PAIRS_MAX different pairs, then the
- * Space-Saving summary of Metwally, Agrawal, El Abbadi (ICDT 2005). Private to kernels/measure.
+/* confusion.h -- which label was taken for which, in fixed memory: exact up to CONFUSION_PAIRS_MAX
+ * different pairs, then the Space-Saving summary of Metwally, Agrawal, El Abbadi (ICDT 2005).
+ * Private to kernels/measure.
  *
- * A full table gives the place of its rarest pair (the first of equals, in table order) to a new one, which starts at that
- * pair's count and remembers it as its `error`. So a pair's true count lies in [rows - error, rows], and a pair that makes up
- * more than 1/CONFUSION_PAIRS_MAX of all confusions is in the table. The table is a function of the sequence of pairs;
- * as a set of counts, while nothing was evicted, of the set.
+ * A full table gives the place of its rarest pair (the first of equals, in table order) to a new
+ * one, which starts at that pair's count and remembers it as its `error`. So a pair's true count
+ * lies in [rows - error, rows], and a pair that makes up more than 1/CONFUSION_PAIRS_MAX of all
+ * confusions is in the table. The table is a function of the sequence of pairs; as a set of counts,
+ * while nothing was evicted, of the set.
  */
 #ifndef LEARND_CONFUSION_H
 #define LEARND_CONFUSION_H
@@ -12,7 +14,7 @@
 #include "kernels/measure/packing.h"
 
 enum {
-    CONFUSION_PAIRS_MAX = 4096, /* 96 KB; a head of 1,000 labels on CLINC150-like data confuses a few hundred */
+    CONFUSION_PAIRS_MAX = 4096, /* 96 KB */
     CONFUSION_SLOTS = 2 * CONFUSION_PAIRS_MAX,
 };
 

@@ -1,12 +1,12 @@
-/* detectors.h -- the single tests behind drift.h. Private to kernels/measure and its tests. Each struct starts as zero bytes
- * unless it has an init, and holds everything between two rows.
+/* detectors.h -- the single tests behind drift.h. Private to kernels/measure and its tests. Each
+ * struct starts as zero bytes unless it has an init, and holds everything between two rows.
  */
 #ifndef LEARND_DETECTORS_H
 #define LEARND_DETECTORS_H
 
 #include "kernels/measure/packing.h"
 
-/* ---- ADWIN over rows that are right or wrong ---------------------------------------------------- */
+/* ---- ADWIN over rows that are right or wrong ------------------------------------------------- */
 
 enum {
     ADWIN_ORDERS = 32, /* bucket sizes 2^0 .. 2^31 rows */
@@ -31,15 +31,15 @@ struct adwin_cut {
     int64_t since;
 };
 
-/* Did the window shrink? Then *ret_cut says how its two parts differed; where it was cut more than once, the first cut's past
- * and the last cut's present. */
+/* Did the window shrink? Then *ret_cut says how its two parts differed; where it was cut more than
+ * once, the first cut's past and the last cut's present. */
 bool adwin_add(struct adwin *a, double delta, bool wrong, int64_t mark, struct adwin_cut *ret_cut);
 /* The difference of means that a cut of n0 + n1 rows with `wrong` errors must pass. */
 double adwin_epsilon(double delta, uint64_t n0, uint64_t n1, uint64_t wrong);
 void adwin_pack(const struct adwin *a, struct pack *p);
 void adwin_unpack(struct adwin *a, struct unpack *u);
 
-/* ---- Page-Hinkley over rows that are right or wrong --------------------------------------------- */
+/* ---- Page-Hinkley over rows that are right or wrong ------------------------------------------ */
 
 enum { PH_ROWS_MIN = 30 }; /* before them the mean means nothing */
 
@@ -56,7 +56,7 @@ bool page_hinkley_add(struct page_hinkley *ph, double slack, double limit, bool 
 void page_hinkley_pack(const struct page_hinkley *ph, struct pack *p);
 void page_hinkley_unpack(struct page_hinkley *ph, struct unpack *u);
 
-/* ---- shares of labels: windows against the past ------------------------------------------------- */
+/* ---- shares of labels: windows against the past ---------------------------------------------- */
 
 enum { MIX_WINDOW = 500, MIX_EXPECTED_MIN = 5 };
 
@@ -82,13 +82,14 @@ struct mix_result {
     uint64_t rows_before, rows_since; /* without the new labels */
     uint32_t new_rows;                /* of labels never seen before this window */
 };
-/* Tests the full window: chi-square of window against past over the labels seen before. Changes nothing. */
+/* Tests the full window: chi-square of window against past over the labels seen before. Changes
+ * nothing. */
 struct mix_result mix_look(const struct mix *m, const struct mix_label *labels,
                            uint32_t labels_len, double level);
 /* Makes the window part of the past, or (moved) the past. */
 void mix_turn(struct mix *m, struct mix_label *labels, uint32_t labels_len, bool moved);
 
-/* ---- mean of embeddings ------------------------------------------------------------------------- */
+/* ---- mean of embeddings ---------------------------------------------------------------------- */
 
 enum {
     SHIFT_DIM = 128,        /* projected dimensions D, or fewer where the embedding has fewer */
@@ -99,13 +100,14 @@ enum {
 
 struct shift {
     uint32_t dim, D;
-    float *projection; /* (dim,D), drawn from the seed; NULL: D == dim, none is needed. Not part of the image */
+    float *projection; /* (dim,D), drawn from the seed, not in the image; NULL where D == dim */
     uint64_t reference;/* rows in it, up to SHIFT_REFERENCE; testing begins when it is full */
     double mean[SHIFT_DIM];  /* sum while filling, then the mean */
-    double *moment;          /* (D,D) lower: sum of outer products, then the Cholesky factor of the covariance */
+    double *moment; /* (D,D) lower: sum of outer products, then the covariance's Cholesky factor */
     double trace;            /* of the covariance, once the reference is full */
     uint32_t window, windows;/* rows in the recent one; whole ones before it, each one look */
-    int64_t first[SHIFT_LONG];        /* marks: ring of windows, the recent one at windows mod SHIFT_LONG */
+    /* Ring of windows, the recent one at windows mod SHIFT_LONG. */
+    int64_t first[SHIFT_LONG]; /* marks */
     double sums[SHIFT_LONG][SHIFT_DIM];
 };
 

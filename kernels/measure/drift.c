@@ -1,7 +1,9 @@
-/* drift.c -- see drift.h. A row goes to each detector that it concerns; what fires is described and remembered.
+/* drift.c -- see drift.h. A row goes to each detector that it concerns; what fires is described and
+ * remembered.
  *
- * The detectors are not told of each other, with one exception: where ADWIN finds that the error has fallen (a model that is
- * learning), Page-Hinkley starts anew, because its mean of all rows would hide a later rise behind the bad beginning.
+ * The detectors are not told of each other, with one exception: where ADWIN finds that the error
+ * has fallen (a model that is learning), Page-Hinkley starts anew, because its mean of all rows
+ * would hide a later rise behind the bad beginning.
  */
 #include "kernels/measure/drift.h"
 
@@ -92,7 +94,7 @@ int drift_labels_grow(struct drift *d, uint32_t labels_len)
     return 0;
 }
 
-/* ---- events ------------------------------------------------------------------------------------- */
+/* ---- events ---------------------------------------------------------------------------------- */
 
 struct events {
     struct drift *drift;
@@ -120,8 +122,11 @@ static void error_fire(struct events *events, enum drift_kind kind, const struct
 {
     struct drift *d = events->drift;
     struct drift_event e = {
-        .kind = kind, .since = cut->since, .at = at,
-        .rows_before = cut->rows_before, .rows_since = cut->rows_since,
+        .kind = kind,
+        .since = cut->since,
+        .at = at,
+        .rows_before = cut->rows_before,
+        .rows_since = cut->rows_since,
         .from = rate(cut->wrong_before, cut->rows_before),
         .to = rate(cut->wrong_since, cut->rows_since),
         .chance = kind == DRIFT_ERROR_ADWIN ? d->settings.error_level : NAN,
@@ -131,7 +136,7 @@ static void error_fire(struct events *events, enum drift_kind kind, const struct
     fire(events, &e);
 }
 
-/* ---- corrections -------------------------------------------------------------------------------- */
+/* ---- corrections ----------------------------------------------------------------------------- */
 
 static void teach_error(struct events *events, bool wrong, int64_t mark)
 {
@@ -166,8 +171,12 @@ static void turn_mix(struct events *events, bool asked, int64_t mark)
     struct mix_label *labels = asked ? d->asked_mix : d->taught_mix;
     struct mix_result r = mix_look(m, labels, d->labels_len, d->settings.mix_level);
     struct drift_event e = {
-        .kind = asked ? DRIFT_ASKED_MIX : DRIFT_TAUGHT_MIX, .since = m->window_first, .at = mark,
-        .rows_before = r.rows_before, .rows_since = r.rows_since, .chance = r.chance,
+        .kind = asked ? DRIFT_ASKED_MIX : DRIFT_TAUGHT_MIX,
+        .since = m->window_first,
+        .at = mark,
+        .rows_before = r.rows_before,
+        .rows_since = r.rows_since,
+        .chance = r.chance,
     };
 
     if (r.tested)
@@ -177,8 +186,11 @@ static void turn_mix(struct events *events, bool asked, int64_t mark)
         fire(events, &e);
     }
     if (!asked && r.new_rows > 0 && d->report.kinds[DRIFT_TAUGHT_NEW].rows > MIX_WINDOW) {
-        struct drift_event news = {.kind = DRIFT_TAUGHT_NEW, .since = m->window_first, .at = mark,
-                                   .rows_before = r.rows_before, .rows_since = m->window,
+        struct drift_event news = {.kind = DRIFT_TAUGHT_NEW,
+                                   .since = m->window_first,
+                                   .at = mark,
+                                   .rows_before = r.rows_before,
+                                   .rows_since = m->window,
                                    .chance = NAN};
 
         moved_shares(d, asked, true, &news);
@@ -217,14 +229,18 @@ int drift_teach(struct drift *d, int64_t mark, uint32_t label, bool wrong,
 
 _Static_assert(DRIFT_EVENTS_MAX >= 4, "a correction can fire two error tests, its mix and news");
 
-/* ---- questions ---------------------------------------------------------------------------------- */
+/* ---- questions ------------------------------------------------------------------------------- */
 
 static void features_fire(struct events *events, const struct shift_result *r, int64_t mark)
 {
     struct drift_event e = {
-        .kind = DRIFT_ASKED_FEATURES, .since = r->since, .at = mark,
-        .rows_before = SHIFT_REFERENCE, .rows_since = r->rows_since,
-        .to = r->distance, .chance = r->chance,
+        .kind = DRIFT_ASKED_FEATURES,
+        .since = r->since,
+        .at = mark,
+        .rows_before = SHIFT_REFERENCE,
+        .rows_since = r->rows_since,
+        .to = r->distance,
+        .chance = r->chance,
     };
 
     fire(events, &e);
@@ -258,7 +274,7 @@ int drift_ask(struct drift *d, int64_t mark, const float *embedding, uint32_t pr
     return 0;
 }
 
-/* ---- what it thinks now ------------------------------------------------------------------------- */
+/* ---- what it thinks now ---------------------------------------------------------------------- */
 
 void drift_read(const struct drift *d, struct drift_report *ret_report)
 {

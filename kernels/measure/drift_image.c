@@ -1,8 +1,8 @@
-/* drift_image.c -- the detectors as bytes: magic, version, settings, then every struct in the order of drift_internal.h. The
- * projection is not in it: it follows from dim and seed. An image of other settings is refused: its sums mean something else.
+/* drift_image.c -- the detectors as bytes: magic, version, settings, then every struct in the order
+ * of drift_internal.h. The projection is not in it: it follows from dim and seed. An image of other
+ * settings is refused: its sums mean something else.
  */
 #include <errno.h>
-#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +19,7 @@ static void maybe_pack(double value, struct pack *p)
 
 static double maybe_unpack(struct unpack *u)
 {
-    double value = unpack_f64(u, -1, DBL_MAX);
+    double value = unpack_f64(u, -1, UNPACK_ANY);
 
     return value == -1 ? NAN : value;
 }
@@ -131,7 +131,7 @@ void drift_image_write(const struct drift *d, void *image)
     walk(d, &p);
 }
 
-/* ---- reading ------------------------------------------------------------------------------------ */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static bool unpack_bool(struct unpack *u)
 {
@@ -146,8 +146,8 @@ static void settings_check(const struct drift_settings *s, struct unpack *u)
     unpack_check(u, unpack_u32(u) == s->dim);
     unpack_check(u, unpack_u64(u) == s->seed);
     unpack_check(u, unpack_f64(u, 0, 1) == s->error_level);
-    unpack_check(u, unpack_f64(u, 0, DBL_MAX) == s->ph_slack);
-    unpack_check(u, unpack_f64(u, 0, DBL_MAX) == s->ph_limit);
+    unpack_check(u, unpack_f64(u, 0, UNPACK_ANY) == s->ph_slack);
+    unpack_check(u, unpack_f64(u, 0, UNPACK_ANY) == s->ph_limit);
     unpack_check(u, unpack_f64(u, 0, 1) == s->mix_level);
     unpack_check(u, unpack_f64(u, 0, 1) == s->features_level);
 }
@@ -161,8 +161,8 @@ static void event_unpack(struct drift_event *e, enum drift_kind kind, uint32_t l
     e->at = unpack_i64(u);
     e->rows_before = unpack_u64(u);
     e->rows_since = unpack_u64(u);
-    e->from = unpack_f64(u, 0, DBL_MAX);
-    e->to = unpack_f64(u, 0, DBL_MAX);
+    e->from = unpack_f64(u, 0, UNPACK_ANY);
+    e->to = unpack_f64(u, 0, UNPACK_ANY);
     e->chance = maybe_unpack(u);
     e->moved_len = unpack_len(u, DRIFT_MOVED_MAX);
     for (uint32_t i = 0; i < e->moved_len && !u->failed; i++) {

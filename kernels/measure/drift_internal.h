@@ -5,7 +5,7 @@
 #include "kernels/measure/detectors.h"
 #include "kernels/measure/drift.h"
 
-enum { DRIFT_RECENT = 2048 }; /* corrections remembered one by one, to say which labels an error came from */
+enum { DRIFT_RECENT = 4096 }; /* corrections kept one by one, to say whose errors rose */
 
 struct drift_label {
     uint64_t rows, wrong;            /* corrections, ever */
@@ -34,9 +34,11 @@ struct drift {
     struct drift_report report;      /* without what drift_read adds */
 };
 
-/* Fills in which labels' errors rose since e->since, and whether new labels alone did it. e's since, rows and rates are set. */
+/* Fills in which labels' errors rose since e->since, and whether new labels alone did it. e's
+ * since, rows and rates are set. */
 void moved_errors(struct drift *d, struct drift_event *e);
-/* Which shares moved between the past and the full window: of the labels seen before, or (news) of the new ones. */
+/* Which shares moved between the past and the full window: of the labels seen before, or (news) of
+ * the new ones. */
 void moved_shares(const struct drift *d, bool asked, bool news, struct drift_event *e);
 
 #endif

@@ -1,4 +1,5 @@
-/* drift_moved.c -- an alarm says that something moved; this finds out what, from the rows of each label. */
+/* drift_moved.c -- an alarm says that something moved; this finds out what, from the rows of each
+ * label. */
 #include <math.h>
 #include <string.h>
 
@@ -6,8 +7,9 @@
 
 /* Standard deviations that a share must have moved to be named in an event. */
 #define NAMED_DEVIATIONS 2.0
-/* A label with at most so many corrections before a change, and more since, counts as new with it: the beginning of a
- * change is an estimate, and a label's first examples are mostly wrong whatever happens. */
+/* A label with at most so many corrections before a change, and more since, counts as new with it:
+ * the beginning of a change is an estimate, and a label's first examples are mostly wrong whatever
+ * happens. */
 #define NEW_ROWS 10
 
 /* The strongest so far, strongest first; equals by column. */
@@ -34,7 +36,7 @@ static void rank(struct ranking *r, double strength, struct drift_moved moved)
     r->event->moved[at] = moved;
 }
 
-/* ---- errors ------------------------------------------------------------------------------------- */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 /* Counts the remembered rows since `since` by label. */
 static void count_since(struct drift *d, int64_t since)
@@ -85,7 +87,7 @@ void moved_errors(struct drift *d, struct drift_event *e)
     }
 }
 
-/* ---- shares ------------------------------------------------------------------------------------- */
+/* ---- shares ---------------------------------------------------------------------------------- */
 
 void moved_shares(const struct drift *d, bool asked, bool news, struct drift_event *e)
 {

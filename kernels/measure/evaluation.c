@@ -1,4 +1,5 @@
-/* evaluation.c -- see evaluation.h. Feeding: one row changes a few counters; nothing here allocates but open and grow. */
+/* evaluation.c -- see evaluation.h. Feeding: one row changes a few counters; nothing here allocates
+ * but open and grow. */
 #include "kernels/measure/evaluation.h"
 
 #include <errno.h>
@@ -33,8 +34,7 @@ int evaluation_labels_grow(struct evaluation *e, uint32_t labels_len)
     int rc = tallies_grow(&e->tallies, labels_len);
 
     if (rc == 0 && e->tallies.labels_max > old_max) {
-        struct label_course *courses =
-            realloc(e->courses, e->tallies.labels_max * sizeof *courses);
+        struct label_course *courses = realloc(e->courses, e->tallies.labels_max * sizeof *courses);
 
         if (courses == NULL) { /* the columns are not there yet; the tallies' room is found again */
             e->tallies.labels_len = old;
@@ -72,7 +72,7 @@ static void stream_add(struct stream *s, bool right, bool novel, bool abstained)
     fade_add(&s->fade, &s->fade_weight, EVALUATION_FADE, right);
 }
 
-/* ---- labels over time --------------------------------------------------------------------------- */
+/* ---- labels over time ------------------------------------------------------------------------ */
 
 static void course_add(struct label_course *c, const struct evaluation_row *row)
 {
@@ -92,7 +92,7 @@ static void course_add(struct label_course *c, const struct evaluation_row *row)
     }
 }
 
-/* ---- annotators --------------------------------------------------------------------------------- */
+/* ---- annotators ------------------------------------------------------------------------------ */
 
 static struct annotator_tally *annotator_find(struct evaluation *e, const char *name)
 {
@@ -130,8 +130,8 @@ static void annotator_add(struct annotator_tally *a, const struct evaluation_row
     fade_add(&a->fade, &a->fade_weight, EVALUATION_FADE, right);
 }
 
-/* The fading sums of two sequences cannot be joined as one sequence; added, their quotient is the mean weighted by how much
- * each still counts. That is cut to what one sequence could have. */
+/* The fading sums of two sequences cannot be joined as one sequence; added, their quotient is the
+ * mean weighted by how much each still counts. That is cut to what one sequence could have. */
 void evaluation_annotator_erase(struct evaluation *e, const char *name)
 {
     struct annotator_tally *a = annotator_find(e, name), *others = &e->others;
@@ -155,7 +155,7 @@ void evaluation_annotator_erase(struct evaluation *e, const char *name)
     memset(&e->annotators[e->annotators_len], 0, sizeof *a);
 }
 
-/* ---- rows --------------------------------------------------------------------------------------- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 int evaluation_score(struct evaluation *e, const struct evaluation_row *row)
 {
@@ -188,7 +188,7 @@ void evaluation_ask(struct evaluation *e, bool novel, bool abstained)
     stream_add(&e->asked, false, novel, abstained);
 }
 
-/* ---- any set of rows ---------------------------------------------------------------------------- */
+/* ---- any set of rows ------------------------------------------------------------------------- */
 
 int evaluation_batch_open(uint32_t labels_len, struct evaluation_batch **ret_batch)
 {

@@ -1,6 +1,7 @@
-/* evaluation_image.c -- an evaluation as bytes: magic, version, number of labels, then every count in the order of its
- * struct. A reader believes nothing: each sum must agree with its parts, each fading sum with its weight, so that a damaged image
- * is refused and the evaluation starts again, instead of reporting nonsense for ever.
+/* evaluation_image.c -- an evaluation as bytes: magic, version, number of labels, then every count
+ * in the order of its struct. A reader believes nothing: each sum must agree with its parts, each
+ * fading sum with its weight, so that a damaged image is refused and the evaluation starts again,
+ * instead of reporting nonsense for ever.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -82,7 +83,7 @@ void evaluation_image_write(const struct evaluation *e, void *image)
     walk(e, &p);
 }
 
-/* ---- reading ------------------------------------------------------------------------------------ */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static void fade_unpack(double *fade, double *weight, double factor, struct unpack *u)
 {
@@ -105,8 +106,7 @@ static void stream_unpack(struct stream *s, struct unpack *u)
         unpack_check(u, s->flags[i] <= (FLAG_RIGHT | FLAG_NOVEL | FLAG_ABSTAINED));
 }
 
-static void course_unpack(struct label_course *c, const struct label_tally *tally,
-                          struct unpack *u)
+static void course_unpack(struct label_course *c, const struct label_tally *tally, struct unpack *u)
 {
     fade_unpack(&c->fade, &c->fade_weight, EVALUATION_LABEL_FADE, u);
     c->best = unpack_f64(u, 0, 1);
@@ -174,8 +174,7 @@ static void read_body(struct evaluation *e, struct unpack *u)
     unpack_check(u, u->at == u->end);
 }
 
-int evaluation_image_read(const void *image, size_t image_bytes,
-                          struct evaluation **ret_evaluation)
+int evaluation_image_read(const void *image, size_t image_bytes, struct evaluation **ret_evaluation)
 {
     struct unpack u = {.at = image, .end = (const uint8_t *)image + image_bytes};
     struct evaluation *e;

@@ -1,6 +1,7 @@
 /* evaluation_internal.h -- the counts behind evaluation.h, shared by its files. Private.
  *
- * struct tallies is what both accumulators have: sums that do not care for order. [2]: rows of unknown and of known labels.
+ * struct tallies is what both accumulators have: sums that do not care for order. [2]: rows of
+ * unknown and of known labels.
  */
 #ifndef LEARND_EVALUATION_INTERNAL_H
 #define LEARND_EVALUATION_INTERNAL_H

@@ -1,4 +1,5 @@
-/* evaluation_report.c -- from counts to the numbers of evaluation_report.h, in one block of memory. */
+/* evaluation_report.c -- from counts to the numbers of evaluation_report.h, in one block of
+ * memory. */
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -6,9 +7,10 @@
 
 #include "kernels/measure/evaluation_internal.h"
 
-/* Standard errors between a label's best and its present recall from which it counts as forgotten. The best is the largest of a
- * noisy course, so the usual two or three will not do. After 2,000 rows, the last 200 at a recall of .7 instead of .9: found in
- * 90, 68, 40 % of labels with 3, 4, 5; labels that did not change called forgotten: 5.4, 0.3, 0 % (of 1,200). */
+/* Standard errors between a label's best and its present recall from which it counts as forgotten.
+ * The best is the largest of a noisy course, so the usual two or three will not do. After 2,000
+ * rows, the last 200 at a recall of .7 instead of .9: found in 90, 68, 40 % of labels with 3, 4, 5;
+ * labels that did not change called forgotten: 5.4, 0.3, 0 % (of 1,200). */
 #define FORGOTTEN_ERRORS 4.0
 
 static double ratio(double above, double below)
@@ -43,7 +45,7 @@ void evaluation_wilson(uint64_t right, uint64_t rows, double *ret_low, double *r
     *ret_high = fmin(1, middle + half);
 }
 
-/* ---- parts -------------------------------------------------------------------------------------- */
+/* ---- parts ----------------------------------------------------------------------------------- */
 
 static void part_curve(const struct bin_tally *scores, struct evaluation_part *part)
 {
@@ -121,7 +123,7 @@ static void parts_read(const struct tallies *t, struct evaluation_report *r)
     part_read(&t->parts[1], &r->known);
 }
 
-/* ---- labels and pairs --------------------------------------------------------------------------- */
+/* ---- labels and pairs ------------------------------------------------------------------------ */
 
 static void labels_read(const struct tallies *t, struct evaluation_report *r)
 {
@@ -130,17 +132,23 @@ static void labels_read(const struct tallies *t, struct evaluation_report *r)
 
     for (uint32_t c = 0; c < t->labels_len; c++) {
         const struct label_tally *l = &t->labels[c];
-        uint64_t taught = l->taught[0] + l->taught[1], predicted = l->predicted[0] + l->predicted[1];
+        uint64_t taught = l->taught[0] + l->taught[1],
+                 predicted = l->predicted[0] + l->predicted[1];
         double f1_known = f1_of(l->right, l->taught[1], l->predicted[1]);
         struct evaluation_label *label = &r->labels[c];
 
         *label = (struct evaluation_label){
-            .taught = taught, .known = l->taught[1], .right = l->right, .predicted = predicted,
+            .taught = taught,
+            .known = l->taught[1],
+            .right = l->right,
+            .predicted = predicted,
             .precision = ratio((double)l->right, (double)predicted),
             .recall = ratio((double)l->right, (double)taught),
             .f1 = f1_of(l->right, taught, predicted),
             .recall_known = ratio((double)l->right, (double)l->taught[1]),
-            .recall_fading = NAN, .best = NAN, .forgetting = NAN,
+            .recall_fading = NAN,
+            .best = NAN,
+            .forgetting = NAN,
         };
         if (taught + predicted > 0) {
             sum_all += label->f1;
@@ -181,7 +189,7 @@ static int pairs_read(const struct confusion *c, struct evaluation_report *r)
     return 0;
 }
 
-/* ---- what has an order -------------------------------------------------------------------------- */
+/* ---- what has an order ----------------------------------------------------------------------- */
 
 static uint32_t window_count(const struct stream *s, uint8_t flag)
 {
@@ -210,8 +218,9 @@ static struct evaluation_rates rates_of(const struct stream *s)
     };
 }
 
-/* Variance of a fading mean p of total weight w: p (1 - p) sum w_i^2 / w^2, the share drawn towards 1/2 by two rows so that
- * a perfect record has one too. w = (1 - a^k)/(1 - a) gives a^k, and sum w_i^2 = (1 - a^2k)/(1 - a^2). */
+/* Variance of a fading mean p of total weight w: p (1 - p) sum w_i^2 / w^2, the share drawn towards
+ * 1/2 by two rows so that a perfect record has one too. w = (1 - a^k)/(1 - a) gives a^k, and sum
+ * w_i^2 = (1 - a^2k)/(1 - a^2). */
 static double fade_variance(double mean, double weight)
 {
     double a = EVALUATION_LABEL_FADE, left = 1 - weight * (1 - a);
@@ -240,9 +249,9 @@ static void courses_read(const struct evaluation *e, struct evaluation_report *r
         label->best_labels_known = course->best_labels_known;
         label->forgetting = fmax(0, course->best - label->recall_fading);
         label->forgotten =
-            label->forgetting > FORGOTTEN_ERRORS *
-                                    sqrt(fade_variance(course->best, course->best_weight) +
-                                         fade_variance(label->recall_fading, course->fade_weight));
+            label->forgetting >
+            FORGOTTEN_ERRORS * sqrt(fade_variance(course->best, course->best_weight) +
+                                    fade_variance(label->recall_fading, course->fade_weight));
         r->forgotten += label->forgotten;
         sum += label->forgetting;
         len++;
@@ -284,7 +293,7 @@ static void annotators_read(const struct evaluation *e, char *names, struct eval
     r->unnamed = annotator_read(&e->unnamed, "");
 }
 
-/* ---- one block ---------------------------------------------------------------------------------- */
+/* ---- one block ------------------------------------------------------------------------------- */
 
 _Static_assert(sizeof(struct evaluation_report) % 8 == 0 &&
                    sizeof(struct evaluation_label) % 8 == 0 &&

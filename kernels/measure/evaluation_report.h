@@ -1,7 +1,8 @@
 /* evaluation_report.h -- what an evaluation says: plain numbers, ready to print. See evaluation.h.
  *
- * Shares and means are 0..1 unless said otherwise, and NAN where nothing was counted (print null). Columns are the head's;
- * the caller knows their names, and leaves out those that are retired. A seq of INT64_MIN: there is none yet.
+ * Shares and means are 0..1 unless said otherwise, and NAN where nothing was counted (print null).
+ * Columns are the head's; the caller knows their names, and leaves out those that are retired. A
+ * seq of INT64_MIN: there is none yet.
  */
 #ifndef LEARND_EVALUATION_REPORT_H
 #define LEARND_EVALUATION_REPORT_H
@@ -10,7 +11,7 @@
 #include <stdint.h>
 
 enum {
-    EVALUATION_BINS = 15,         /* of top probability, equal, (k/15, (k+1)/15]; 0 is in the first */
+    EVALUATION_BINS = 15,         /* of top probability, (k/15, (k+1)/15]; 0 is in the first */
     EVALUATION_CURVE = 100,       /* thresholds of the risk-coverage curve */
     EVALUATION_WINDOW = 500,      /* rows */
     EVALUATION_ANNOTATORS_MAX = 256, /* told apart by name, first come; the rest are the others */
@@ -24,8 +25,8 @@ struct evaluation_bin {
     double confidence, accuracy; /* means */
 };
 
-/* Answering only the rows with a top probability above `threshold` (the lower edge of a bin of 1/100): which share of rows
- * that is, and which share of those is wrong. */
+/* Answering only the rows with a top probability above `threshold` (the lower edge of a bin of
+ * 1/100): which share of rows that is, and which share of those is wrong. */
 struct evaluation_point {
     double threshold, coverage, risk;
 };
@@ -37,10 +38,10 @@ struct evaluation_part {
     double accuracy_fading; /* sum of EVALUATION_FADE^age over right rows / over rows. Batch: NAN */
     double accuracy_window; /* of this part's last EVALUATION_WINDOW rows. Batch: NAN */
     double macro_f1;        /* mean F1 of the labels that were taught or predicted in these rows */
-    double ece;   /* expected calibration error: sum of rows/N |confidence - accuracy| over the bins (Naeini 2015) */
+    double ece;   /* sum of rows/N |confidence - accuracy| over the bins (Naeini et al. 2015) */
     double brier; /* mean of sum_c (p_c - t_c)^2, 0..2 */
     double nll;   /* mean of -ln max(p of the taught label, EVALUATION_P_MIN), nats */
-    double aurc;  /* area under the risk-coverage curve, trapezoids (Geifman and El-Yaniv 2017): lower is better */
+    double aurc;  /* area under the risk-coverage curve, trapezoids (Geifman, El-Yaniv 2017) */
     struct evaluation_bin bins[EVALUATION_BINS];
     uint32_t curve_len;
     struct evaluation_point curve[EVALUATION_CURVE]; /* from the surest down to everything */
@@ -51,12 +52,13 @@ struct evaluation_label {
     uint64_t right, predicted;
     double precision, recall, f1; /* over all rows */
     double recall_known;
-    /* The rest: zero, NAN and false in a batch. Recall over known rows, fading by EVALUATION_LABEL_FADE a row. */
+    /* The rest: zero, NAN and false in a batch. Recall over known rows, fading by
+     * EVALUATION_LABEL_FADE a row. */
     double recall_fading, best; /* now; the highest so far, NAN before EVALUATION_BEST_WEIGHT */
-    double forgetting;          /* best - now, >= 0. A maximum over noise: a few points mean nothing. NAN like best */
+    double forgetting;          /* best - now, >= 0; NAN like best. A few points mean nothing */
     bool forgotten;             /* it does mean something: four standard errors */
     int64_t best_seq, first_seq, last_seq;
-    uint32_t best_labels_known; /* labels known at the best: more labels alone lower recall (LEARNING.md 5) */
+    uint32_t best_labels_known; /* at the best: more labels alone lower recall (LEARNING.md 5) */
 };
 
 struct evaluation_annotator {

@@ -1,12 +1,14 @@
-/* label_mix.c -- are the labels of this window drawn as those of the past were? Pearson's chi-square of a 2 x K table: past a,
- * window b, R and S their sums,
+/* label_mix.c -- are the labels of this window drawn as those of the past were? Pearson's
+ * chi-square of a 2 x K table: past a, window b, R and S their sums,
  *     X2 = sum_k (a_k sqrt(S/R) - b_k sqrt(R/S))^2 / (a_k + b_k)  ~  chi-square(K - 1).
- * K are groups of labels: a label with an expected count of MIX_EXPECTED_MIN stands alone, smaller ones join their neighbours by
- * column until together they have it (below it the chi-square law does not hold; Pearson's form keeps to it better
- * than the likelihood ratio at small counts: Koehler and Larntz 1980). Labels never seen before this window are
- * left out of the table: they are news of their own.
+ * K are groups of labels: a label with an expected count of MIX_EXPECTED_MIN stands alone, smaller
+ * ones join their neighbours by column until together they have it (below it the chi-square law
+ * does not hold; Pearson's form keeps to it better than the likelihood ratio at small counts:
+ * Koehler and Larntz 1980). Labels never seen before this window are left out of the table: they
+ * are news of their own.
  *
- * Level: look k of an unchanged past may alarm falsely with chance level / (k (k + 1)), which sums to level for ever.
+ * Level: look k of an unchanged past may alarm falsely with chance level / (k (k + 1)), which sums
+ * to level for ever.
  */
 #include <math.h>
 
@@ -21,8 +23,8 @@ bool mix_add(struct mix *m, struct mix_label *labels, uint32_t label, int64_t ma
     return ++m->window == MIX_WINDOW;
 }
 
-struct mix_result mix_look(const struct mix *m, const struct mix_label *labels,
-                           uint32_t labels_len, double level)
+struct mix_result mix_look(const struct mix *m, const struct mix_label *labels, uint32_t labels_len,
+                           double level)
 {
     struct mix_result r = {.chance = 1, .rows_before = m->past};
     double R = (double)m->past, S, a = 0, b = 0, left = 0, sum = 0;

@@ -1,8 +1,10 @@
-/* page_hinkley.c -- Page, "Continuous inspection schemes", Biometrika 1954; Hinkley, "Inference about the change-point from
- * cumulative sum tests", Biometrika 1971. With x 1 for a wrong row, p the error rate so far drawn towards 1/2 by two rows:
+/* page_hinkley.c -- Page, "Continuous inspection schemes", Biometrika 1954; Hinkley, "Inference
+ * about the change-point from cumulative sum tests", Biometrika 1971. With x 1 for a wrong row, p
+ * the error rate so far drawn towards 1/2 by two rows:
  *     sum = max(0, sum + (x - p) / sqrt(p (1 - p)) - slack),  alarm at sum > limit.
- * That is the usual m_t - min m, in standard deviations, so that one slack and one limit serve models with 2 % and with 40 %
- * errors. Slack .15 and limit 60: no false alarm on 2,000 streams of 10,000 rows (bench_drift); .1 and 50 had 22.
+ * That is the usual m_t - min m, in standard deviations, so that one slack and one limit serve
+ * models with 2 % and with 40 % errors. Slack .15 and limit 60: no false alarm on 2,000 streams of
+ * 10,000 rows (bench_drift); .1 and 50 had 22.
  */
 #include <math.h>
 

@@ -1,5 +1,6 @@
-/* tails.c -- regularised incomplete gamma and beta functions: series where they converge fast, else continued fractions by the
- * modified Lentz method (Abramowitz and Stegun 6.5.29, 6.5.31, 26.5.8; Lentz 1976, Thompson and Barnett 1986).
+/* tails.c -- regularised incomplete gamma and beta functions: series where they converge fast, else
+ * continued fractions by the modified Lentz method (Abramowitz and Stegun 6.5.29, 6.5.31, 26.5.8;
+ * Lentz 1976, Thompson and Barnett 1986).
  */
 #include "kernels/measure/tails.h"
 
@@ -79,7 +80,8 @@ static double beta_fraction(double a, double b, double x)
     l.value = l.d;
     for (int m = 1; m < TERMS_MAX; m++) {
         lentz_step(&l, m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)), 1);
-        if (lentz_step(&l, -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)), 1) < ENOUGH)
+        if (lentz_step(&l, -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)), 1) <
+            ENOUGH)
             break;
     }
     return l.value;

@@ -1,5 +1,5 @@
-/* tails.h -- upper tail probabilities. Private to kernels/measure. Relative error below 1e-10 in the middle and 1e-6 down to
- * 1e-300; NAN never: arguments are the caller's to keep in range.
+/* tails.h -- upper tail probabilities. Private to kernels/measure. Relative error below 1e-10 in
+ * the middle and 1e-6 down to 1e-300; NAN never: arguments are the caller's to keep in range.
  */
 #ifndef LEARND_TAILS_H
 #define LEARND_TAILS_H

@@ -102,7 +102,7 @@ void tallies_add(struct tallies *t, const struct evaluation_row *row)
         confusion_add(&t->confusion, row->truth, row->predicted);
 }
 
-/* ---- image -------------------------------------------------------------------------------------- */
+/* ---- image ----------------------------------------------------------------------------------- */
 
 static void bins_pack(const struct bin_tally *bins, uint32_t len, struct pack *p)
 {
@@ -182,8 +182,7 @@ static void labels_unpack(struct tallies *t, struct unpack *u)
             taught[k] += label->taught[k] = unpack_count(u, t->parts[k].rows - taught[k]);
         right += label->right = unpack_count(u, label->taught[1]);
         for (int k = 0; k < 2; k++)
-            predicted[k] += label->predicted[k] =
-                unpack_count(u, t->parts[k].rows - predicted[k]);
+            predicted[k] += label->predicted[k] = unpack_count(u, t->parts[k].rows - predicted[k]);
         unpack_check(u, label->right <= label->predicted[1]);
     }
     unpack_check(u, taught[0] == t->parts[0].rows && taught[1] == t->parts[1].rows);

@@ -1,11 +1,13 @@
-/* bench_drift.c -- the drift detectors on made streams: false alarms on stationary ones, and on changed ones the share found, the
- * median delay in rows, how far the estimated beginning lies from the true one, and false alarms before it.
+/* bench_drift.c -- the drift detectors on made streams: false alarms on stationary ones, and on
+ * changed ones the share found, the median delay in rows, how far the estimated beginning lies from
+ * the true one, and false alarms before it.
  *
- *   errors     rows wrong with a fixed chance; a learning curve from 95 % down; steps up at row 5,000
+ *   errors     rows wrong with a fixed chance; a learning curve from 95 % down; steps up at row
+ *              5,000
  *   labels     77 equal ones and 150 by Zipf's law; then one label's share is raised
  *   embeddings 77 unit clusters in 384 dimensions; then some texts come from a cluster never seen
- * Everything follows from the printed seed.
- * Usage: bench_drift [--streams N] [--seed N] [--error-level X] [--ph-slack X] [--ph-limit X]
+ * Everything follows from the printed seed. Usage: bench_drift [--streams N] [--seed N]
+ * [--error-level X] [--ph-slack X] [--ph-limit X]
  */
 #include <err.h>
 #include <getopt.h>
@@ -95,7 +97,7 @@ static void print(const struct bench *b, const char *what, struct outcome *o, ui
     fflush(stdout);
 }
 
-/* ---- errors ------------------------------------------------------------------------------------- */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 /* curve: the chance falls from .95 towards `before` with a memory of 500 rows. */
 static void errors(struct bench *b, double before, double after, bool curve)
@@ -123,7 +125,8 @@ static void errors(struct bench *b, double before, double after, bool curve)
         }
         drift_close(d);
     }
-    snprintf(what, sizeof what, "error %.0f %%%s", 100 * before, curve ? " after a learning curve" : "");
+    snprintf(what, sizeof what, "error %.0f %%%s", 100 * before,
+             curve ? " after a learning curve" : "");
     if (change < ROWS)
         snprintf(what, sizeof what, "error %.0f -> %.0f %%%s", 100 * before, 100 * after,
                  curve ? " after learning" : "");
@@ -131,7 +134,7 @@ static void errors(struct bench *b, double before, double after, bool curve)
     free(o);
 }
 
-/* ---- labels ------------------------------------------------------------------------------------- */
+/* ---- labels ---------------------------------------------------------------------------------- */
 
 static uint32_t draw_label(struct bench *b, uint32_t labels, bool zipf)
 {
@@ -185,9 +188,10 @@ static void labels(struct bench *b, uint32_t labels_len, bool zipf, double extra
     free(o);
 }
 
-/* ---- embeddings --------------------------------------------------------------------------------- */
+/* ---- embeddings ------------------------------------------------------------------------------ */
 
-/* A unit vector near a cluster: cosine with its centre about .6, as for MiniLM and an intent's texts. */
+/* A unit vector near a cluster: cosine with its centre about .6, as for MiniLM and an intent's
+ * texts. */
 static void draw_embedding(struct bench *b, uint32_t cluster, float *x)
 {
     double length = 0;
@@ -243,13 +247,24 @@ static void options(int argc, char **argv, struct bench *b)
 
     while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
         switch (c) {
-        case 'n': b->streams = (uint32_t)strtoul(optarg, NULL, 10); break;
-        case 's': b->seed = strtoull(optarg, NULL, 10); break;
-        case 'e': b->settings.error_level = strtod(optarg, NULL); break;
-        case 'k': b->settings.ph_slack = strtod(optarg, NULL); break;
-        case 'l': b->settings.ph_limit = strtod(optarg, NULL); break;
-        default: errx(2, "usage: bench_drift [--streams N] [--seed N] [--error-level X] "
-                         "[--ph-slack X] [--ph-limit X]");
+        case 'n':
+            b->streams = (uint32_t)strtoul(optarg, NULL, 10);
+            break;
+        case 's':
+            b->seed = strtoull(optarg, NULL, 10);
+            break;
+        case 'e':
+            b->settings.error_level = strtod(optarg, NULL);
+            break;
+        case 'k':
+            b->settings.ph_slack = strtod(optarg, NULL);
+            break;
+        case 'l':
+            b->settings.ph_limit = strtod(optarg, NULL);
+            break;
+        default:
+            errx(2, "usage: bench_drift [--streams N] [--seed N] [--error-level X] "
+                    "[--ph-slack X] [--ph-limit X]");
         }
     }
     if (b->streams < 1 || b->streams > 1000)

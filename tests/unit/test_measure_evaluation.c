@@ -1,5 +1,5 @@
-/* test_measure_evaluation.c -- evaluation.h: by hand, against sums over the whole history, and under damage.
- * Random streams follow from a seed that is printed when a check on one fails.
+/* test_measure_evaluation.c -- evaluation.h: by hand, against sums over the whole history, and
+ * under damage. Random streams follow from a seed that is printed when a check on one fails.
  */
 #include <errno.h>
 #include <math.h>
@@ -14,29 +14,7 @@
 #include <cmocka.h>
 
 #include "kernels/measure/evaluation_internal.h"
-#include "tests/unit/fault_alloc.h"
-
-enum { ROWS = 3000, LABELS = 12 };
-
-struct history {
-    struct evaluation_row rows[ROWS];
-    char names[ROWS][8];
-    uint32_t len;
-};
-
-static uint64_t draw(uint64_t *state)
-{
-    uint64_t z = *state += 0x9E3779B97F4A7C15;
-
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9;
-    z = (z ^ z >> 27) * 0x94D049BB133111EB;
-    return z ^ z >> 31;
-}
-
-static double uniform(uint64_t *state)
-{
-    return (double)(draw(state) >> 11) / 9007199254740992.0;
-}
+#include "tests/unit/measure_fixture.h"
 
 #define near(a, b, tolerance)                                                                      \
     do {                                                                                           \
@@ -45,77 +23,40 @@ static double uniform(uint64_t *state)
             fail_msg("%s = %.17g, not %.17g", #a, a_, b_);                                         \
     } while (0)
 
-/* Labels come in one after the other, so that the beginning is full of unknown ones. */
-static void history_fill(struct history *h, uint64_t seed)
-{
-    bool seen[LABELS] = {false};
-    uint32_t known = 0;
+/* ---- by hand --------------------------------------------------------------------------------- */
 
-    h->len = ROWS;
-    for (uint32_t i = 0; i < ROWS; i++) {
-        struct evaluation_row *r = &h->rows[i];
-        uint32_t open = 1 + i / 100 < LABELS ? 1 + i / 100 : LABELS;
-
-        *r = (struct evaluation_row){.seq = 10 + 3 * (int64_t)i, .labels_known = known,
-                                     .predicted = EVALUATION_NONE};
-        r->truth = (uint32_t)(draw(&seed) % open);
-        r->known = seen[r->truth];
-        r->novel = uniform(&seed) < 0.05;
-        r->abstained = uniform(&seed) < 0.1;
-        snprintf(h->names[i], sizeof h->names[i], "a%u", (unsigned)(draw(&seed) % 5));
-        r->annotator = draw(&seed) % 4 == 0 ? NULL : h->names[i];
-        if (known > 0) {
-            r->predicted = (uint32_t)(draw(&seed) % LABELS);
-            if (r->known && uniform(&seed) < 0.7)
-                r->predicted = r->truth;
-            while (!seen[r->predicted])
-                r->predicted = (r->predicted + 1) % LABELS;
-            r->p_predicted = 0.3 + 0.7 * uniform(&seed);
-            r->p_truth = r->predicted == r->truth ? r->p_predicted
-                         : r->known               ? (1 - r->p_predicted) * uniform(&seed)
-                                                  : 0;
-            r->p_squares = r->p_predicted * r->p_predicted +
-                           (r->predicted == r->truth ? 0 : r->p_truth * r->p_truth);
-        }
-        if (!seen[r->truth]) {
-            seen[r->truth] = true;
-            known++;
-        }
-    }
-}
-
-static struct evaluation *evaluation_of(const struct history *h, uint32_t len)
-{
-    struct evaluation *e;
-
-    assert_int_equal(evaluation_open(&e), 0);
-    assert_int_equal(evaluation_labels_grow(e, LABELS), 0);
-    for (uint32_t i = 0; i < len; i++)
-        assert_int_equal(evaluation_score(e, &h->rows[i]), 0);
-    return e;
-}
-
-static struct evaluation_report *report_of(const struct evaluation *e)
-{
-    struct evaluation_report *r;
-
-    assert_int_equal(evaluation_read(e, 1000, &r), 0);
-    return r;
-}
-
-/* ---- by hand ------------------------------------------------------------------------------------ */
-
-/* Four rows: label 0 never seen and nobody to guess, then right, then label 1 never seen, then 1 taken for 0. */
+/* Four rows: label 0 never seen and nobody to guess, then right, then label 1 never seen, then 1
+ * taken for 0. */
 static void test_by_hand(void **state)
 {
     static const struct evaluation_row rows[] = {
         {.seq = 1, .truth = 0, .predicted = EVALUATION_NONE, .annotator = "ann"},
-        {.seq = 2, .truth = 0, .predicted = 0, .labels_known = 1, .p_predicted = 1, .p_truth = 1,
-         .p_squares = 1, .known = true, .annotator = "ann"},
-        {.seq = 3, .truth = 1, .predicted = 0, .labels_known = 1, .p_predicted = 1, .p_squares = 1,
-         .novel = true, .abstained = true, .annotator = "bob"},
-        {.seq = 9, .truth = 1, .predicted = 0, .labels_known = 2, .p_predicted = 0.6,
-         .p_truth = 0.4, .p_squares = 0.52, .known = true},
+        {.seq = 2,
+         .truth = 0,
+         .predicted = 0,
+         .labels_known = 1,
+         .p_predicted = 1,
+         .p_truth = 1,
+         .p_squares = 1,
+         .known = true,
+         .annotator = "ann"},
+        {.seq = 3,
+         .truth = 1,
+         .predicted = 0,
+         .labels_known = 1,
+         .p_predicted = 1,
+         .p_squares = 1,
+         .novel = true,
+         .abstained = true,
+         .annotator = "bob"},
+        {.seq = 9,
+         .truth = 1,
+         .predicted = 0,
+         .labels_known = 2,
+         .p_predicted = 0.6,
+         .p_truth = 0.4,
+         .p_squares = 0.52,
+         .known = true},
     };
     struct evaluation *e;
     struct evaluation_report *r;
@@ -125,7 +66,7 @@ static void test_by_hand(void **state)
     assert_int_equal(evaluation_labels_grow(e, 2), 0);
     for (int i = 0; i < 4; i++)
         assert_int_equal(evaluation_score(e, &rows[i]), 0);
-    r = report_of(e);
+    r = fixture_report(e);
     assert_true(r->ordered);
     assert_true(r->first_seq == 1 && r->last_seq == 9 && evaluation_seq(e) == 9);
     assert_true(r->all.rows == 4 && r->all.right == 1 && r->known.rows == 2 && r->known.right == 1);
@@ -136,7 +77,8 @@ static void test_by_hand(void **state)
     near(r->known.accuracy_fading, 0.999 / 1.999, 1e-15);
     near(r->all.accuracy_window, 0.25, 0);
     near(r->chance, (1 + 1 + 0.5) / 3, 1e-9);
-    /* label 0: taught 2, predicted 3, right 1 -> F1 2/5; label 1: 0. Known rows: 0 taught 1, predicted 2, right 1 -> 2/3 */
+    /* label 0: taught 2, predicted 3, right 1 -> F1 2/5; label 1: 0. Known rows: 0 taught 1,
+     * predicted 2, right 1 -> 2/3 */
     near(r->all.macro_f1, 0.2, 1e-15);
     near(r->known.macro_f1, 1.0 / 3, 1e-15);
     near(r->labels[0].precision, 1.0 / 3, 1e-15);
@@ -149,7 +91,8 @@ static void test_by_hand(void **state)
     near(r->known.brier, 0.36, 1e-9);
     near(r->known.nll, -log(0.4) / 2, 1e-9);
     near(r->all.nll, (2 * -log(1e-7) - log(0.4)) / 4, 1e-9);
-    /* Known: p 1 right, p .6 wrong -> ECE (0 + .6)/2; risk 0 at coverage 1/2, 1/2 at 1 -> area 1/2 * 1/4 */
+    /* Known: p 1 right, p .6 wrong -> ECE (0 + .6)/2; risk 0 at coverage 1/2, 1/2 at 1 -> area 1/2
+     * * 1/4 */
     near(r->known.ece, 0.3, 1e-9);
     assert_int_equal(r->known.curve_len, 2);
     near(r->known.curve[0].coverage, 0.5, 0);
@@ -176,7 +119,7 @@ static void test_empty(void **state)
 
     (void)state;
     assert_int_equal(evaluation_open(&e), 0);
-    r = report_of(e);
+    r = fixture_report(e);
     assert_true(isnan(r->all.accuracy) && isnan(r->all.ece) && isnan(r->all.macro_f1) &&
                 isnan(r->all.aurc) && isnan(r->chance) && isnan(r->forgetting));
     assert_true(r->labels_len == 0 && r->pairs_len == 0 && r->all.curve_len == 0);
@@ -201,7 +144,7 @@ static void test_wilson(void **state)
     near(high, 0.2775328, 1e-6);
 }
 
-/* ---- against the whole history ------------------------------------------------------------------ */
+/* ---- against the whole history --------------------------------------------------------------- */
 
 struct naive {
     double rows, right, brier, nll, ece, fade, weight, aurc, f1;
@@ -235,7 +178,7 @@ static double naive_f1(const struct history *h, bool known_only)
 {
     double sum = 0, used = 0;
 
-    for (uint32_t c = 0; c < LABELS; c++) {
+    for (uint32_t c = 0; c < HISTORY_LABELS; c++) {
         double taught = 0, predicted = 0, right = 0;
 
         for (uint32_t i = 0; i < h->len; i++) {
@@ -348,8 +291,8 @@ static void check_pairs(const struct history *h, const struct evaluation_report 
     uint64_t wrong = 0, listed = 0;
 
     for (uint32_t i = 0; i < h->len; i++)
-        wrong += h->rows[i].predicted != EVALUATION_NONE &&
-                 h->rows[i].predicted != h->rows[i].truth;
+        wrong +=
+            h->rows[i].predicted != EVALUATION_NONE && h->rows[i].predicted != h->rows[i].truth;
     for (uint32_t k = 0; k < r->pairs_len; k++) {
         uint64_t rows = 0;
 
@@ -374,13 +317,13 @@ static void test_against_history(void **state)
         struct evaluation_report *r;
         struct naive all, known;
 
-        history_fill(h, seed);
-        e = evaluation_of(h, h->len);
-        r = report_of(e);
+        fixture_history(h, seed);
+        e = fixture_evaluation(h, h->len);
+        r = fixture_report(e);
         all = naive_of(h, false);
         known = naive_of(h, true);
-        print_message("seed %lu: accuracy %.3f, known %.3f\n", (unsigned long)seed,
-                      r->all.accuracy, r->known.accuracy);
+        print_message("seed %lu: accuracy %.3f, known %.3f\n", (unsigned long)seed, r->all.accuracy,
+                      r->known.accuracy);
         assert_true(all.rows > known.rows && known.right > 1000);
         check_part(&r->all, &all);
         check_part(&r->known, &known);
@@ -402,17 +345,17 @@ static void test_batch(void **state)
     uint64_t seed = 77;
 
     (void)state;
-    history_fill(h, seed);
-    e = evaluation_of(h, h->len);
-    r = report_of(e);
+    fixture_history(h, seed);
+    e = fixture_evaluation(h, h->len);
+    r = fixture_report(e);
     for (uint32_t i = h->len - 1; i > 0; i--) {
-        uint32_t k = (uint32_t)(draw(&seed) % (i + 1));
+        uint32_t k = (uint32_t)(fixture_draw(&seed) % (i + 1));
         struct evaluation_row row = h->rows[i];
 
         h->rows[i] = h->rows[k];
         h->rows[k] = row;
     }
-    assert_int_equal(evaluation_batch_open(LABELS, &b), 0);
+    assert_int_equal(evaluation_batch_open(HISTORY_LABELS, &b), 0);
     for (uint32_t i = 0; i < h->len; i++)
         assert_int_equal(evaluation_batch_add(b, &h->rows[i]), 0);
     assert_int_equal(evaluation_batch_read(b, 1000, &batch), 0);
@@ -423,7 +366,7 @@ static void test_batch(void **state)
     assert_memory_equal(&r->all, &batch->all, sizeof r->all);
     assert_int_equal(r->pairs_len, batch->pairs_len);
     assert_memory_equal(r->pairs, batch->pairs, r->pairs_len * sizeof *r->pairs);
-    for (uint32_t c = 0; c < LABELS; c++) {
+    for (uint32_t c = 0; c < HISTORY_LABELS; c++) {
         assert_true(r->labels[c].right == batch->labels[c].right);
         near(batch->labels[c].f1, r->labels[c].f1, 0);
     }
@@ -435,9 +378,10 @@ static void test_batch(void **state)
     free(h);
 }
 
-/* ---- confusion past its table ------------------------------------------------------------------- */
+/* ---- confusion past its table ---------------------------------------------------------------- */
 
-/* 300 x 300 labels, some pairs frequent. Every bound of the Space-Saving summary must hold against exact counts. */
+/* 300 x 300 labels, some pairs frequent. Every bound of the Space-Saving summary must hold against
+ * exact counts. */
 static void test_confusion_full(void **state)
 {
     enum { L = 300, ADDS = 200000 };
@@ -447,8 +391,9 @@ static void test_confusion_full(void **state)
 
     (void)state;
     for (uint32_t i = 0; i < ADDS; i++) {
-        double u = uniform(&seed);
-        uint32_t truth = (uint32_t)(L * u * u * u * u), predicted = (uint32_t)(draw(&seed) % L);
+        double u = fixture_uniform(&seed);
+        uint32_t truth = (uint32_t)(L * u * u * u * u),
+                 predicted = (uint32_t)(fixture_draw(&seed) % L);
 
         if (truth == predicted)
             continue;
@@ -479,13 +424,18 @@ static void test_confusion_full(void **state)
     free(c);
 }
 
-/* ---- refusals ----------------------------------------------------------------------------------- */
+/* ---- refusals -------------------------------------------------------------------------------- */
 
 static void test_bad_rows(void **state)
 {
-    static const struct evaluation_row good = {
-        .seq = 100000, .truth = 1, .predicted = 2, .labels_known = 3, .p_predicted = 0.5,
-        .p_truth = 0.2, .p_squares = 0.3, .known = true};
+    static const struct evaluation_row good = {.seq = 100000,
+                                               .truth = 1,
+                                               .predicted = 2,
+                                               .labels_known = 3,
+                                               .p_predicted = 0.5,
+                                               .p_truth = 0.2,
+                                               .p_squares = 0.3,
+                                               .known = true};
     char name[EVALUATION_NAME_BYTES + 1];
     struct history *h = malloc(sizeof *h);
     struct evaluation *e;
@@ -498,8 +448,8 @@ static void test_bad_rows(void **state)
     name[sizeof name - 1] = '\0';
     for (int i = 0; i < 16; i++)
         bad[i] = good;
-    bad[0].truth = LABELS;
-    bad[1].predicted = LABELS;
+    bad[0].truth = HISTORY_LABELS;
+    bad[1].predicted = HISTORY_LABELS;
     bad[2].p_predicted = NAN;
     bad[3].p_truth = -0.1;
     bad[4].p_squares = 1.5;
@@ -510,8 +460,8 @@ static void test_bad_rows(void **state)
     bad[9].predicted = 1, bad[9].known = false, bad[9].p_truth = 0;
     bad[10].annotator = name;
     bad[11].truth = UINT32_MAX;
-    history_fill(h, 9);
-    e = evaluation_of(h, 500);
+    fixture_history(h, 9);
+    e = fixture_evaluation(h, 500);
     bytes = evaluation_image_bytes(e);
     before = malloc(bytes);
     after = malloc(bytes);
@@ -532,7 +482,7 @@ static void test_bad_rows(void **state)
     free(h);
 }
 
-/* ---- annotators --------------------------------------------------------------------------------- */
+/* ---- annotators ------------------------------------------------------------------------------ */
 
 static void test_annotators_bounded(void **state)
 {
@@ -544,20 +494,26 @@ static void test_annotators_bounded(void **state)
     assert_int_equal(evaluation_open(&e), 0);
     assert_int_equal(evaluation_labels_grow(e, 2), 0);
     for (int64_t i = 0; i < 2 * (EVALUATION_ANNOTATORS_MAX + 10); i++) {
-        struct evaluation_row row = {.seq = i, .truth = 0, .predicted = 0, .labels_known = 1,
-                                     .p_predicted = 1, .p_truth = 1, .p_squares = 1, .known = true,
+        struct evaluation_row row = {.seq = i,
+                                     .truth = 0,
+                                     .predicted = 0,
+                                     .labels_known = 1,
+                                     .p_predicted = 1,
+                                     .p_truth = 1,
+                                     .p_squares = 1,
+                                     .known = true,
                                      .annotator = name};
 
         snprintf(name, sizeof name, "p%d", (int)(i % (EVALUATION_ANNOTATORS_MAX + 10)));
         assert_int_equal(evaluation_score(e, &row), 0);
     }
-    r = report_of(e);
+    r = fixture_report(e);
     assert_int_equal(r->annotators_len, EVALUATION_ANNOTATORS_MAX);
     assert_int_equal(r->others.rows, 20);
     evaluation_report_free(r);
     evaluation_annotator_erase(e, "p7");
     evaluation_annotator_erase(e, "nobody");
-    r = report_of(e);
+    r = fixture_report(e);
     assert_int_equal(r->annotators_len, EVALUATION_ANNOTATORS_MAX - 1);
     assert_int_equal(r->others.rows, 22);
     near(r->others.agreement, 1, 0);
@@ -571,8 +527,8 @@ static void test_annotators_bounded(void **state)
 /* The erased name is nowhere in the bytes that are kept. */
 static void test_annotator_erased_bytes(void **state)
 {
-    static const struct evaluation_row row = {.seq = 1, .truth = 0, .predicted = EVALUATION_NONE,
-                                              .annotator = "Wilhelmina"};
+    static const struct evaluation_row row = {
+        .seq = 1, .truth = 0, .predicted = EVALUATION_NONE, .annotator = "Wilhelmina"};
     struct evaluation *e;
     size_t bytes;
     void *image;
@@ -594,7 +550,7 @@ static void test_annotator_erased_bytes(void **state)
     evaluation_close(e);
 }
 
-/* ---- forgetting --------------------------------------------------------------------------------- */
+/* ---- forgetting ------------------------------------------------------------------------------ */
 
 /* Recall of one label: `before` for 400 rows, `after` for 200. */
 static struct evaluation_label course(uint64_t seed, double before, double after)
@@ -606,15 +562,19 @@ static struct evaluation_label course(uint64_t seed, double before, double after
     assert_int_equal(evaluation_open(&e), 0);
     assert_int_equal(evaluation_labels_grow(e, 2), 0);
     for (int64_t i = 0; i < 600; i++) {
-        bool right = uniform(&seed) < (i < 400 ? before : after);
-        struct evaluation_row row = {.seq = i, .truth = 0, .predicted = right ? 0 : 1,
-                                     .labels_known = 2 + (uint32_t)(i / 100), .p_predicted = 0.9,
-                                     .p_truth = right ? 0.9 : 0.1, .p_squares = 0.82,
+        bool right = fixture_uniform(&seed) < (i < 400 ? before : after);
+        struct evaluation_row row = {.seq = i,
+                                     .truth = 0,
+                                     .predicted = right ? 0 : 1,
+                                     .labels_known = 2 + (uint32_t)(i / 100),
+                                     .p_predicted = 0.9,
+                                     .p_truth = right ? 0.9 : 0.1,
+                                     .p_squares = 0.82,
                                      .known = true};
 
         assert_int_equal(evaluation_score(e, &row), 0);
     }
-    r = report_of(e);
+    r = fixture_report(e);
     label = r->labels[0];
     assert_int_equal(r->forgotten, label.forgotten);
     evaluation_report_free(r);
@@ -636,173 +596,18 @@ static void test_forgetting(void **state)
     for (uint64_t seed = 1; seed <= streams; seed++) {
         found += course(seed * 1000003, 0.9, 0.4).forgotten;
         for (int p = 0; p < 3; p++)
-            false_alarms += course(seed * 7919, p == 0 ? 0.6 : p == 1 ? 0.8 : 0.95,
-                                   p == 0 ? 0.6 : p == 1 ? 0.8 : 0.95).forgotten;
+            false_alarms += course(seed * 7919,
+                                   p == 0   ? 0.6
+                                   : p == 1 ? 0.8
+                                            : 0.95,
+                                   p == 0   ? 0.6
+                                   : p == 1 ? 0.8
+                                            : 0.95)
+                                .forgotten;
     }
-    print_message("forgotten: %u of %u that fell from .9 to .4, %u of %u that did not fall\n", found,
-                  streams, false_alarms, 3 * streams);
+    print_message("forgotten: %u of %u that fell from .9 to .4, %u of %u that did not fall\n",
+                  found, streams, false_alarms, 3 * streams);
     assert_true(found > streams * 95 / 100 && false_alarms < 3 * streams / 100);
-}
-
-/* ---- image -------------------------------------------------------------------------------------- */
-
-static void *image_of(const struct evaluation *e, size_t *ret_bytes)
-{
-    void *image = malloc(*ret_bytes = evaluation_image_bytes(e));
-
-    evaluation_image_write(e, image);
-    return image;
-}
-
-/* Half the history, through an image, then the rest: the bytes of one that was never interrupted. */
-static void test_image_goes_on(void **state)
-{
-    struct history *h = malloc(sizeof *h);
-    struct evaluation *whole, *half, *back;
-    size_t bytes, whole_bytes;
-    void *image, *whole_image;
-
-    (void)state;
-    history_fill(h, 21);
-    whole = evaluation_of(h, h->len);
-    half = evaluation_of(h, h->len / 2);
-    for (int i = 0; i < 700; i++) {
-        evaluation_ask(whole, i % 7 == 0, i % 5 == 0);
-        evaluation_ask(half, i % 7 == 0, i % 5 == 0);
-    }
-    image = image_of(half, &bytes);
-    assert_int_equal(evaluation_image_read(image, bytes, &back), 0);
-    for (uint32_t i = h->len / 2; i < h->len; i++)
-        assert_int_equal(evaluation_score(back, &h->rows[i]), 0);
-    whole_image = image_of(whole, &whole_bytes);
-    free(image);
-    image = image_of(back, &bytes);
-    assert_int_equal(bytes, whole_bytes);
-    assert_memory_equal(image, whole_image, bytes);
-    free(image);
-    free(whole_image);
-    evaluation_close(whole);
-    evaluation_close(half);
-    evaluation_close(back);
-    free(h);
-}
-
-/* Reads an image that may be anything: if it is taken, it must serve. True: it was taken. */
-static bool survives(const void *image, size_t bytes)
-{
-    struct evaluation *e;
-    struct evaluation_row row = {.seq = INT64_MAX, .truth = 0, .predicted = EVALUATION_NONE};
-    int rc = evaluation_image_read(image, bytes, &e);
-
-    if (rc != 0) {
-        assert_int_equal(rc, -EINVAL);
-        return false;
-    }
-    evaluation_report_free(report_of(e));
-    rc = evaluation_score(e, &row);
-    assert_true(rc == 0 || rc == -EALREADY || rc == -EINVAL);
-    evaluation_close(e);
-    return true;
-}
-
-static void test_image_hostile(void **state)
-{
-    struct history *h = malloc(sizeof *h);
-    uint64_t seed = 4;
-    struct evaluation *e;
-    size_t bytes;
-    uint8_t *image, *cut;
-    uint32_t taken = 0;
-
-    (void)state;
-    history_fill(h, 33);
-    e = evaluation_of(h, 800);
-    image = image_of(e, &bytes);
-    assert_true(survives(image, bytes));
-    for (size_t len = 0; len < bytes; len += 1 + len / 50) {
-        cut = malloc(len > 0 ? len : 1); /* of the exact size: a sanitizer sees one byte too far */
-        memcpy(cut, image, len);
-        assert_false(survives(cut, len));
-        free(cut);
-    }
-    cut = malloc(bytes + 1);
-    memcpy(cut, image, bytes);
-    cut[bytes] = 0;
-    assert_false(survives(cut, bytes + 1));
-    for (int i = 0; i < 4000; i++) {
-        memcpy(cut, image, bytes);
-        for (uint64_t k = 0; k <= draw(&seed) % 3; k++)
-            cut[i < 100 ? (uint64_t)i : draw(&seed) % bytes] ^= (uint8_t)(1 + draw(&seed) % 255);
-        taken += survives(cut, bytes);
-    }
-    print_message("%u of 4000 damaged images are as good as whole ones\n", taken);
-    assert_true(taken < 2500); /* names, dates, ring flags and fading sums may be anything of their kind */
-    free(cut);
-    free(image);
-    evaluation_close(e);
-    free(h);
-}
-
-/* ---- memory ------------------------------------------------------------------------------------- */
-
-static int walk(const struct history *h, const void *image, size_t bytes)
-{
-    struct evaluation *e = NULL, *back = NULL;
-    struct evaluation_batch *b = NULL;
-    struct evaluation_report *r = NULL, *batch = NULL;
-    int rc = evaluation_open(&e);
-
-    if (rc == 0)
-        rc = evaluation_labels_grow(e, LABELS);
-    if (rc == 0)
-        rc = evaluation_score(e, &h->rows[0]);
-    if (rc == 0)
-        rc = evaluation_labels_grow(e, 200);
-    if (rc == 0)
-        rc = evaluation_score(e, &h->rows[1]);
-    if (rc == 0)
-        rc = evaluation_read(e, 10, &r);
-    if (rc == 0)
-        rc = evaluation_image_read(image, bytes, &back);
-    if (rc == 0)
-        rc = evaluation_batch_open(LABELS, &b);
-    if (rc == 0)
-        rc = evaluation_batch_read(b, 10, &batch);
-    evaluation_report_free(r);
-    evaluation_report_free(batch);
-    evaluation_batch_close(b);
-    evaluation_close(e);
-    evaluation_close(back);
-    return rc;
-}
-
-static void test_memory(void **state)
-{
-    struct history *h = malloc(sizeof *h);
-    struct evaluation *e;
-    size_t bytes;
-    void *image;
-    uint64_t n;
-
-    (void)state;
-    history_fill(h, 3);
-    e = evaluation_of(h, 300);
-    image = image_of(e, &bytes);
-    for (n = 1;; n++) {
-        int rc;
-
-        fault_alloc_arm(n, false);
-        rc = walk(h, image, bytes);
-        if (!fault_alloc_disarm()) {
-            assert_int_equal(rc, 0);
-            break;
-        }
-        assert_int_equal(rc, -ENOMEM);
-    }
-    assert_true(n > 10);
-    free(image);
-    evaluation_close(e);
-    free(h);
 }
 
 int main(void)
@@ -818,9 +623,6 @@ int main(void)
         cmocka_unit_test(test_annotators_bounded),
         cmocka_unit_test(test_annotator_erased_bytes),
         cmocka_unit_test(test_forgetting),
-        cmocka_unit_test(test_image_goes_on),
-        cmocka_unit_test(test_image_hostile),
-        cmocka_unit_test(test_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
