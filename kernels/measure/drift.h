@@ -62,7 +62,7 @@ struct drift;
 struct drift_moved {
     uint32_t label;     /* column */
     uint64_t rows;      /* since */
-    double from, to;    /* before (NAN: it is new) and since. ERROR: its error rates. Else: shares */
+    double from, to;    /* before (NAN: it is new), since. ERROR: its error rates. Else: shares */
 };
 
 struct drift_event {
@@ -73,7 +73,7 @@ struct drift_event {
     int64_t since;
     int64_t at;         /* mark of the row that showed it */
     uint64_t rows_before, rows_since; /* that were compared */
-    /* ERROR: rates. MIX, NEW: share of the first moved label. FEATURES: 0, distance of the means. */
+    /* ERROR: rates. MIX, NEW: shares of the first moved label. FEATURES: 0, distance of means. */
     double from, to;
     double chance;      /* of this or more without drift, as the test computes it; ERROR_PH: NAN */
     uint32_t moved_len;

@@ -27,56 +27,38 @@
 
 /* Four rows: label 0 never seen and nobody to guess, then right, then label 1 never seen, then 1
  * taken for 0. */
-static void test_by_hand(void **state)
-{
-    static const struct evaluation_row rows[] = {
-        {.seq = 1, .truth = 0, .predicted = EVALUATION_NONE, .annotator = "ann"},
-        {.seq = 2,
-         .truth = 0,
-         .predicted = 0,
-         .labels_known = 1,
-         .p_predicted = 1,
-         .p_truth = 1,
-         .p_squares = 1,
-         .known = true,
-         .annotator = "ann"},
-        {.seq = 3,
-         .truth = 1,
-         .predicted = 0,
-         .labels_known = 1,
-         .p_predicted = 1,
-         .p_squares = 1,
-         .novel = true,
-         .abstained = true,
-         .annotator = "bob"},
-        {.seq = 9,
-         .truth = 1,
-         .predicted = 0,
-         .labels_known = 2,
-         .p_predicted = 0.6,
-         .p_truth = 0.4,
-         .p_squares = 0.52,
-         .known = true},
-    };
-    struct evaluation *e;
-    struct evaluation_report *r;
+static const struct evaluation_row hand_rows[] = {
+    {.seq = 1, .truth = 0, .predicted = EVALUATION_NONE, .annotator = "ann"},
+    {.seq = 2,
+     .truth = 0,
+     .predicted = 0,
+     .labels_known = 1,
+     .p_predicted = 1,
+     .p_truth = 1,
+     .p_squares = 1,
+     .known = true,
+     .annotator = "ann"},
+    {.seq = 3,
+     .truth = 1,
+     .predicted = 0,
+     .labels_known = 1,
+     .p_predicted = 1,
+     .p_squares = 1,
+     .novel = true,
+     .abstained = true,
+     .annotator = "bob"},
+    {.seq = 9,
+     .truth = 1,
+     .predicted = 0,
+     .labels_known = 2,
+     .p_predicted = 0.6,
+     .p_truth = 0.4,
+     .p_squares = 0.52,
+     .known = true},
+};
 
-    (void)state;
-    assert_int_equal(evaluation_open(&e), 0);
-    assert_int_equal(evaluation_labels_grow(e, 2), 0);
-    for (int i = 0; i < 4; i++)
-        assert_int_equal(evaluation_score(e, &rows[i]), 0);
-    r = fixture_report(e);
-    assert_true(r->ordered);
-    assert_true(r->first_seq == 1 && r->last_seq == 9 && evaluation_seq(e) == 9);
-    assert_true(r->all.rows == 4 && r->all.right == 1 && r->known.rows == 2 && r->known.right == 1);
-    assert_int_equal(r->unanswered, 1);
-    near(r->all.accuracy, 0.25, 0);
-    near(r->known.accuracy, 0.5, 0);
-    near(r->all.accuracy_fading, 0.999 * 0.999 / (1 + 0.999 + 0.998001 + 0.997002999), 1e-15);
-    near(r->known.accuracy_fading, 0.999 / 1.999, 1e-15);
-    near(r->all.accuracy_window, 0.25, 0);
-    near(r->chance, (1 + 1 + 0.5) / 3, 1e-9);
+static void check_hand_quality(const struct evaluation_report *r)
+{
     /* label 0: taught 2, predicted 3, right 1 -> F1 2/5; label 1: 0. Known rows: 0 taught 1,
      * predicted 2, right 1 -> 2/3 */
     near(r->all.macro_f1, 0.2, 1e-15);
@@ -91,14 +73,38 @@ static void test_by_hand(void **state)
     near(r->known.brier, 0.36, 1e-9);
     near(r->known.nll, -log(0.4) / 2, 1e-9);
     near(r->all.nll, (2 * -log(1e-7) - log(0.4)) / 4, 1e-9);
-    /* Known: p 1 right, p .6 wrong -> ECE (0 + .6)/2; risk 0 at coverage 1/2, 1/2 at 1 -> area 1/2
-     * * 1/4 */
+    /* Known: p 1 right, p .6 wrong -> ECE (0 + .6)/2; risk 0 at coverage 1/2, 1/2 at 1 -> area
+     * (1/2)(1/4) */
     near(r->known.ece, 0.3, 1e-9);
     assert_int_equal(r->known.curve_len, 2);
     near(r->known.curve[0].coverage, 0.5, 0);
     near(r->known.curve[0].risk, 0, 0);
     near(r->known.curve[1].risk, 0.5, 0);
     near(r->known.aurc, 0.125, 1e-15);
+}
+
+static void test_by_hand(void **state)
+{
+    struct evaluation *e;
+    struct evaluation_report *r;
+
+    (void)state;
+    assert_int_equal(evaluation_open(&e), 0);
+    assert_int_equal(evaluation_labels_grow(e, 2), 0);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(evaluation_score(e, &hand_rows[i]), 0);
+    r = fixture_report(e);
+    assert_true(r->ordered);
+    assert_true(r->first_seq == 1 && r->last_seq == 9 && evaluation_seq(e) == 9);
+    assert_true(r->all.rows == 4 && r->all.right == 1 && r->known.rows == 2 && r->known.right == 1);
+    assert_int_equal(r->unanswered, 1);
+    near(r->all.accuracy, 0.25, 0);
+    near(r->known.accuracy, 0.5, 0);
+    near(r->all.accuracy_fading, 0.999 * 0.999 / (1 + 0.999 + 0.998001 + 0.997002999), 1e-15);
+    near(r->known.accuracy_fading, 0.999 / 1.999, 1e-15);
+    near(r->all.accuracy_window, 0.25, 0);
+    near(r->chance, (1 + 1 + 0.5) / 3, 1e-9);
+    check_hand_quality(r);
     assert_true(r->taught.novel == 1 && r->taught.abstained == 1 && r->asked.rows == 0);
     near(r->taught.novel_window, 0.25, 0);
     assert_true(isnan(r->asked.novel_window));
