@@ -14,6 +14,11 @@
  * directions are not normal enough. The unweighted distance of means (MMD) of random cosine
  * features of an RBF kernel found 12-60 % of the repeated texts and no 10 % out of scope; of the
  * embeddings themselves 23 %, and 7 % of the 20 % out of scope.
+ *
+ * As it is here, on 8,000 CLINC150 texts in random order, level .001: no alarm in 100 orders; from
+ * row 3,072 on 10 % of banking77 found in 19 of 20 (mean delay 2,200 rows), 20 % in all (512); 20 %
+ * out of scope in all (1,430), 10 % in 4; 10 % tweets in all (950), 5 % in 11; 5 % of banking77 in
+ * none.
  */
 #include <errno.h>
 #include <math.h>
