@@ -225,6 +225,7 @@ int learned_open(const struct learner_parts *parts, const struct store_model *ro
         learned_close(l);
         return rc;
     }
+    l->audited = head_examples_len(l->head) == 0; /* nothing to find */
     *ret_learned = l;
     return 0;
 }
@@ -394,7 +395,7 @@ int learned_catch_up(struct learned *l, const struct learner_parts *parts,
     round.apply_us = clock_us() - started;
     round.examples = t.len;
     l->applied = upto;
-    l->audited = false;
+    l->audited = head_examples_len(l->head) == 0;
     l->unsaved += round.events;
     l->changed_us = clock_us();
     if (!round.more && fit_is_cheap(l->head)) /* a backlog is worked off first */
