@@ -14,6 +14,8 @@
 #include "daemon/front/handlers.h"
 #include "daemon/metrics.h"
 
+_Static_assert((int)API_VOTES == (int)HEAD_SCORES, "explain shows every score");
+
 struct because_text {
     char *text; /* owned; NULL: the example is gone */
     size_t bytes;
@@ -33,6 +35,7 @@ struct asking {
     uint8_t *allowed;
     bool *truncated;
     struct because_text *because; /* (inputs_len,HEAD_NEIGHBOURS) with explain */
+    float *votes;                 /* (labels,HEAD_SCORES) of the result that is written */
 };
 
 static void asking_free(struct asking *a)
@@ -121,6 +124,21 @@ static uint32_t list_because(const struct asking *a, const struct work_item *ite
     return len;
 }
 
+/* The shares of the labels that are listed, in their order. */
+static const float *list_votes(const struct asking *a, const struct work_item *item,
+                               const struct api_scored *scored, uint32_t len)
+{
+    const struct live_labels *labels = a->work.snapshot->labels;
+
+    for (uint32_t i = 0; item->shares != NULL && i < len; i++) {
+        size_t l = (size_t)(scored[i].label - labels->names[0]) / LIVE_NAME_BYTES;
+
+        memcpy(a->votes + (size_t)i * HEAD_SCORES, item->shares + l * HEAD_SCORES,
+               HEAD_SCORES * sizeof *a->votes);
+    }
+    return item->shares != NULL ? a->votes : NULL;
+}
+
 /* Remembers the answer, so that feedback can name it. */
 static void remember(const struct asking *a, const struct api_input *input,
                      const struct work_item *item, const struct api_result *result)
@@ -172,6 +190,7 @@ static void write_result(const struct asking *a, uint32_t i, struct api_scored *
     result_id(a, i, id);
     r.abstain = !known || item->answer.novel || r.score < (float)s->score_min;
     r.labels_len = list_labels(a, item, scored);
+    r.votes = list_votes(a, item, scored, r.labels_len);
     r.because_len = list_because(a, item, i, because);
     api_classify_result(body, &r);
     if (a->classify->store)
@@ -343,10 +362,12 @@ static struct asking *asking_new(struct server *server, const struct snapshot *s
                       score ? (size_t)len * labels * sizeof(float) : 0,
                       explain ? (size_t)len * HEAD_NEIGHBOURS * sizeof(struct because_text) : 0,
                       (size_t)len * tokens * sizeof(int32_t),
-                      (size_t)len * tokens};
+                      (size_t)len * tokens,
+                      explain ? (size_t)len * labels * HEAD_SCORES * sizeof(float) : 0,
+                      explain ? (size_t)labels * HEAD_SCORES * sizeof(float) : 0};
     size_t total = 0;
     struct asking *a;
-    float *embeddings, *probabilities;
+    float *embeddings, *probabilities, *shares;
     int32_t *ids;
     uint8_t *types;
     char *at;
@@ -366,6 +387,8 @@ static struct asking *asking_new(struct server *server, const struct snapshot *s
     a->because = carve(&at, sizes[6]);
     ids = carve(&at, sizes[7]);
     types = carve(&at, sizes[8]);
+    shares = carve(&at, sizes[9]);
+    a->votes = carve(&at, sizes[10]);
     memset(a->because, 0, sizes[6]);
     if (!explain)
         a->because = NULL;
@@ -373,11 +396,12 @@ static struct asking *asking_new(struct server *server, const struct snapshot *s
     a->inputs = inputs;
     a->inputs_len = a->work.items_len = len;
     for (uint32_t i = 0; i < len; i++)
-        a->work.items[i] =
-            (struct work_item){.ids = ids + (size_t)i * tokens,
-                               .types = types + (size_t)i * tokens,
-                               .embedding = embeddings + (size_t)i * server->dim,
-                               .probabilities = score ? probabilities + (size_t)i * labels : NULL};
+        a->work.items[i] = (struct work_item){
+            .ids = ids + (size_t)i * tokens,
+            .types = types + (size_t)i * tokens,
+            .embedding = embeddings + (size_t)i * server->dim,
+            .probabilities = score ? probabilities + (size_t)i * labels : NULL,
+            .shares = explain ? shares + (size_t)i * labels * HEAD_SCORES : NULL};
     return a;
 }
 

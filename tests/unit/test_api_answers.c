@@ -34,6 +34,7 @@ static void check_bytes(struct api_buffer *b, const char *expected)
 static void write_classify(struct api_buffer *b)
 {
     const struct api_scored labels[] = {{"card_arrival", 0.94}, {"lost_card", 0.04}};
+    const float votes[2 * API_VOTES] = {1.5f, -2, 0.25f, 3, 4, 0, 1, 2, 3, 4.5f};
     const struct api_because because[] = {{{0}, "a\"b", 3, "card_arrival", 0.91}};
     const struct api_result results[] = {
         {.id = "0",
@@ -43,6 +44,7 @@ static void write_classify(struct api_buffer *b)
          .novelty = 0.03,
          .labels = labels,
          .labels_len = 2,
+         .votes = votes,
          .tokens = 7,
          .explained = true,
          .because = because,
@@ -74,7 +76,9 @@ static void test_classify(void **state)
         &b, "{\"model\":\"intents\",\"version\":\"2.1850\",\"results\":["
             "{\"id\":\"0\",\"request_id\":\"01J9\",\"label\":\"card_arrival\",\"score\":0.94,"
             "\"abstain\":false,\"novelty\":0.03,\"labels\":[{\"label\":\"card_arrival\","
-            "\"score\":0.94},{\"label\":\"lost_card\",\"score\":0.04}],\"tokens\":7,"
+            "\"score\":0.94,\"votes\":{\"ridge\":1.5,\"lda\":-2,\"count\":0.25,\"prototype\":3,"
+            "\"nearest\":4}},{\"label\":\"lost_card\",\"score\":0.04,\"votes\":{\"ridge\":0,"
+            "\"lda\":1,\"count\":2,\"prototype\":3,\"nearest\":4.5}}],\"tokens\":7,"
             "\"truncated\":false,\"because\":[{\"example\":\"00000000000000000000000000000000\","
             "\"text\":\"a\\\"b\",\"label\":\"card_arrival\",\"similarity\":0.91}]},"
             "{\"id\":\"1\",\"request_id\":null,\"label\":null,\"score\":null,\"abstain\":true,"
