@@ -59,6 +59,8 @@ static const char *const steps[] = {
     "CREATE TABLE encoder_version("
     " id INTEGER PRIMARY KEY, sha256 BLOB NOT NULL UNIQUE, state TEXT NOT NULL,"
     " created_us INTEGER NOT NULL);",
+    /* The few examples that several annotators have voted on. */
+    "CREATE INDEX example_several ON example(model) WHERE annotators > 1;",
 };
 
 enum { STEPS = sizeof steps / sizeof *steps };
