@@ -11,6 +11,7 @@
 #include "daemon/serve/batcher.h"
 #include "daemon/serve/lane.h"
 #include "daemon/serve/live.h"
+#include "daemon/serve/rate.h"
 #include "daemon/serve/ring.h"
 #include "daemon/settings.h"
 #include "daemon/version.h"
@@ -30,6 +31,7 @@ struct server {
     uint32_t lanes_len, loops_len;
     struct live *live;
     struct ring *ring;
+    struct rate *rate;
     struct keeper *keeper;
     struct reader *reader;
     struct learner *learner;

@@ -139,6 +139,17 @@ static const float *list_votes(const struct asking *a, const struct work_item *i
     return item->shares != NULL ? a->votes : NULL;
 }
 
+/* The best score but the answer's own. */
+static double second_of(const struct asking *a, const struct work_item *item)
+{
+    float second = 0;
+
+    for (uint32_t l = 0; l < head_view_labels_len(a->work.snapshot->view); l++)
+        if (l != item->answer.label && item->probabilities[l] > second)
+            second = item->probabilities[l];
+    return second;
+}
+
 /* Remembers the answer, so that feedback can name it. */
 static void remember(const struct asking *a, const struct api_input *input,
                      const struct work_item *item, const struct api_result *result)
@@ -150,6 +161,8 @@ static void remember(const struct asking *a, const struct api_input *input,
                            .encoder_number = s->encoder_number,
                            .seq = s->seq,
                            .score = result->score,
+                           .second = second_of(a, item),
+                           .novelty = item->answer.novelty,
                            .created_us = clock_unix_us(),
                            .text = input->text,
                            .text_bytes = input->text_bytes,

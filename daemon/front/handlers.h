@@ -26,6 +26,9 @@ void handle_examples(struct exchange *x);
 void handle_example(struct exchange *x);
 void handle_versions(struct exchange *x);
 void handle_version(struct exchange *x);
+/* review.c, next.c: what annotators look at */
+void handle_review(struct exchange *x);
+void handle_next(struct exchange *x);
 /* about.c */
 void handle_info(struct exchange *x);
 void handle_request(struct exchange *x);

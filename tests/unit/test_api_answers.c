@@ -201,7 +201,8 @@ static void test_rows(void **state)
     check_bytes(&b, "{\"name\":\"intents\",\"kind\":\"single\",\"encoder\":\"default\","
                     "\"version\":\"0.9\",\"settled\":true,\"examples\":3,\"labels\":2,\"settings\":"
                     "{\"features\":1024,"
-                    "\"seed\":1,\"ridge_lambda\":0.15,\"score_min\":0,\"rejection_budget\":0.05},"
+                    "\"seed\":1,\"ridge_lambda\":0.15,\"score_min\":0,\"rejection_budget\":0.05,"
+                    "\"annotator_rate_max\":0,\"annotator_influence_max\":1},"
                     "\"created\":\"" EPOCH "\"}");
     write_example(&b);
     check_bytes(&b,
@@ -325,6 +326,108 @@ static void test_about(void **state)
                     "\"detail\":\"the disk is full\"}]}");
 }
 
+static void write_review(struct api_buffer *b)
+{
+    const struct api_review review = {"m", true, {0, 9}, 100, 8, true, false};
+    const struct api_review_vote votes[] = {
+        {"x", "a", false}, {"x", "", false}, {"x", "b", true}, {"y", "c", true}};
+    struct api_review_item item = {.kind = API_DUPLICATE,
+                                   .text = "t",
+                                   .text_bytes = 1,
+                                   .pair = "p",
+                                   .pair_bytes = 1,
+                                   .label = "x",
+                                   .other = "y",
+                                   .margin = NAN,
+                                   .annotators = 2,
+                                   .votes = votes,
+                                   .votes_len = 4,
+                                   .twin = {.text = "T", .text_bytes = 1}};
+    const struct api_review_item influence = {
+        .kind = API_INFLUENCE, .label = "x", .annotator = "", .share = 0.75, .examples = 3};
+
+    memcpy(item.example, ID, sizeof ID);
+    memcpy(item.twin.example, ID, sizeof ID);
+    api_review_begin(b, &review);
+    api_review_item(b, &item);
+    item.kind = API_LIKELY_WRONG;
+    item.pair = NULL;
+    item.other = NULL;
+    item.margin = 0.5;
+    item.votes_len = 0;
+    api_review_item(b, &item);
+    api_review_item(b, &influence);
+    api_review_end(b, "abc");
+}
+
+static void write_unaudited(struct api_buffer *b)
+{
+    const struct api_review review = {.model = "m"};
+
+    api_review_begin(b, &review);
+    api_review_end(b, NULL);
+}
+
+static void test_review(void **state)
+{
+    struct api_buffer b = API_BUFFER_INIT;
+
+    (void)state;
+    write_review(&b);
+    check_bytes(&b, "{\"model\":\"m\",\"version\":\"0.9\",\"examined\":100,\"suspects\":8,"
+                    "\"distrusted\":true,\"distrusted_share\":0.08,\"settled\":false,\"items\":["
+                    "{\"kind\":\"duplicate\",\"example\":\"" ID_TEXT "\",\"text\":\"t\","
+                    "\"text_pair\":\"p\",\"label\":\"x\",\"other\":\"y\",\"margin\":null,"
+                    "\"annotators\":2,\"votes\":[{\"label\":\"x\",\"for\":[\"a\",null],"
+                    "\"against\":[\"b\"]},{\"label\":\"y\",\"for\":[],\"against\":[\"c\"]}],"
+                    "\"twin\":{\"example\":\"" ID_TEXT "\",\"text\":\"T\"},"
+                    "\"created\":\"" EPOCH "\"},"
+                    "{\"kind\":\"likely_wrong\",\"example\":\"" ID_TEXT "\",\"text\":\"t\","
+                    "\"label\":\"x\",\"other\":null,\"margin\":0.5,\"annotators\":2,\"votes\":[],"
+                    "\"created\":\"" EPOCH "\"},"
+                    "{\"kind\":\"influence\",\"label\":\"x\",\"annotator\":null,\"share\":0.75,"
+                    "\"examples\":3}],\"next_cursor\":\"abc\"}");
+    write_unaudited(&b);
+    check_bytes(&b, "{\"model\":\"m\",\"version\":null,\"examined\":0,\"suspects\":0,"
+                    "\"distrusted\":false,\"distrusted_share\":0,\"settled\":false,\"items\":[],"
+                    "\"next_cursor\":null}");
+}
+
+static void write_next(struct api_buffer *b)
+{
+    const struct api_next next = {"m", {0, 9}, 7, 0.2, 5};
+    struct api_next_item item = {.request_id = "01J9",
+                                 .text = "t",
+                                 .text_bytes = 1,
+                                 .pair = "p",
+                                 .pair_bytes = 1,
+                                 .label = "x",
+                                 .score = 0.5,
+                                 .novelty = -1.5,
+                                 .why = "random"};
+
+    api_next_begin(b, &next);
+    api_next_item(b, &item);
+    item.label = "";
+    item.pair = NULL;
+    api_next_item(b, &item);
+    api_next_end(b);
+}
+
+static void test_next(void **state)
+{
+    struct api_buffer b = API_BUFFER_INIT;
+
+    (void)state;
+    write_next(&b);
+    check_bytes(&b, "{\"model\":\"m\",\"version\":\"0.9\",\"candidates\":7,\"random_share\":0.2,"
+                    "\"seed\":5,\"items\":[{\"request_id\":\"01J9\",\"text\":\"t\","
+                    "\"text_pair\":\"p\",\"label\":\"x\",\"score\":0.5,\"novelty\":-1.5,"
+                    "\"why\":\"random\",\"created\":\"" EPOCH "\"},{\"request_id\":\"01J9\","
+                    "\"text\":\"t\",\"label\":null,\"score\":0.5,\"novelty\":-1.5,"
+                    "\"why\":\"random\",\"created\":\"" EPOCH "\"}]}");
+}
+
 /* ---- against the contract -------------------------------------------------------------------- */
 
 static const struct json_value *resolve(const struct json_value *doc,
@@ -436,7 +539,8 @@ static void test_answers_keep_the_contract(void **state)
         {"Examples", write_examples},       {"VersionRow", write_version},
         {"Versions", write_versions},       {"Info", write_info},
         {"Request", write_request},         {"Health", write_health},
-        {"Problem", write_problem},
+        {"Problem", write_problem},         {"Review", write_review},
+        {"Review", write_unaudited},        {"Next", write_next},
     };
     struct json_value *doc = NULL;
     size_t bytes;
@@ -493,6 +597,8 @@ int main(void)
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_lists),
         cmocka_unit_test(test_about),
+        cmocka_unit_test(test_review),
+        cmocka_unit_test(test_next),
         cmocka_unit_test(test_answers_keep_the_contract),
         cmocka_unit_test(test_no_memory_sticks),
     };

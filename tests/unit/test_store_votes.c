@@ -131,9 +131,11 @@ static void test_contradictions(void **state)
     assert_int_equal(contradictions_len(), 1);
     say(model, STORE_REJECT, "disputed", "x", "c", 1); /* now x has nothing left */
     assert_int_equal(contradictions_len(), 0);
-    say(model, STORE_LABEL, "disputed", "y", "c", 1);
+    say(model, STORE_LABEL, "disputed", "y", "c", 1); /* what c said against x stands */
+    assert_int_equal(contradictions_len(), 0);
+    say(model, STORE_LABEL, "disputed", "x", "d", 1);
     assert_int_equal(contradictions_len(), 1);
-    say(model, STORE_LABEL, "disputed", "y", "a", 1); /* a gives in */
+    say(model, STORE_LABEL, "disputed", "y", "d", 1); /* d gives in */
     assert_int_equal(contradictions_len(), 0);
 }
 
