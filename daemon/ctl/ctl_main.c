@@ -56,6 +56,17 @@ static const struct ctl_command commands[] = {
     {"examples", "[EXAMPLE]", "list what was taught, or one of it", "",
      "label annotator status contains limit", ctl_examples},
     {"versions", "[VERSION]", "how the model came to be, newest first", "", "limit", ctl_versions},
+    {"review", "", "what was taught and may be wrong, the most doubtful first",
+     "likely_wrong: the rest of the examples prefers another label. contradicting: annotators do "
+     "not\n"
+     "agree. duplicate: one text, two labels. influence: an annotator with too much of a label.\n"
+     "A second annotator's vote (`teach LABEL --example ID --annotator NAME`) settles it.\n",
+     "kind limit", ctl_review},
+    {"next", "", "which of the recent requests to label next",
+     "Label one with `teach LABEL --request ID`. Those marked random are drawn evenly: only they "
+     "tell\n"
+     "how good the model is.\n",
+     "limit seed random-share", ctl_next},
     {"status", "", "is it ready, what runs, what is there",
      "Ends with 3 if the daemon is not ready.\n", "", ctl_status},
     {"version", "", "of this program", "", "", ctl_version},

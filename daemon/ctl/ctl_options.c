@@ -73,6 +73,11 @@ static const struct row rows[] = {
     {"status", '\0', false, TEXT, AT(status), "WORD", "active, rejected or withdrawn"},
     {"contains", '\0', false, TEXT, AT(contains), "TEXT", "only texts that contain this"},
     {"limit", 'n', false, WHOLE, AT(limit), "N", "at most N rows; 0: all"},
+    {"kind", '\0', false, TEXT, AT(review_kind), "WORD",
+     "only likely_wrong, contradicting, duplicate or influence"},
+    {"seed", '\0', false, TEXT, AT(seed), "N", "another draw (0)"},
+    {"random-share", '\0', false, TEXT, AT(random_share), "P",
+     "share of the list that is drawn evenly (0.2)"},
     {"yes", '\0', false, FLAG, AT(yes), NULL, "do it without asking"},
 };
 

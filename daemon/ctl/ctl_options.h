@@ -35,6 +35,7 @@ struct ctl_options {
     const char *status, *contains;
     long limit;
     bool yes;
+    const char *review_kind, *seed, *random_share; /* as the daemon reads them */
 };
 
 /* Defaults, then the environment: LEARNCTL_URL, LEARNCTL_MODEL, LEARNCTL_KEY. */

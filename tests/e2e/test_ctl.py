@@ -36,6 +36,8 @@ COMMANDS = [
     "labels",
     "examples",
     "versions",
+    "review",
+    "next",
     "status",
     "version",
 ]
