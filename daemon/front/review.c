@@ -173,8 +173,8 @@ static int collect(struct reviewing *r)
 
     if (rc == 0 && wanted(r, API_CONTRADICTING))
         rc = store_contradiction_scan(r->store, s->model, add_contradiction, r);
-    if (rc == 0 && wanted(r, API_INFLUENCE) && s->annotator_influence_max < 1)
-        rc = store_influence_scan(r->store, s->model, s->annotator_influence_max, add_influence, r);
+    if (rc == 0 && wanted(r, API_INFLUENCE) && s->influence_max < 1)
+        rc = store_influence_scan(r->store, s->model, s->influence_max, add_influence, r);
     if (rc == 0 && r->findings_len > 0)
         qsort(r->findings, r->findings_len, sizeof *r->findings, by_place);
     return rc;

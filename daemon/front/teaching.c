@@ -45,7 +45,7 @@ static int find_model(struct teaching_item *t, struct server *server, const char
         return api_problem_set(&t->problem, 404, "unknown_model", "model",
                                "there is no model of this name");
     t->feedback.model = s->model;
-    *ret_rate_max = s->annotator_rate_max;
+    *ret_rate_max = s->rate_max;
     live_put(s);
     return 0;
 }

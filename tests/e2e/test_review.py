@@ -1,6 +1,7 @@
 """What annotators look at: /review (planted wrong labels, contradictions, twins, influence), /next
 (doubt, novelty, distance, the even share), and the cap on an annotator's rate."""
 import random
+import threading
 
 import pytest
 
@@ -337,6 +338,46 @@ def test_next_of_an_empty_model(shared, model):
     rows = {r["text"]: r for r in shared.get(path)["items"]}
     assert rows["rain"]["text_pair"] == "sun" and rows["rain"]["label"] is None
     assert "text_pair" not in rows["where is my card"]
+
+
+@pytest.mark.sanitizer
+def test_while_traffic_goes_on(shared):
+    """Asking, teaching, reviewing and choosing at once: every answer is whole."""
+    new_model(shared, "busy", annotator_rate_max=1000000, annotator_influence_max=0.1)
+    right = list(texts(6, 300).items())
+    failed = []
+
+    def work(what):
+        other = type(shared)(shared.state, shared.log)
+        other.url = shared.url
+        try:
+            for i in range(30):
+                what(other, i)
+        except Exception as error:  # pylint: disable=broad-except
+            failed.append(error)
+
+    def ask(d, i):
+        d.ask([t for t, _ in right[i * 10:i * 10 + 10]] + [f"text {i}"], model="busy",
+              explain=True, top_k=4)
+
+    def teach(d, i):
+        d.teach([{"text": t, "label": LABELS[(i + j) % 4], "annotator": f"a{j % 3}"}
+                 for j, (t, _) in enumerate(right[i * 5:i * 5 + 20])], model="busy")
+
+    def choose(d, i):
+        rows = d.get(f"/v1/models/busy/next?limit=30&seed={i}")["items"]
+        assert len({r["text"] for r in rows}) == len(rows)
+
+    def look(d, i):
+        rows, _ = review(d, "busy", limit=50)
+        assert all(r["kind"] == "influence" or r["votes"] for r in rows)
+
+    threads = [threading.Thread(target=work, args=(w,)) for w in (ask, teach, choose, look)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert failed == []
 
 
 # ---- the cap on an annotator's rate
