@@ -98,14 +98,6 @@ static void result_id(const struct asking *a, uint32_t i, char id[RING_ID_BYTES]
         snprintf(id, RING_ID_BYTES, "%.30s-%u", a->request_id, i);
 }
 
-static void example_of(struct head_id id, uint8_t example[API_ID_BYTES])
-{
-    for (int i = 7; i >= 0; i--, id.hi >>= 8, id.lo >>= 8) {
-        example[i] = (uint8_t)id.hi;
-        example[8 + i] = (uint8_t)id.lo;
-    }
-}
-
 static uint32_t list_because(const struct asking *a, const struct work_item *item, uint32_t i,
                              struct api_because *because)
 {
@@ -115,7 +107,7 @@ static uint32_t list_because(const struct asking *a, const struct work_item *ite
         const struct head_neighbour *near = &item->answer.neighbours[n];
         const struct because_text *text = &a->because[i * HEAD_NEIGHBOURS + n];
 
-        example_of(near->id, because[len].example);
+        handlers_example(near->id, because[len].example);
         because[len].text = text->text;
         because[len].text_bytes = text->bytes;
         because[len].label = a->work.snapshot->labels->names[near->label];
@@ -294,7 +286,7 @@ static int read_because(struct query *query, struct store *store)
         for (uint32_t n = 0; n < answer->neighbours_len && rc == 0; n++) {
             uint8_t example[API_ID_BYTES];
 
-            example_of(answer->neighbours[n].id, example);
+            handlers_example(answer->neighbours[n].id, example);
             rc = store_example_get(store, example, -1, keep_text,
                                    &a->because[i * HEAD_NEIGHBOURS + n]);
             rc = rc == -ENOENT ? 0 : rc; /* deleted since: it counted, but its text is gone */

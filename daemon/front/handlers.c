@@ -88,6 +88,14 @@ struct api_version handlers_version(const struct snapshot *snapshot)
     return (struct api_version){snapshot->encoder_number, snapshot->seq};
 }
 
+void handlers_example(struct head_id id, uint8_t ret_example[API_ID_BYTES])
+{
+    for (int i = 7; i >= 0; i--, id.hi >>= 8, id.lo >>= 8) {
+        ret_example[i] = (uint8_t)id.hi;
+        ret_example[8 + i] = (uint8_t)id.lo;
+    }
+}
+
 struct api_settings handlers_settings(const char *text)
 {
     struct api_settings settings;

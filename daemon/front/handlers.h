@@ -42,6 +42,8 @@ struct snapshot *handlers_model(struct exchange *x, const char *name, const char
 /* Fills *problem for an -errno of a queue, the store or the kernels. */
 void handlers_failure(int rc, struct api_problem *problem);
 struct api_version handlers_version(const struct snapshot *snapshot);
+/* The head's id of an example, as clients see it. */
+void handlers_example(struct head_id id, uint8_t ret_example[API_ID_BYTES]);
 /* A settings text of the store; a damaged one has the defaults. */
 struct api_settings handlers_settings(const char *text);
 

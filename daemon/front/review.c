@@ -84,14 +84,6 @@ static int64_t place_of(enum api_review_kind kind, double doubt, uint64_t id)
     return (int64_t)((uint64_t)kind << 61 | (uint64_t)(65535 - (uint32_t)steps) << 45 | id >> 19);
 }
 
-static void bytes_of(struct head_id id, uint8_t example[API_ID_BYTES])
-{
-    for (int i = 7; i >= 0; i--, id.hi >>= 8, id.lo >>= 8) {
-        example[i] = (uint8_t)id.hi;
-        example[8 + i] = (uint8_t)id.lo;
-    }
-}
-
 static uint64_t high_of(const uint8_t example[API_ID_BYTES])
 {
     uint64_t high = 0;
@@ -120,14 +112,14 @@ static int add_audited(struct reviewing *r)
         struct finding f = {
             place_of(API_LIKELY_WRONG, s->margin, s->id.hi), API_LIKELY_WRONG, {0}, i};
 
-        bytes_of(s->id, f.example);
+        handlers_example(s->id, f.example);
         rc = add(r, &f);
     }
     for (uint32_t i = 0; wanted(r, API_DUPLICATE) && rc == 0 && i < review->twins_len; i++) {
         const struct head_twin *t = &review->twins[i]; /* several may have one id, none the other */
         struct finding f = {place_of(API_DUPLICATE, 0, t->other.hi), API_DUPLICATE, {0}, i};
 
-        bytes_of(t->id, f.example);
+        handlers_example(t->id, f.example);
         rc = add(r, &f);
     }
     return rc;
@@ -325,7 +317,7 @@ static int write_finding(struct reviewing *r, const struct finding *f)
 
         item->label = s->labels->names[twin->label];
         item->other = s->labels->names[twin->other_label];
-        bytes_of(twin->other, item->twin.example);
+        handlers_example(twin->other, item->twin.example);
         rc = store_example_get(r->store, item->twin.example, -1, keep_twin, r);
     }
     if (rc == 0)
