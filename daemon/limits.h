@@ -44,6 +44,7 @@ enum {
         LIMIT_LOOPS * LIMIT_CONNECTIONS + 4096, /* one change a connection, and caches */
     LIMIT_READER_BOX = LIMIT_LOOPS * LIMIT_CONNECTIONS,
     LIMIT_MODELS = 256,
+    LIMIT_RATED_NAMES = 16384, /* annotators whose rate is watched at once */
 };
 
 _Static_assert(LIMIT_BATCH_TOKENS >= LIMIT_TOKENS, "a batch holds at least the longest text");

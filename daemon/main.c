@@ -168,11 +168,14 @@ static int read_settings(const char *text, struct learner_settings *ret_settings
     int rc = api_settings_parse(text, strlen(text), &s);
 
     if (rc == 0)
-        *ret_settings = (struct learner_settings){.features = s.features,
-                                                  .seed = s.seed,
-                                                  .lambda = s.ridge_lambda,
-                                                  .budget = s.rejection_budget,
-                                                  .score_min = s.score_min};
+        *ret_settings =
+            (struct learner_settings){.features = s.features,
+                                      .seed = s.seed,
+                                      .lambda = s.ridge_lambda,
+                                      .budget = s.rejection_budget,
+                                      .score_min = s.score_min,
+                                      .annotator_rate_max = s.annotator_rate_max,
+                                      .annotator_influence_max = s.annotator_influence_max};
     return rc;
 }
 
@@ -201,6 +204,8 @@ static int open_learning(void)
         rc = ring_open(LIMIT_RING_ENTRIES, LIMIT_RING_BYTES, &server.ring);
     if (rc == 0)
         rc = open_bus();
+    if (rc == 0)
+        rc = rate_open(LIMIT_RATED_NAMES, &server.rate);
     if (rc == 0)
         rc = keeper_open(stores.writer, LIMIT_KEEPER_BOX, &server.keeper);
     if (rc == 0)
@@ -253,6 +258,7 @@ static void stop(void)
     live_close(server.live);
     ring_close(server.ring);
     bus_close(server.bus);
+    rate_close(server.rate);
     store_close(stores.learner);
     store_close(stores.reader);
     store_checkpoint(stores.writer);

@@ -12,6 +12,7 @@
 #include "daemon/serve/bus.h"
 #include "daemon/serve/lane.h"
 #include "daemon/serve/live.h"
+#include "daemon/serve/rate.h"
 #include "daemon/serve/ring.h"
 #include "daemon/settings.h"
 #include "daemon/version.h"
@@ -32,6 +33,7 @@ struct server {
     struct live *live;
     struct ring *ring;
     struct bus *bus;
+    struct rate *rate;
     struct keeper *keeper;
     struct reader *reader;
     struct learner *learner;

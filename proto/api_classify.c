@@ -143,6 +143,19 @@ static void write_because(struct api_buffer *buffer, const struct api_result *re
     json_close_array(buffer);
 }
 
+static void write_votes(struct api_buffer *buffer, const float *votes)
+{
+    static const char *const NAMES[API_VOTES] = {"ridge", "lda", "count", "prototype", "nearest"};
+
+    json_write_key(buffer, "votes");
+    json_open_object(buffer);
+    for (int i = 0; i < API_VOTES; i++) {
+        json_write_key(buffer, NAMES[i]);
+        json_write_float(buffer, votes[i]);
+    }
+    json_close_object(buffer);
+}
+
 void api_classify_result(struct api_buffer *buffer, const struct api_result *result)
 {
     json_open_object(buffer);
@@ -170,6 +183,8 @@ void api_classify_result(struct api_buffer *buffer, const struct api_result *res
         json_write_string(buffer, result->labels[i].label);
         json_write_key(buffer, "score");
         json_write_float(buffer, (float)result->labels[i].score);
+        if (result->votes)
+            write_votes(buffer, result->votes + (size_t)i * API_VOTES);
         json_close_object(buffer);
     }
     json_close_array(buffer);

@@ -23,6 +23,10 @@ static const struct api_field SETTINGS_FIELDS[] = {
     {"ridge_lambda", api_read_number, offsetof(struct api_settings, ridge_lambda), 1e-6, 1e3},
     {"score_min", api_read_number, offsetof(struct api_settings, score_min), 0, 1},
     {"rejection_budget", api_read_number, offsetof(struct api_settings, rejection_budget), 0, 0.5},
+    {"annotator_rate_max", api_read_uint, offsetof(struct api_settings, annotator_rate_max), 0,
+     1e6},
+    {"annotator_influence_max", api_read_number,
+     offsetof(struct api_settings, annotator_influence_max), 0, 1},
 };
 
 enum { SETTINGS_FIELDS_LEN = sizeof SETTINGS_FIELDS / sizeof SETTINGS_FIELDS[0] };
@@ -35,6 +39,7 @@ void api_settings_default(struct api_settings *ret_settings)
         .ridge_lambda = 0.15,
         .score_min = 0.0,
         .rejection_budget = 0.05,
+        .annotator_influence_max = 1,
     };
 }
 
@@ -80,6 +85,10 @@ void api_write_settings(struct api_buffer *buffer, const struct api_settings *se
     json_write_number(buffer, settings->score_min);
     json_write_key(buffer, "rejection_budget");
     json_write_number(buffer, settings->rejection_budget);
+    json_write_key(buffer, "annotator_rate_max");
+    json_write_int(buffer, settings->annotator_rate_max);
+    json_write_key(buffer, "annotator_influence_max");
+    json_write_number(buffer, settings->annotator_influence_max);
     json_close_object(buffer);
 }
 

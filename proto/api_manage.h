@@ -17,6 +17,8 @@ struct api_settings {
     double ridge_lambda;     /* 1e-6 .. 1e3; 0.15. Fixed when the model is created */
     double score_min;        /* abstain below this score; 0 .. 1; 0 */
     double rejection_budget; /* share of in-scope texts that novelty may reject, 0 .. 0.5; 0.05 */
+    uint32_t annotator_rate_max; /* items of one annotator in a minute, 0 .. 1e6; 0: any number */
+    double annotator_influence_max; /* of a label's votes, 0 .. 1; above it /review says so; 1 */
 };
 
 void api_settings_default(struct api_settings *ret_settings);

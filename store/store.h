@@ -207,6 +207,40 @@ int store_example_changed(struct store *store, int64_t model, int64_t after, int
 int store_embedding_put(struct store *store, const uint8_t example[STORE_ID_BYTES], int64_t encoder,
                         const uint16_t *embedding, size_t embedding_bytes);
 
+/* ---- who says what (votes.c) ---------------------------------------------------------------- */
+
+struct store_standing {
+    char label[STORE_NAME_BYTES_MAX + 1];
+    char annotator[STORE_NAME_BYTES_MAX + 1]; /* "" if not given */
+    bool against;
+    double weight;
+};
+typedef int store_vote_fn(void *ud, const struct store_standing *row);
+/* Standing votes of an example by label, those for it first, then by annotator. Unknown: none. */
+int store_vote_scan(struct store *store, const uint8_t example[STORE_ID_BYTES], store_vote_fn *fn,
+                    void *ud);
+
+/* Active examples whose target has more than one label, with the share of the largest. Any order.
+ */
+typedef int store_contradiction_fn(void *ud, const uint8_t example[STORE_ID_BYTES],
+                                   double share_max);
+int store_contradiction_scan(struct store *store, int64_t model, store_contradiction_fn *fn,
+                             void *ud);
+
+/* Annotators with more than share_max of the weight of all votes for a label. Any order. */
+struct store_influence {
+    int64_t label;
+    char annotator[STORE_NAME_BYTES_MAX + 1];
+    double share;
+    int64_t examples; /* on which the annotator says so */
+};
+typedef int store_influence_fn(void *ud, const struct store_influence *row);
+int store_influence_scan(struct store *store, int64_t model, double share_max,
+                         store_influence_fn *fn, void *ud);
+
+/* Is this example there, with a target? */
+int store_example_taught(struct store *store, const uint8_t id[STORE_ID_BYTES], bool *ret_taught);
+
 /* ---- head snapshots -------------------------------------------------------------------------- */
 
 /* Writes heads/<model>-<encoder>-<seq>.head (temp, fsync, rename, fsync folder). Any thread, no

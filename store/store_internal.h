@@ -81,6 +81,24 @@
     X(VOTE_SCAN,                                                                                   \
       "SELECT label, sign, weight, (SELECT status FROM label l WHERE l.id = v.label) = 'retired'"  \
       " FROM vote v WHERE example = ?1 ORDER BY label, sign, annotator")                           \
+    X(VOTE_LIST, "SELECT (SELECT name FROM label WHERE id = v.label), sign, v.weight, annotator"   \
+                 " FROM vote v JOIN example e ON e.number = v.example WHERE e.id = ?1"             \
+                 " ORDER BY v.label, sign DESC, annotator")                                        \
+    X(CONTRADICTION_SCAN,                                                                          \
+      "SELECT id, max(score), sum(score) FROM (SELECT e.id AS id,"                                 \
+      " sum(v.weight * v.sign) AS score, sum(v.weight) AS weight"                                  \
+      " FROM example e JOIN vote v ON v.example = e.number"                                        \
+      " WHERE e.model = ?1 AND e.annotators > 1 AND e.label IS NOT NULL"                           \
+      " AND (SELECT status FROM label l WHERE l.id = v.label) <> 'retired'"                        \
+      " GROUP BY e.number, v.label) WHERE score > 1e-12 * weight GROUP BY id HAVING count(*) > 1") \
+    X(INFLUENCE_SCAN,                                                                              \
+      "SELECT label, annotator, weight / total, votes FROM (SELECT v.label AS label, annotator,"   \
+      " sum(v.weight) AS weight, count(*) AS votes, sum(sum(v.weight)) OVER (PARTITION BY "        \
+      "v.label)"                                                                                   \
+      " AS total FROM example e JOIN vote v ON v.example = e.number"                               \
+      " WHERE e.model = ?1 AND e.label IS NOT NULL AND v.sign > 0 GROUP BY v.label, annotator)"    \
+      " WHERE weight > ?2 * total")                                                                \
+    X(EXAMPLE_TAUGHT, "SELECT 1 FROM example WHERE id = ?1 AND label IS NOT NULL")                 \
     X(EMBEDDING_PUT, "INSERT OR REPLACE INTO embedding(example, encoder, data)"                    \
                      " SELECT number, ?2, ?3 FROM example WHERE id = ?1")                          \
     X(SNAPSHOT_ADD, "INSERT OR REPLACE INTO head_snapshot(model, encoder, seq, sha256)"            \

@@ -181,8 +181,13 @@ static enum ctl_exit models_show(struct ctl *ctl)
     code = path != NULL ? ctl_call(ctl, "GET", path, NULL, &answer) : ctl_no_memory();
     if (code == CTL_OK) {
         static const char *const heads[] = {"setting", "value"};
-        static const char *const names[] = {"features", "seed", "ridge_lambda", "score_min",
-                                            "rejection_budget"};
+        static const char *const names[] = {"features",
+                                            "seed",
+                                            "ridge_lambda",
+                                            "score_min",
+                                            "rejection_budget",
+                                            "annotator_rate_max",
+                                            "annotator_influence_max"};
         struct ctl_table *t = NULL;
 
         if (ctl_table_open(stdout, heads, "ll", &t) != 0)

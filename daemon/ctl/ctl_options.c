@@ -77,6 +77,11 @@ static const struct row rows[] = {
      "only swap, label, model, drift, warning, with commas between"},
     {"since", '\0', false, TEXT, AT(since), "ID",
      "go on behind this event, as --json prints its id"},
+    {"kind", '\0', false, TEXT, AT(review_kind), "WORD",
+     "only likely_wrong, contradicting, duplicate or influence"},
+    {"seed", '\0', false, TEXT, AT(seed), "N", "another draw (0)"},
+    {"random-share", '\0', false, TEXT, AT(random_share), "P",
+     "share of the list that is drawn evenly (0.2)"},
     {"yes", '\0', false, FLAG, AT(yes), NULL, "do it without asking"},
 };
 

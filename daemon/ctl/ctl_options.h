@@ -37,6 +37,7 @@ struct ctl_options {
     bool yes;
     /* watching */
     const char *types, *since;
+    const char *review_kind, *seed, *random_share; /* as the daemon reads them */
 };
 
 /* Defaults, then the environment: LEARNCTL_URL, LEARNCTL_MODEL, LEARNCTL_KEY. */

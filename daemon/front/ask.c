@@ -14,6 +14,8 @@
 #include "daemon/front/handlers.h"
 #include "daemon/metrics.h"
 
+_Static_assert((int)API_VOTES == (int)HEAD_SCORES, "explain shows every score");
+
 struct because_text {
     char *text; /* owned; NULL: the example is gone */
     size_t bytes;
@@ -33,6 +35,7 @@ struct asking {
     uint8_t *allowed;
     bool *truncated;
     struct because_text *because; /* (inputs_len,HEAD_NEIGHBOURS) with explain */
+    float *votes;                 /* (labels,HEAD_SCORES) of the result that is written */
 };
 
 static void asking_free(struct asking *a)
@@ -95,14 +98,6 @@ static void result_id(const struct asking *a, uint32_t i, char id[RING_ID_BYTES]
         snprintf(id, RING_ID_BYTES, "%.30s-%u", a->request_id, i);
 }
 
-static void example_of(struct head_id id, uint8_t example[API_ID_BYTES])
-{
-    for (int i = 7; i >= 0; i--, id.hi >>= 8, id.lo >>= 8) {
-        example[i] = (uint8_t)id.hi;
-        example[8 + i] = (uint8_t)id.lo;
-    }
-}
-
 static uint32_t list_because(const struct asking *a, const struct work_item *item, uint32_t i,
                              struct api_because *because)
 {
@@ -112,13 +107,39 @@ static uint32_t list_because(const struct asking *a, const struct work_item *ite
         const struct head_neighbour *near = &item->answer.neighbours[n];
         const struct because_text *text = &a->because[i * HEAD_NEIGHBOURS + n];
 
-        example_of(near->id, because[len].example);
+        handlers_example(near->id, because[len].example);
         because[len].text = text->text;
         because[len].text_bytes = text->bytes;
         because[len].label = a->work.snapshot->labels->names[near->label];
         because[len++].similarity = near->similarity;
     }
     return len;
+}
+
+/* The shares of the labels that are listed, in their order. */
+static const float *list_votes(const struct asking *a, const struct work_item *item,
+                               const struct api_scored *scored, uint32_t len)
+{
+    const struct live_labels *labels = a->work.snapshot->labels;
+
+    for (uint32_t i = 0; item->shares != NULL && i < len; i++) {
+        size_t l = (size_t)(scored[i].label - labels->names[0]) / LIVE_NAME_BYTES;
+
+        memcpy(a->votes + (size_t)i * HEAD_SCORES, item->shares + l * HEAD_SCORES,
+               HEAD_SCORES * sizeof *a->votes);
+    }
+    return item->shares != NULL ? a->votes : NULL;
+}
+
+/* The best score but the answer's own. */
+static double second_of(const struct asking *a, const struct work_item *item)
+{
+    float second = 0;
+
+    for (uint32_t l = 0; l < head_view_labels_len(a->work.snapshot->view); l++)
+        if (l != item->answer.label && item->probabilities[l] > second)
+            second = item->probabilities[l];
+    return second;
 }
 
 /* Remembers the answer, so that feedback can name it. */
@@ -132,6 +153,8 @@ static void remember(const struct asking *a, const struct api_input *input,
                            .encoder_number = s->encoder_number,
                            .seq = s->seq,
                            .score = result->score,
+                           .second = second_of(a, item),
+                           .novelty = item->answer.novelty,
                            .created_us = clock_unix_us(),
                            .text = input->text,
                            .text_bytes = input->text_bytes,
@@ -180,6 +203,7 @@ static void write_result(const struct asking *a, uint32_t i, struct api_scored *
     }
     r.abstain = !known || item->answer.novel || r.score < (float)score_min;
     r.labels_len = list_labels(a, item, scored);
+    r.votes = list_votes(a, item, scored, r.labels_len);
     r.because_len = list_because(a, item, i, because);
     api_classify_result(body, &r);
     if (a->classify->store)
@@ -270,7 +294,7 @@ static int read_because(struct query *query, struct store *store)
         for (uint32_t n = 0; n < answer->neighbours_len && rc == 0; n++) {
             uint8_t example[API_ID_BYTES];
 
-            example_of(answer->neighbours[n].id, example);
+            handlers_example(answer->neighbours[n].id, example);
             rc = store_example_get(store, example, -1, keep_text,
                                    &a->because[i * HEAD_NEIGHBOURS + n]);
             rc = rc == -ENOENT ? 0 : rc; /* deleted since: it counted, but its text is gone */
@@ -351,10 +375,12 @@ static struct asking *asking_new(struct server *server, const struct snapshot *s
                       score ? (size_t)len * labels * sizeof(float) : 0,
                       explain ? (size_t)len * HEAD_NEIGHBOURS * sizeof(struct because_text) : 0,
                       (size_t)len * tokens * sizeof(int32_t),
-                      (size_t)len * tokens};
+                      (size_t)len * tokens,
+                      explain ? (size_t)len * labels * HEAD_SCORES * sizeof(float) : 0,
+                      explain ? (size_t)labels * HEAD_SCORES * sizeof(float) : 0};
     size_t total = 0;
     struct asking *a;
-    float *embeddings, *probabilities;
+    float *embeddings, *probabilities, *shares;
     int32_t *ids;
     uint8_t *types;
     char *at;
@@ -374,6 +400,8 @@ static struct asking *asking_new(struct server *server, const struct snapshot *s
     a->because = carve(&at, sizes[6]);
     ids = carve(&at, sizes[7]);
     types = carve(&at, sizes[8]);
+    shares = carve(&at, sizes[9]);
+    a->votes = carve(&at, sizes[10]);
     memset(a->because, 0, sizes[6]);
     if (!explain)
         a->because = NULL;
@@ -381,11 +409,12 @@ static struct asking *asking_new(struct server *server, const struct snapshot *s
     a->inputs = inputs;
     a->inputs_len = a->work.items_len = len;
     for (uint32_t i = 0; i < len; i++)
-        a->work.items[i] =
-            (struct work_item){.ids = ids + (size_t)i * tokens,
-                               .types = types + (size_t)i * tokens,
-                               .embedding = embeddings + (size_t)i * server->dim,
-                               .probabilities = score ? probabilities + (size_t)i * labels : NULL};
+        a->work.items[i] = (struct work_item){
+            .ids = ids + (size_t)i * tokens,
+            .types = types + (size_t)i * tokens,
+            .embedding = embeddings + (size_t)i * server->dim,
+            .probabilities = score ? probabilities + (size_t)i * labels : NULL,
+            .shares = explain ? shares + (size_t)i * labels * HEAD_SCORES : NULL};
     return a;
 }
 

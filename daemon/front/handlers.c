@@ -26,6 +26,8 @@ const struct route server_routes[] = {
     {"POST", "/v1/models/{}/labels/{}/merge", handle_label_merge, ROLE_ADMIN, ASK, NULL},
     {"POST", "/v1/models/{}/labels/{}/split", handle_label_split, ROLE_ADMIN, ASK, NULL},
     {"GET", "/v1/models/{}/examples", handle_examples, ROLE_ANNOTATE, 0, NULL},
+    {"GET", "/v1/models/{}/review", handle_review, ROLE_ANNOTATE, 0, NULL},
+    {"GET", "/v1/models/{}/next", handle_next, ROLE_ANNOTATE, 0, NULL},
     {"GET", "/v1/models/{}/versions", handle_versions, ROLE_PREDICT, 0, NULL},
     {"GET", "/v1/models/{}/versions/{}", handle_version, ROLE_PREDICT, 0, NULL},
     {"GET", "/v1/examples/{}", handle_example, ROLE_ANNOTATE, 0, NULL},
@@ -94,6 +96,14 @@ struct snapshot *handlers_model(struct exchange *x, const char *name, const char
 struct api_version handlers_version(const struct snapshot *snapshot)
 {
     return (struct api_version){snapshot->encoder_number, snapshot->seq};
+}
+
+void handlers_example(struct head_id id, uint8_t ret_example[API_ID_BYTES])
+{
+    for (int i = 7; i >= 0; i--, id.hi >>= 8, id.lo >>= 8) {
+        ret_example[i] = (uint8_t)id.hi;
+        ret_example[8 + i] = (uint8_t)id.lo;
+    }
 }
 
 struct api_settings handlers_settings(const char *text)

@@ -33,6 +33,9 @@ void handle_versions(struct exchange *x);
 void handle_version(struct exchange *x);
 /* watch.c */
 void handle_events(struct exchange *x);
+/* review.c, next.c: what annotators look at */
+void handle_review(struct exchange *x);
+void handle_next(struct exchange *x);
 /* about.c */
 void handle_info(struct exchange *x);
 void handle_request(struct exchange *x);
@@ -49,6 +52,8 @@ struct api_version handlers_version(const struct snapshot *snapshot);
 /* A label of the store as an answer or a row of one, also from a scan of labels. 0 or -errno. */
 int handlers_write_label(struct api_buffer *body, struct store *store,
                          const struct store_label *label);
+/* The head's id of an example, as clients see it. */
+void handlers_example(struct head_id id, uint8_t ret_example[API_ID_BYTES]);
 /* A settings text of the store; a damaged one has the defaults. */
 struct api_settings handlers_settings(const char *text);
 

@@ -37,7 +37,8 @@ void teaching_done(struct teaching *t)
 
 /* ---- on the loop ----------------------------------------------------------------------------- */
 
-static int find_model(struct teaching_item *t, struct server *server, const char *name)
+static int find_model(struct teaching_item *t, struct server *server, const char *name,
+                      uint32_t *ret_rate_max)
 {
     struct snapshot *s = live_get(server->live, name);
 
@@ -45,6 +46,7 @@ static int find_model(struct teaching_item *t, struct server *server, const char
         return api_problem_set(&t->problem, 404, "unknown_model", "model",
                                "there is no model of this name");
     t->feedback.model = s->model;
+    *ret_rate_max = s->rate_max;
     live_put(s);
     return 0;
 }
@@ -75,10 +77,23 @@ static int find_request(struct teaching_item *t, struct server *server)
     return 0;
 }
 
+static int check_rate(struct teaching_item *t, struct server *server, uint32_t rate_max)
+{
+    int64_t wait_us = rate_max > 0 ? rate_take(server->rate, t->feedback.model,
+                                               t->feedback.annotator, rate_max, clock_us())
+                                   : 0;
+
+    return wait_us > 0 ? api_problem_set(&t->problem, 429, "rate_limited", "annotator",
+                                         "more than %u items in a minute; again in %lld s",
+                                         rate_max, (long long)(wait_us + 999999) / 1000000)
+                       : 0;
+}
+
 static int prepare(struct teaching_item *t, struct server *server, const char *key)
 {
     static const enum store_op ops[] = {STORE_LABEL, STORE_REJECT, STORE_LABEL, STORE_WITHDRAW};
     const struct api_feedback_item *in = t->item;
+    uint32_t rate_max = 0;
 
     if (in->problem != NULL) {
         t->problem = *in->problem;
@@ -105,9 +120,10 @@ static int prepare(struct teaching_item *t, struct server *server, const char *k
     };
     store_sha256(in->canonical, in->canonical_bytes, t->feedback.body_hash);
     memcpy(t->feedback.example, in->example, STORE_ID_BYTES);
-    if (find_model(t, server, in->model) != 0)
+    if (find_model(t, server, in->model, &rate_max) != 0 ||
+        (in->request_id != NULL && find_request(t, server) != 0))
         return -EINVAL;
-    return in->request_id != NULL ? find_request(t, server) : 0;
+    return check_rate(t, server, rate_max); /* last: what is refused anyway does not count */
 }
 
 void teaching_add(struct teaching *t, const struct api_feedback_item *item,

@@ -334,6 +334,8 @@ int learned_publish(struct learned *l, const struct learner_parts *parts)
     s->encoder = parts->encoder;
     s->labels = live_labels_get(l->labels);
     s->score_min = l->settings.score_min;
+    s->rate_max = l->settings.annotator_rate_max;
+    s->influence_max = l->settings.annotator_influence_max;
     s->encoder_number = parts->encoder_number;
     s->seq = l->applied;
     s->review = live_review_get(l->review);

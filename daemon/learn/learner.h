@@ -28,6 +28,8 @@ struct learner_settings {
     uint32_t features;
     uint64_t seed;
     double lambda, budget, score_min;
+    uint32_t annotator_rate_max; /* as of the snapshot, which carries them */
+    double annotator_influence_max;
 };
 
 struct learner_parts {

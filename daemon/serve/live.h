@@ -61,6 +61,8 @@ struct snapshot {
     struct live_labels *labels;    /* one reference */
     struct live_review *review;    /* one reference, or NULL: not audited yet */
     double score_min;              /* abstain below */
+    uint32_t rate_max;             /* items of one annotator in a minute; 0: any number */
+    double influence_max;          /* share of a label's votes; more is listed for review */
     int64_t encoder_number, seq;   /* the version */
     bool settled;                  /* fitted and audited on exactly this set of examples */
     int64_t published_us;          /* Unix time */

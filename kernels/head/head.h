@@ -152,6 +152,10 @@ const double *head_view_coefficients(const struct head_view *view); /* (HEAD_SCO
 double head_view_novelty_max(
     const struct head_view *view); /* above it: novel. INFINITY: not enough examples */
 
+/* Which of embeddings (N,d) fp16 the view has an example of, bit for bit. 0, -ENOMEM. */
+int head_view_has(const struct head_view *view, const uint16_t *embeddings, uint32_t N,
+                  bool *ret_has);
+
 struct head_neighbour {
     struct head_id id;
     uint32_t label; /* its strongest target */

@@ -37,6 +37,8 @@ COMMANDS = [
     "examples",
     "versions",
     "events",
+    "review",
+    "next",
     "status",
     "version",
 ]

@@ -34,6 +34,7 @@ static void check_bytes(struct api_buffer *b, const char *expected)
 static void write_classify(struct api_buffer *b)
 {
     const struct api_scored labels[] = {{"card_arrival", 0.94}, {"lost_card", 0.04}};
+    const float votes[2 * API_VOTES] = {1.5f, -2, 0.25f, 3, 4, 0, 1, 2, 3, 4.5f};
     const struct api_because because[] = {{{0}, "a\"b", 3, "card_arrival", 0.91}};
     const struct api_result results[] = {
         {.id = "0",
@@ -44,6 +45,7 @@ static void write_classify(struct api_buffer *b)
          .payload = "[null,\"p\"]",
          .labels = labels,
          .labels_len = 2,
+         .votes = votes,
          .tokens = 7,
          .explained = true,
          .because = because,
@@ -76,7 +78,9 @@ static void test_classify(void **state)
             "{\"id\":\"0\",\"request_id\":\"01J9\",\"label\":\"card_arrival\",\"score\":0.94,"
             "\"abstain\":false,\"novelty\":0.03,\"payload\":[null,\"p\"],"
             "\"labels\":[{\"label\":\"card_arrival\","
-            "\"score\":0.94},{\"label\":\"lost_card\",\"score\":0.04}],\"tokens\":7,"
+            "\"score\":0.94,\"votes\":{\"ridge\":1.5,\"lda\":-2,\"count\":0.25,\"prototype\":3,"
+            "\"nearest\":4}},{\"label\":\"lost_card\",\"score\":0.04,\"votes\":{\"ridge\":0,"
+            "\"lda\":1,\"count\":2,\"prototype\":3,\"nearest\":4.5}}],\"tokens\":7,"
             "\"truncated\":false,\"because\":[{\"example\":\"00000000000000000000000000000000\","
             "\"text\":\"a\\\"b\",\"label\":\"card_arrival\",\"similarity\":0.91}]},"
             "{\"id\":\"1\",\"request_id\":null,\"label\":null,\"score\":null,\"abstain\":true,"
@@ -207,7 +211,8 @@ static void test_rows(void **state)
     check_bytes(&b, "{\"name\":\"intents\",\"kind\":\"single\",\"encoder\":\"default\","
                     "\"version\":\"0.9\",\"settled\":true,\"examples\":3,\"labels\":2,\"settings\":"
                     "{\"features\":1024,"
-                    "\"seed\":1,\"ridge_lambda\":0.15,\"score_min\":0,\"rejection_budget\":0.05},"
+                    "\"seed\":1,\"ridge_lambda\":0.15,\"score_min\":0,\"rejection_budget\":0.05,"
+                    "\"annotator_rate_max\":0,\"annotator_influence_max\":1},"
                     "\"created\":\"" EPOCH "\"}");
     write_example(&b);
     check_bytes(&b,
@@ -432,6 +437,108 @@ static void test_about(void **state)
                     "\"detail\":\"the disk is full\"}]}");
 }
 
+static void write_review(struct api_buffer *b)
+{
+    const struct api_review review = {"m", true, {0, 9}, 100, 8, true, false};
+    const struct api_review_vote votes[] = {
+        {"x", "a", false}, {"x", "", false}, {"x", "b", true}, {"y", "c", true}};
+    struct api_review_item item = {.kind = API_DUPLICATE,
+                                   .text = "t",
+                                   .text_bytes = 1,
+                                   .pair = "p",
+                                   .pair_bytes = 1,
+                                   .label = "x",
+                                   .other = "y",
+                                   .margin = NAN,
+                                   .annotators = 2,
+                                   .votes = votes,
+                                   .votes_len = 4,
+                                   .twin = {.text = "T", .text_bytes = 1}};
+    const struct api_review_item influence = {
+        .kind = API_INFLUENCE, .label = "x", .annotator = "", .share = 0.75, .examples = 3};
+
+    memcpy(item.example, ID, sizeof ID);
+    memcpy(item.twin.example, ID, sizeof ID);
+    api_review_begin(b, &review);
+    api_review_item(b, &item);
+    item.kind = API_LIKELY_WRONG;
+    item.pair = NULL;
+    item.other = NULL;
+    item.margin = 0.5;
+    item.votes_len = 0;
+    api_review_item(b, &item);
+    api_review_item(b, &influence);
+    api_review_end(b, "abc");
+}
+
+static void write_unaudited(struct api_buffer *b)
+{
+    const struct api_review review = {.model = "m"};
+
+    api_review_begin(b, &review);
+    api_review_end(b, NULL);
+}
+
+static void test_review(void **state)
+{
+    struct api_buffer b = API_BUFFER_INIT;
+
+    (void)state;
+    write_review(&b);
+    check_bytes(&b, "{\"model\":\"m\",\"version\":\"0.9\",\"examined\":100,\"suspects\":8,"
+                    "\"distrusted\":true,\"distrusted_share\":0.08,\"settled\":false,\"items\":["
+                    "{\"kind\":\"duplicate\",\"example\":\"" ID_TEXT "\",\"text\":\"t\","
+                    "\"text_pair\":\"p\",\"label\":\"x\",\"other\":\"y\",\"margin\":null,"
+                    "\"annotators\":2,\"votes\":[{\"label\":\"x\",\"for\":[\"a\",null],"
+                    "\"against\":[\"b\"]},{\"label\":\"y\",\"for\":[],\"against\":[\"c\"]}],"
+                    "\"twin\":{\"example\":\"" ID_TEXT "\",\"text\":\"T\"},"
+                    "\"created\":\"" EPOCH "\"},"
+                    "{\"kind\":\"likely_wrong\",\"example\":\"" ID_TEXT "\",\"text\":\"t\","
+                    "\"label\":\"x\",\"other\":null,\"margin\":0.5,\"annotators\":2,\"votes\":[],"
+                    "\"created\":\"" EPOCH "\"},"
+                    "{\"kind\":\"influence\",\"label\":\"x\",\"annotator\":null,\"share\":0.75,"
+                    "\"examples\":3}],\"next_cursor\":\"abc\"}");
+    write_unaudited(&b);
+    check_bytes(&b, "{\"model\":\"m\",\"version\":null,\"examined\":0,\"suspects\":0,"
+                    "\"distrusted\":false,\"distrusted_share\":0,\"settled\":false,\"items\":[],"
+                    "\"next_cursor\":null}");
+}
+
+static void write_next(struct api_buffer *b)
+{
+    const struct api_next next = {"m", {0, 9}, 7, 0.2, 5};
+    struct api_next_item item = {.request_id = "01J9",
+                                 .text = "t",
+                                 .text_bytes = 1,
+                                 .pair = "p",
+                                 .pair_bytes = 1,
+                                 .label = "x",
+                                 .score = 0.5,
+                                 .novelty = -1.5,
+                                 .why = "random"};
+
+    api_next_begin(b, &next);
+    api_next_item(b, &item);
+    item.label = "";
+    item.pair = NULL;
+    api_next_item(b, &item);
+    api_next_end(b);
+}
+
+static void test_next(void **state)
+{
+    struct api_buffer b = API_BUFFER_INIT;
+
+    (void)state;
+    write_next(&b);
+    check_bytes(&b, "{\"model\":\"m\",\"version\":\"0.9\",\"candidates\":7,\"random_share\":0.2,"
+                    "\"seed\":5,\"items\":[{\"request_id\":\"01J9\",\"text\":\"t\","
+                    "\"text_pair\":\"p\",\"label\":\"x\",\"score\":0.5,\"novelty\":-1.5,"
+                    "\"why\":\"random\",\"created\":\"" EPOCH "\"},{\"request_id\":\"01J9\","
+                    "\"text\":\"t\",\"label\":null,\"score\":0.5,\"novelty\":-1.5,"
+                    "\"why\":\"random\",\"created\":\"" EPOCH "\"}]}");
+}
+
 /* ---- against the contract -------------------------------------------------------------------- */
 
 static const struct json_value *resolve(const struct json_value *doc,
@@ -548,7 +655,8 @@ static void test_answers_keep_the_contract(void **state)
         {"Problem", write_problem},         {"EventSwap", write_swap},
         {"EventLabel", write_label_event},  {"EventModel", write_model_event},
         {"EventDrift", write_drift},        {"EventWarning", write_warning},
-        {"EventReset", write_reset},
+        {"EventReset", write_reset},        {"Review", write_review},
+        {"Review", write_unaudited},        {"Next", write_next},
     };
     struct json_value *doc = NULL;
     size_t bytes;
@@ -607,6 +715,8 @@ int main(void)
         cmocka_unit_test(test_about),
         cmocka_unit_test(test_events),
         cmocka_unit_test(test_event_types),
+        cmocka_unit_test(test_review),
+        cmocka_unit_test(test_next),
         cmocka_unit_test(test_answers_keep_the_contract),
         cmocka_unit_test(test_no_memory_sticks),
     };
