@@ -195,11 +195,8 @@ static void write_result(const struct asking *a, uint32_t i, struct api_scored *
 
     result_id(a, i, id);
     if (known) {
-        const struct live_label *rules = &s->labels->rules[item->answer.label];
-
-        r.payload = rules->payload;
-        if (rules->score_min >= 0)
-            score_min = rules->score_min;
+        r.payload = s->labels->rules[item->answer.label].payload;
+        score_min = live_score_min(s, item->answer.label);
     }
     r.abstain = !known || item->answer.novel || r.score < (float)score_min;
     r.labels_len = list_labels(a, item, scored);

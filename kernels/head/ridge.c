@@ -77,12 +77,23 @@ void head_close(struct head *h)
     free(h->S);
     free(h->trusted_len);
     free(h->novelties);
+    free(h->loo_rows);
     free(h);
 }
 
 const struct head_settings *head_settings(const struct head *h)
 {
     return &h->settings;
+}
+
+bool head_has(const struct head *h, struct head_id id)
+{
+    return examples_find(h, id) != SLOT_NONE;
+}
+
+double head_label_weight(const struct head *h, uint32_t label)
+{
+    return label < h->labels_len ? h->n[label] : 0;
 }
 
 uint32_t head_labels_len(const struct head *h)
