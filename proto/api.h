@@ -122,6 +122,7 @@ bool api_model_name_valid(const char *name, size_t name_bytes);
 bool api_name_valid(const char *name, size_t name_bytes);
 
 #include "proto/api_classify.h"
+#include "proto/api_erase.h"
 #include "proto/api_feedback.h"
 #include "proto/api_manage.h"
 

@@ -96,7 +96,7 @@ void store_fold_done(struct store_fold *fold)
     *fold = (struct store_fold){0};
 }
 
-static int refold(struct store *s, int64_t number, int64_t seq)
+int store_refold(struct store *s, int64_t number, int64_t seq)
 {
     struct store_fold fold;
     sqlite3_stmt *q;
@@ -323,12 +323,22 @@ static int resolve_label(struct store *s, const struct store_feedback *f, int64_
     return rc;
 }
 
-static int remove_example(struct store *s, int64_t number)
+/* STORE_DELETE: as store_erase does it, but for the scrub of the files. */
+static int remove_example(struct store *s, int64_t number, const struct store_feedback *f,
+                          const struct store_receipt *receipt)
 {
-    sqlite3_stmt *q = store_statement(s, STORE_EXAMPLE_REMOVE);
+    sqlite3_stmt *q = store_statement(s, STORE_ERASE_SHOW);
+    int64_t first_seq = 0;
+    int rc;
 
     sqlite3_bind_int64(q, 1, number);
-    return store_run(s, q);
+    rc = store_step(s, q);
+    if (rc == 1)
+        first_seq = sqlite3_column_int64(q, 4);
+    sqlite3_reset(q);
+    return rc < 0 ? rc
+                  : store_example_forget(s, number, receipt->example, f->model, first_seq,
+                                         receipt->seq);
 }
 
 int store_feedback_put(struct store *s, const struct store_feedback *f,
@@ -362,7 +372,8 @@ int store_feedback_put(struct store *s, const struct store_feedback *f,
                                                        .now_us = f->now_us},
                              &receipt.seq);
     if (rc == 0)
-        rc = f->op == STORE_DELETE ? remove_example(s, number) : refold(s, number, receipt.seq);
+        rc = f->op == STORE_DELETE ? remove_example(s, number, f, &receipt)
+                                   : store_refold(s, number, receipt.seq);
     if (rc == 0)
         rc = add_key(s, f, &receipt);
     if (rc == 0)

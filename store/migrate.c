@@ -59,6 +59,15 @@ static const char *const steps[] = {
     "CREATE TABLE encoder_version("
     " id INTEGER PRIMARY KEY, sha256 BLOB NOT NULL UNIQUE, state TEXT NOT NULL,"
     " created_us INTEGER NOT NULL);",
+    /* Erasing: what was done for whom, and which of it is still in slack, log or images. */
+    "ALTER TABLE meta ADD COLUMN unscrubbed INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE model ADD COLUMN erased_seq INTEGER NOT NULL DEFAULT 0;"
+    "CREATE INDEX idempotency_example ON idempotency(example);"
+    "CREATE TABLE audit("
+    " number INTEGER PRIMARY KEY AUTOINCREMENT, t_us INTEGER NOT NULL, action TEXT NOT NULL,"
+    " model INTEGER," /* NULL: all. It may be gone */
+    " object BLOB NOT NULL, who TEXT NOT NULL, examples INTEGER NOT NULL,"
+    " votes INTEGER NOT NULL);",
 };
 
 enum { STEPS = sizeof steps / sizeof *steps };

@@ -233,7 +233,7 @@ int store_snapshot_write(const char *folder, int64_t model, int64_t encoder, int
                          const void *image, size_t image_bytes, char *why, size_t why_bytes,
                          uint8_t ret_sha256[STORE_HASH_BYTES]);
 /* Names the file as the newest and removes older ones of the same model and encoder, keeping two.
- * In its own transaction. */
+ * One from before the model's last erasure is removed instead. In its own transaction. */
 int store_snapshot_add(struct store *store, int64_t model, int64_t encoder, int64_t seq,
                        const uint8_t sha256[STORE_HASH_BYTES]);
 /* The newest snapshot of (model, encoder) whose file is there and whose hash is right: malloc'd

@@ -17,6 +17,8 @@ void handle_model_create(struct exchange *x);
 void handle_model_patch(struct exchange *x);
 void handle_model_delete(struct exchange *x);
 void handle_label_add(struct exchange *x);
+/* erase.c */
+void handle_erase(struct exchange *x);
 void handle_example_delete(struct exchange *x);
 /* browse.c: what is read from the store */
 void handle_models(struct exchange *x);

@@ -42,8 +42,10 @@ void ring_close(struct ring *ring);
 void ring_put(struct ring *ring, const struct ring_entry *entry);
 /* One malloc'd block that the caller frees; NULL: unknown, or gone. */
 struct ring_entry *ring_get(struct ring *ring, const char *request_id);
-/* Drops what was answered for a model, or all that holds this text. */
+/* Drops what was answered for a model, or (model 0: any) all that holds this text, alone or in a
+ * pair; with pair (NULL: none) only that pair. Returns how many. */
 void ring_forget_model(struct ring *ring, int64_t model);
-void ring_forget_text(struct ring *ring, int64_t model, const char *text, size_t text_bytes);
+uint64_t ring_forget_text(struct ring *ring, int64_t model, const char *text, size_t text_bytes,
+                          const char *pair, size_t pair_bytes);
 
 #endif
