@@ -6,6 +6,7 @@
  *     ctl_ask.c     classify, embed                      ctl_import.c  import
  *     ctl_teach.c   teach confirm reject withdraw forget ctl_export.c  export
  *     ctl_browse.c  models labels examples versions      ctl_about.c   status, version
+ *     ctl_erase.c   erase
  *
  * Results go to stdout, everything else to stderr. In human form texts of the daemon are cleaned of
  * control characters (ctl_table.h); with --json the daemon's own words are passed on, one object a
@@ -52,6 +53,7 @@ enum ctl_exit ctl_confirm(struct ctl *ctl);
 enum ctl_exit ctl_reject(struct ctl *ctl);
 enum ctl_exit ctl_withdraw(struct ctl *ctl);
 enum ctl_exit ctl_forget(struct ctl *ctl);
+enum ctl_exit ctl_erase(struct ctl *ctl);
 enum ctl_exit ctl_import(struct ctl *ctl);
 enum ctl_exit ctl_export(struct ctl *ctl);
 enum ctl_exit ctl_models(struct ctl *ctl);

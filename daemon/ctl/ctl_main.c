@@ -35,6 +35,11 @@ static const struct ctl_command commands[] = {
      "Those of --annotator, or without it all. The text stays and teaches nothing.\n",
      "annotator source wait", ctl_withdraw},
     {"forget", "EXAMPLE...", "delete examples, as if never seen", "", "", ctl_forget},
+    {"erase", "--text TEXT [--pair TEXT] | --annotator NAME",
+     "remove a text, or all of an annotator, from everywhere",
+     "From examples, journal, keys, logs, images and what the models have learned; done when the\n"
+     "command ends. In every model, or with --model in one. Asks first, unless --yes.\n",
+     "text pair annotator yes", ctl_erase},
     {"import", "FILE | -", "teach a file of examples: jsonl, ndjson or csv",
      "Columns: text, label, and if needed text_pair, annotator, source, weight. CSV (RFC 4180) "
      "names\n"

@@ -17,7 +17,7 @@ void handle_model_create(struct exchange *x);
 void handle_model_patch(struct exchange *x);
 void handle_model_delete(struct exchange *x);
 void handle_label_add(struct exchange *x);
-/* erase.c */
+/* erasing.c */
 void handle_erase(struct exchange *x);
 void handle_example_delete(struct exchange *x);
 /* browse.c: what is read from the store */

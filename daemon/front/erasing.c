@@ -1,4 +1,4 @@
-/* erase.c -- POST /v1/erase and DELETE /v1/examples/{id}: forgetting, answered when it is true.
+/* erasing.c -- POST /v1/erase and DELETE /v1/examples/{id}: forgetting, answered when it is true.
  *
  * The walk: keeper (rows, in a transaction) -> learner, until every model that was touched serves a
  * head without it -> keeper again (log, images, slack of pages) -> answer. The order matters: an
