@@ -171,7 +171,8 @@ static int read_settings(const char *text, struct learner_settings *ret_settings
                                                   .seed = s.seed,
                                                   .lambda = s.ridge_lambda,
                                                   .budget = s.rejection_budget,
-                                                  .score_min = s.score_min};
+                                                  .score_min = s.score_min,
+                                                  .dim = s.dim};
     return rc;
 }
 

@@ -28,7 +28,8 @@ struct store_erase {
     const uint8_t *example; /* (STORE_ID_BYTES) */
     const char *who;        /* asks for it: for the audit; "" unknown */
     int64_t now_us;
-    /* Each example before it goes; may be NULL. The strings are borrowed for the call. */
+    /* Each example before it goes; may be NULL. text: borrowed for the call; the bytes of a vector
+     * where there is no text. */
     void (*removed)(void *ud, int64_t model, const char *text, size_t text_bytes);
     void *ud;
 };

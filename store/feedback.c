@@ -274,14 +274,20 @@ static int add_example(struct store *s, const struct store_feedback *f,
 
     sqlite3_bind_blob(q, 1, id, STORE_ID_BYTES, SQLITE_STATIC);
     sqlite3_bind_int64(q, 2, f->model);
-    sqlite3_bind_text64(q, 3, f->text, f->text_bytes, SQLITE_STATIC, SQLITE_UTF8);
+    sqlite3_bind_text64(q, 3, f->text != NULL ? f->text : "", f->text_bytes, SQLITE_STATIC,
+                        SQLITE_UTF8);
     if (f->pair != NULL)
         sqlite3_bind_text64(q, 4, f->pair, f->pair_bytes, SQLITE_STATIC, SQLITE_UTF8);
     sqlite3_bind_int64(q, 5, f->now_us);
     rc = store_run(s, q);
     if (rc == 0)
         *ret_number = sqlite3_last_insert_rowid(s->db);
-    return rc;
+    if (rc != 0 || f->vector == NULL)
+        return rc;
+    q = store_statement(s, STORE_VECTOR_ADD);
+    sqlite3_bind_int64(q, 1, *ret_number);
+    sqlite3_bind_blob64(q, 2, f->vector, f->vector_bytes, SQLITE_STATIC);
+    return store_run(s, q);
 }
 
 /* The example a feedback is about, made if it comes with a new text. */
@@ -295,12 +301,15 @@ static int resolve_example(struct store *s, const struct store_feedback *f,
     if (rc != 0)
         return rc;
     *ret_field = "example";
-    if (f->text != NULL)
+    if (f->vector != NULL)
+        store_example_id(name, (const char *)f->vector, f->vector_bytes, NULL, 0, id);
+    else if (f->text != NULL)
         store_example_id(name, f->text, f->text_bytes, f->pair, f->pair_bytes, id);
     else
         memcpy(id, f->example, STORE_ID_BYTES);
     rc = find_example(s, f->model, id, ret_number);
-    if (rc == -ENOENT && f->text != NULL && f->op != STORE_WITHDRAW && f->op != STORE_DELETE)
+    if (rc == -ENOENT && (f->text != NULL || f->vector != NULL) && f->op != STORE_WITHDRAW &&
+        f->op != STORE_DELETE)
         rc = add_example(s, f, id, ret_number);
     return rc;
 }

@@ -68,6 +68,10 @@ static const char *const steps[] = {
     " model INTEGER," /* NULL: all. It may be gone */
     " object BLOB NOT NULL, who TEXT NOT NULL, examples INTEGER NOT NULL,"
     " votes INTEGER NOT NULL);",
+    /* Of examples without a text: what was taught, not a cache. fp16. */
+    "CREATE TABLE vector("
+    " example INTEGER PRIMARY KEY REFERENCES example(number) ON DELETE CASCADE,"
+    " data BLOB NOT NULL);",
 };
 
 enum { STEPS = sizeof steps / sizeof *steps };

@@ -118,6 +118,8 @@ struct store_feedback {
     size_t text_bytes;
     const char *pair; /* NULL: none */
     size_t pair_bytes;
+    const uint16_t *vector; /* fp16, instead of a text; NULL: none */
+    size_t vector_bytes;
     uint8_t example[STORE_ID_BYTES];
     const char *label; /* LABEL, REJECT */
     bool create_label; /* an unknown label is created (LABEL only); else -ENOENT with *ret_field =
@@ -140,8 +142,9 @@ struct store_receipt {
     bool label_created;
 };
 
-/* The id of a text in a model: 8 bytes of SHA-256 over the text, then 8 over the model's name and
- * the text. It does not depend on arrival, and the order of examples not on the model's name. */
+/* The id of a text, or of a vector's bytes, in a model: 8 bytes of SHA-256 over the text, then 8
+ * over the model's name and the text. It does not depend on arrival, and the order of examples not
+ * on the model's name. */
 void store_example_id(const char *model_name, const char *text, size_t text_bytes, const char *pair,
                       size_t pair_bytes, uint8_t ret_id[STORE_ID_BYTES]);
 void store_sha256(const void *bytes, size_t bytes_len, uint8_t ret_hash[STORE_HASH_BYTES]);
@@ -184,7 +187,7 @@ struct store_vote {
 struct store_example {
     uint8_t id[STORE_ID_BYTES];
     int64_t model;
-    const char *text; /* borrowed for the callback */
+    const char *text; /* borrowed for the callback; empty: it is a vector, or deleted */
     size_t text_bytes;
     const char *pair; /* NULL: none */
     size_t pair_bytes;
@@ -195,6 +198,8 @@ struct store_example {
     uint32_t annotators;       /* that have a standing vote */
     const uint16_t *embedding; /* fp16 of `encoder`, or NULL: not cached */
     size_t embedding_bytes;
+    const uint16_t *vector; /* fp16, what was taught; NULL: a text */
+    size_t vector_bytes;
     int64_t first_seq, last_seq, created_us;
 };
 typedef int store_example_fn(void *ud, const struct store_example *row);

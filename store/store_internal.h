@@ -54,17 +54,20 @@
     X(EXAMPLE_ADD, "INSERT INTO example(id, model, text, pair, status, weight, annotators, "       \
                    "first_seq, last_seq,"                                                          \
                    " created_us) VALUES(?1, ?2, ?3, ?4, 'withdrawn', 0, 0, 0, 0, ?5)")             \
+    X(VECTOR_ADD, "INSERT INTO vector(example, data) VALUES(?1, ?2)")                              \
     X(EXAMPLE_FOLD,                                                                                \
       "UPDATE example SET status = ?2, label = ?3, weight = ?4, annotators = ?5, last_seq = ?6,"   \
       " first_seq = CASE first_seq WHEN 0 THEN ?6 ELSE first_seq END WHERE number = ?1")           \
     X(EXAMPLE_REMOVE, "DELETE FROM example WHERE number = ?1")                                     \
     X(EXAMPLE_GET,                                                                                 \
       "SELECT number, id, model, text, pair, status, weight, annotators, first_seq, last_seq,"     \
-      " created_us, (SELECT data FROM embedding b WHERE b.example = e.number AND b.encoder = ?2)"  \
+      " created_us, (SELECT data FROM embedding b WHERE b.example = e.number AND b.encoder = ?2)," \
+      " (SELECT data FROM vector v WHERE v.example = e.number)"                                    \
       " FROM example e WHERE id = ?1")                                                             \
     X(EXAMPLE_SCAN,                                                                                \
       "SELECT number, id, model, text, pair, status, weight, annotators, first_seq, last_seq,"     \
-      " created_us, (SELECT data FROM embedding b WHERE b.example = e.number AND b.encoder = ?2)"  \
+      " created_us, (SELECT data FROM embedding b WHERE b.example = e.number AND b.encoder = ?2)," \
+      " (SELECT data FROM vector v WHERE v.example = e.number)"                                    \
       " FROM example e WHERE model = ?1 AND first_seq > ?3"                                        \
       " AND (?4 IS NULL OR label = (SELECT id FROM label WHERE model = ?1 AND name = ?4))"         \
       " AND (?5 IS NULL OR EXISTS(SELECT 1 FROM vote v WHERE v.example = e.number"                 \
@@ -100,7 +103,8 @@
       " (EXISTS(SELECT 1 FROM vote v WHERE v.example = e.number AND v.annotator = ?2)"             \
       " OR EXISTS(SELECT 1 FROM event v WHERE v.example = e.id AND v.annotator = ?2))")            \
     X(ERASE_EXAMPLE, "SELECT number FROM example WHERE (?1 = 0 OR model = ?1) AND id = ?2")        \
-    X(ERASE_SHOW, "SELECT id, model, text, pair, first_seq,"                                       \
+    X(ERASE_SHOW, "SELECT id, model, ifnull((SELECT data FROM vector v WHERE v.example = "         \
+                  "e.number), text), pair, first_seq,"                                             \
                   " (SELECT count(*) FROM vote v WHERE v.example = e.number)"                      \
                   " FROM example e WHERE number = ?1")                                             \
     X(ERASE_OTHERS, "SELECT EXISTS(SELECT 1 FROM vote WHERE example = ?1) OR"                      \

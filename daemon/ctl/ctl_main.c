@@ -54,7 +54,8 @@ static const struct ctl_command commands[] = {
     {"models",
      "[show NAME | create NAME [SETTING=VALUE...] | set NAME SETTING=VALUE... | delete NAME]",
      "list, make, change and remove models",
-     "Settings: features, seed, ridge_lambda (fixed when created), score_min, rejection_budget.\n",
+     "Settings: features, seed, ridge_lambda (fixed when created), score_min, rejection_budget.\n"
+     "create NAME encoder=none dim=64 makes a model of vectors instead of texts.\n",
      "limit yes", ctl_models},
     {"labels", "[add LABEL]", "list labels, or add one", "", "limit", ctl_labels},
     {"examples", "[EXAMPLE]", "list what was taught, or one of it", "",

@@ -28,6 +28,7 @@ struct learner_settings {
     uint32_t features;
     uint64_t seed;
     double lambda, budget, score_min;
+    uint32_t dim; /* of vectors; 0: texts, by the encoder */
 };
 
 struct learner_parts {

@@ -47,6 +47,8 @@ struct snapshot {
     struct live_labels *labels;    /* one reference */
     struct live_review *review;    /* one reference, or NULL: not audited yet */
     double score_min;              /* abstain below */
+    uint32_t dim;                  /* of what the view scores */
+    bool vectors;                  /* asked and taught with vectors: no encoder */
     int64_t encoder_number, seq;   /* the version */
     bool settled;                  /* fitted and audited on exactly this set of examples */
     int64_t published_us;          /* Unix time */

@@ -9,6 +9,7 @@
 #ifndef LEARND_RING_H
 #define LEARND_RING_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,6 +27,7 @@ struct ring_entry {
     int64_t created_us; /* Unix time */
     const char *text;   /* put: borrowed. get: inside the malloc'd entry */
     size_t text_bytes;
+    bool vector;      /* text is the bytes of embedding, which is what was asked */
     const char *pair; /* NULL: none */
     size_t pair_bytes;
     const uint16_t *embedding; /* (dim) fp16 */

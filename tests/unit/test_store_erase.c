@@ -262,6 +262,54 @@ static void test_nothing_found_changes_nothing(void **state)
     assert_int_equal(asked("SELECT count(*) FROM audit"), 4);
 }
 
+static int look_at_vector(void *ud, const struct store_example *row)
+{
+    assert_int_equal(row->text_bytes, 0);
+    assert_int_equal(row->vector_bytes, 8);
+    assert_memory_equal(row->vector, ud, 8);
+    return 0;
+}
+
+/* A vector is what was taught, not a cache: it stays without any encoder's embedding. */
+static void test_vectors(void **state)
+{
+    static const char bytes[] = "12345678", other[] = "12345679";
+    struct store *w = opened(folder, STORE_WRITER);
+    int64_t model = model_added(w, "m");
+    struct store_feedback f = feedback_of(model, STORE_LABEL, NULL, "x", "ann");
+    struct store_receipt r, again;
+    uint16_t vector[4], neighbour[4];
+    struct store_erase e = {.removed = removed};
+    struct forgotten forgotten = {0};
+    struct store_erased erased;
+
+    (void)state;
+    memcpy(vector, bytes, sizeof vector);
+    memcpy(neighbour, other, sizeof neighbour);
+    f.vector = vector;
+    f.vector_bytes = sizeof vector;
+    r = taught(w, &f);
+    again = taught(w, &f);
+    assert_memory_equal(again.example, r.example, STORE_ID_BYTES);
+    f.vector = neighbour;
+    again = taught(w, &f);
+    assert_memory_not_equal(again.example, r.example, STORE_ID_BYTES);
+    assert_int_equal(store_example_get(w, r.example, -1, look_at_vector, vector), 0);
+    store_close(w);
+    w = opened(folder, STORE_WRITER);
+    assert_int_equal(store_example_get(w, r.example, -1, look_at_vector, vector), 0);
+    e.example = r.example;
+    e.ud = &forgotten;
+    erased = erase_rows(w, e);
+    assert_int_equal(erased.examples, 1);
+    assert_string_equal(forgotten.last, bytes); /* the bytes stand for the text */
+    store_erased_done(&erased);
+    assert_int_equal(store_scrub(w), 0);
+    assert_false(holds(bytes));
+    assert_true(holds(other));
+    store_close(w);
+}
+
 /* ---- files ----------------------------------------------------------------------------------- */
 
 static void write_image(struct store *w, int64_t model, int64_t seq, const char *image)
@@ -458,6 +506,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_an_annotator, make, unmake),
         cmocka_unit_test_setup_teardown(test_an_example_that_another_took_back_stays, make, unmake),
         cmocka_unit_test_setup_teardown(test_nothing_found_changes_nothing, make, unmake),
+        cmocka_unit_test_setup_teardown(test_vectors, make, unmake),
         cmocka_unit_test_setup_teardown(test_images_that_hold_it_go, make, unmake),
         cmocka_unit_test_setup_teardown(test_a_reader_holds_it_up, make, unmake),
         cmocka_unit_test_setup_teardown(test_the_next_start_finishes, make, unmake),
