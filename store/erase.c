@@ -344,24 +344,26 @@ static int set_scrubbed(struct store *s)
     return rc;
 }
 
-/* The log is emptied before the rebuild, so that a reader who holds it is met before the work. */
+/* Images are looked for also when another erasure's scrub has done the rest: one that was on its
+ * way then may lie there now. The log is emptied before the rebuild, so that a reader who holds it
+ * is met before the work. */
 int store_scrub(struct store *s)
 {
     bool unscrubbed = false;
     int rc = is_unscrubbed(s, &unscrubbed);
 
-    if (rc == 0 && unscrubbed && !s->rebuilt) {
+    if (rc == 0)
         rc = store_snapshot_sweep(s, false);
-        if (rc == 0)
-            rc = checkpoint(s);
+    if (rc != 0 || !unscrubbed)
+        return rc;
+    if (!s->rebuilt) {
+        rc = checkpoint(s);
         if (rc == 0)
             rc = rebuild(s);
     }
-    if (rc == 0 && unscrubbed)
+    if (rc == 0)
         rc = checkpoint(s);
-    if (rc == 0 && unscrubbed)
-        rc = set_scrubbed(s);
-    return rc;
+    return rc == 0 ? set_scrubbed(s) : rc;
 }
 
 int store_scrub_left(struct store *s)

@@ -341,6 +341,8 @@ static void test_images_that_hold_it_go(void **state)
     int64_t one = model_added(w, "one"), two = model_added(w, "two"), seq;
     struct store_receipt first = say(w, one, "kept", "x", ""), r;
     struct store_erased erased;
+    uint8_t hash[STORE_HASH_BYTES];
+    char why[256];
     void *image;
     size_t bytes;
 
@@ -359,6 +361,11 @@ static void test_images_that_hold_it_go(void **state)
     free(image);
     /* One that was written before the learner knew, and comes to be named after. */
     write_image(w, one, r.seq, "too late");
+    assert_false(image_is_there(one, r.seq));
+    /* One that nobody came to name. */
+    assert_int_equal(store_snapshot_write(folder, one, 0, r.seq, "lost", 4, why, sizeof why, hash),
+                     0);
+    assert_int_equal(store_scrub(w), 0);
     assert_false(image_is_there(one, r.seq));
     write_image(w, one, erased.models[0].seq, "without it");
     assert_true(image_is_there(one, erased.models[0].seq));
