@@ -447,13 +447,14 @@ static void teach_all(struct store *w, int64_t model, uint32_t *random,
     char text[2048];
 
     for (int i = 0; i < TEXTS; i++) {
-        struct store_feedback f = feedback_of(model, STORE_LABEL, text, "x", "");
+        struct store_feedback f = feedback_of(model, STORE_LABEL, "", "x", "");
         struct store_receipt r;
         int j = (int)(next(random) % (uint32_t)(i + 1));
 
         memset(text, 'x', sizeof text);
         f.text_bytes = (size_t)snprintf(text, 16, "<%05d>", i) + sizes[next(random) % 5];
         text[7] = 'x';
+        f.text = text;
         r = taught(w, &f);
         ret_numbers[i] = ret_numbers[j];
         memcpy(ret_ids[i], ret_ids[j], STORE_ID_BYTES);
