@@ -175,7 +175,8 @@ static int read_settings(const char *text, struct learner_settings *ret_settings
                                       .budget = s.rejection_budget,
                                       .score_min = s.score_min,
                                       .annotator_rate_max = s.annotator_rate_max,
-                                      .annotator_influence_max = s.annotator_influence_max};
+                                      .annotator_influence_max = s.annotator_influence_max,
+                                      .dim = s.dim};
     return rc;
 }
 

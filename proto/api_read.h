@@ -90,6 +90,12 @@ api_read_fn api_read_labels;        /* (struct api_names) 1 .. API_LABELS_MAX, n
 api_read_fn api_read_truncate;      /* (enum api_truncate) */
 api_read_fn api_read_keep;          /* (const struct json_value *) any, for later */
 
+api_read_fn api_read_vector; /* (struct api_vector) of unit length */
+
+struct api_vector {
+    const float *values; /* NULL: not given */
+    uint32_t len;
+};
 struct api_text {
     const char *bytes;
     size_t len;

@@ -52,17 +52,20 @@
     X(EXAMPLE_ADD, "INSERT INTO example(id, model, text, pair, status, weight, annotators, "       \
                    "first_seq, last_seq,"                                                          \
                    " created_us) VALUES(?1, ?2, ?3, ?4, 'withdrawn', 0, 0, 0, 0, ?5)")             \
+    X(VECTOR_ADD, "INSERT INTO vector(example, data) VALUES(?1, ?2)")                              \
     X(EXAMPLE_FOLD,                                                                                \
       "UPDATE example SET status = ?2, label = ?3, weight = ?4, annotators = ?5, last_seq = ?6,"   \
       " first_seq = CASE first_seq WHEN 0 THEN ?6 ELSE first_seq END WHERE number = ?1")           \
     X(EXAMPLE_REMOVE, "DELETE FROM example WHERE number = ?1")                                     \
     X(EXAMPLE_GET,                                                                                 \
       "SELECT number, id, model, text, pair, status, weight, annotators, first_seq, last_seq,"     \
-      " created_us, (SELECT data FROM embedding b WHERE b.example = e.number AND b.encoder = ?2)"  \
+      " created_us, (SELECT data FROM embedding b WHERE b.example = e.number AND b.encoder = ?2)," \
+      " (SELECT data FROM vector v WHERE v.example = e.number)"                                    \
       " FROM example e WHERE id = ?1")                                                             \
     X(EXAMPLE_SCAN,                                                                                \
       "SELECT number, id, model, text, pair, status, weight, annotators, first_seq, last_seq,"     \
-      " created_us, (SELECT data FROM embedding b WHERE b.example = e.number AND b.encoder = ?2)"  \
+      " created_us, (SELECT data FROM embedding b WHERE b.example = e.number AND b.encoder = ?2)," \
+      " (SELECT data FROM vector v WHERE v.example = e.number)"                                    \
       " FROM example e WHERE model = ?1 AND first_seq > ?3"                                        \
       " AND (?4 IS NULL OR label = ?4 OR (status = 'retired' AND EXISTS(SELECT 1 FROM vote v"      \
       " WHERE v.example = e.number AND v.label = ?4 AND v.sign > 0)))"                             \
@@ -108,6 +111,35 @@
     X(SNAPSHOT_FIND, "SELECT 1 FROM head_snapshot WHERE model = ?1 AND encoder = ?2 AND seq = ?3") \
     X(SNAPSHOT_REMOVE, "DELETE FROM head_snapshot WHERE model = ?1 AND encoder = ?2 AND seq = ?3") \
     X(SNAPSHOT_OF_MODEL, "SELECT encoder, seq FROM head_snapshot WHERE model = ?1")                \
+    X(SNAPSHOT_FORGET, "DELETE FROM head_snapshot WHERE model = ?1 AND seq >= ?2")                 \
+    X(ERASED_SEQ, "SELECT erased_seq FROM model WHERE id = ?1")                                    \
+    X(ERASED_SET, "UPDATE model SET erased_seq = ?2 WHERE id = ?1")                                \
+    X(ERASE_TEXT, "SELECT number FROM example WHERE (?1 = 0 OR model = ?1) AND"                    \
+                  " CASE WHEN ?3 IS NULL THEN text = ?2 OR pair = ?2"                              \
+                  " ELSE text = ?2 AND pair = ?3 END")                                             \
+    X(ERASE_ANNOTATOR,                                                                             \
+      "SELECT number FROM example e WHERE (?1 = 0 OR model = ?1) AND"                              \
+      " (EXISTS(SELECT 1 FROM vote v WHERE v.example = e.number AND v.annotator = ?2)"             \
+      " OR EXISTS(SELECT 1 FROM event v WHERE v.example = e.id AND v.annotator = ?2))")            \
+    X(ERASE_EXAMPLE, "SELECT number FROM example WHERE (?1 = 0 OR model = ?1) AND id = ?2")        \
+    X(ERASE_SHOW, "SELECT id, model, ifnull((SELECT data FROM vector v WHERE v.example = "         \
+                  "e.number), text), pair, first_seq,"                                             \
+                  " (SELECT count(*) FROM vote v WHERE v.example = e.number)"                      \
+                  " FROM example e WHERE number = ?1")                                             \
+    X(ERASE_OTHERS, "SELECT EXISTS(SELECT 1 FROM vote WHERE example = ?1) OR"                      \
+                    " EXISTS(SELECT 1 FROM event WHERE example = ?2 AND annotator <> ?3"           \
+                    " AND op IN ('label', 'reject'))")                                             \
+    X(ERASE_EVENTS, "UPDATE event SET annotator = '', op = 'erased',"                              \
+                    " source = CASE source WHEN ?2 THEN '' ELSE source END"                        \
+                    " WHERE annotator = ?2 AND (?1 = 0 OR model = ?1)")                            \
+    X(ERASE_KEYS, "DELETE FROM idempotency WHERE (?1 = 0 OR model = ?1)"                           \
+                  " AND seq IN (SELECT seq FROM event WHERE annotator = ?2)")                      \
+    X(ERASE_AUDIT, "UPDATE audit SET who = '' WHERE who = ?1")                                     \
+    X(KEY_FORGET, "DELETE FROM idempotency WHERE example = ?1")                                    \
+    X(AUDIT_ADD, "INSERT INTO audit(t_us, action, model, object, who, examples, votes)"            \
+                 " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)")                                            \
+    X(UNSCRUBBED, "SELECT unscrubbed FROM meta")                                                   \
+    X(UNSCRUBBED_SET, "UPDATE meta SET unscrubbed = ?1")                                           \
     X(ENCODER_FIND, "SELECT id FROM encoder_version WHERE sha256 = ?1")                            \
     X(ENCODER_COUNT, "SELECT count(*) FROM encoder_version")                                       \
     X(ENCODER_ADD, "INSERT INTO encoder_version(id, sha256, state, created_us)"                    \
@@ -127,6 +159,7 @@ struct store {
     enum store_mode mode;
     sqlite3_stmt *statements[STORE_STATEMENTS_LEN];
     char why[256];
+    bool rebuilt; /* erase.c: since the last erasure */
 };
 
 /* The statement, reset, without parameters. NULL: it cannot be prepared; store_fail() says why. */
@@ -145,9 +178,20 @@ void store_copy_name(char to[STORE_NAME_BYTES_MAX + 1], const unsigned char *fro
 
 /* migrate.c: brings the database to this program's version. */
 int store_migrate(struct store *store);
-/* snapshots.c: removes images that no row promises, and halves: what a process left that was
- * killed. Writer. */
-void store_snapshot_sweep(struct store *store);
+/* store.c: prepares what begins and ends transactions; again after the schema was read anew. */
+int store_prepare_transactions(struct store *store);
+/* snapshots.c: overwrites and removes images that no row promises, and halves. At the start all of
+ * them: what a process left that was killed. Else those from before their model's last erasure; a
+ * newer one may be on its way to its row. Writer. 0 or -errno of the first that is still there. */
+int store_snapshot_sweep(struct store *store, bool start);
+/* erase.c: takes an example with its keys, votes, embeddings and the rows of the images that hold
+ * it. seq: of the event that says so. */
+int store_example_forget(struct store *store, int64_t number, const uint8_t id[STORE_ID_BYTES],
+                         int64_t model, int64_t first_seq, int64_t seq);
+/* erase.c: an erasure that an earlier process committed and did not scrub is scrubbed now. */
+int store_scrub_left(struct store *store);
+/* feedback.c: folds the standing votes of an example again, after event seq. */
+int store_refold(struct store *store, int64_t number, int64_t seq);
 /* journal.c: appends an event and moves the model's seq. */
 struct store_event_row {
     int64_t model;

@@ -12,6 +12,7 @@ struct teaching_item {
     const struct api_feedback_item *item;
     struct store_feedback feedback;
     struct ring_entry *ring;     /* owned; NULL: no request_id */
+    uint16_t *vector;            /* owned; NULL: no vector was sent */
     char label[LIVE_NAME_BYTES]; /* filled in by the store for confirm and reject without one */
     uint64_t index;              /* place in the whole body */
     struct api_problem problem;

@@ -25,9 +25,9 @@ struct work;
 struct work_item {
     struct work_item *next; /* the batcher's */
     struct work *work;
-    const int32_t *ids;   /* (len) */
-    const uint8_t *types; /* (len) */
-    uint32_t len;
+    const int32_t *ids;        /* (len) */
+    const uint8_t *types;      /* (len) */
+    uint32_t len;              /* 0: nothing to encode, embedding is filled already */
     float *embedding;          /* (d), written by the lane */
     float *probabilities;      /* (L of the snapshot's view), or NULL: embed only */
     float *shares;             /* (L,HEAD_SCORES) or NULL */
