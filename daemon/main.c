@@ -143,7 +143,8 @@ static int open_lanes(void)
                                           .batch_tokens_max = LIMIT_BATCH_TOKENS,
                                           .batch_items_max = LIMIT_BATCH_ITEMS,
                                           .share_tokens_min = LIMIT_SHARE_TOKENS,
-                                          .learning_tokens = LIMIT_LEARNING_TOKENS};
+                                          .learning_tokens = LIMIT_LEARNING_TOKENS,
+                                          .team_tokens_min = LIMIT_TEAM_TOKENS};
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     uint32_t len = server.settings.lanes > 0 ? server.settings.lanes
                    : cores < 1               ? 1

@@ -155,6 +155,15 @@ static uint32_t fill(struct batcher *b, enum work_class class, struct work_item 
     return len;
 }
 
+static uint64_t tokens_of(struct work_item **items, uint32_t len)
+{
+    uint64_t tokens = 0;
+
+    for (uint32_t i = 0; i < len; i++)
+        tokens += items[i]->len;
+    return tokens;
+}
+
 uint32_t batcher_take(struct batcher *b, struct work_item **items, uint32_t *ret_threads)
 {
     struct work_item *expired = NULL;
@@ -175,7 +184,7 @@ uint32_t batcher_take(struct batcher *b, struct work_item **items, uint32_t *ret
     }
     if (b->queues[WORK_TRAFFIC].first != NULL || b->queues[WORK_LEARNING].first != NULL)
         pthread_cond_signal(&b->wake);
-    else if (len > 0)
+    else if (len > 0 && tokens_of(items, len) >= b->limits.team_tokens_min)
         threads = 1 + b->idle;
     pthread_mutex_unlock(&b->lock);
 

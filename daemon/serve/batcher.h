@@ -3,9 +3,9 @@
  * A request is one struct work with an item a text. Items of all clients and models travel
  * together, packed, sorted by nothing. A lane that is idle closes a batch at once: there is no
  * timer, so the first request never waits. What waits is shared between the idle lanes; a batch
- * that is alone may use the cores of idle lanes. Work of the learner (class WORK_LEARNING) is taken
- * only when no traffic waits, in batches small enough that traffic arriving behind one waits about
- * a millisecond.
+ * that is alone and large may use the cores of idle lanes. Work of the learner (class
+ * WORK_LEARNING) is taken only when no traffic waits, in batches small enough that traffic arriving
+ * behind one waits about a millisecond.
  *
  * Threads: submit and cancel from any thread, take from lanes.
  */
@@ -58,6 +58,7 @@ struct batcher_limits {
     uint32_t batch_items_max;  /* B */
     uint32_t share_tokens_min; /* less than this is not split between lanes */
     uint32_t learning_tokens;  /* T of a batch of learning work, about */
+    uint32_t team_tokens_min;  /* less than this uses one core, however many are idle */
 };
 
 int batcher_open(const struct batcher_limits *limits, uint32_t lanes, struct batcher **ret_batcher);

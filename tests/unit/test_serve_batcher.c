@@ -19,7 +19,8 @@ static const struct batcher_limits limits = {.items_max = 100,
                                              .batch_tokens_max = 64,
                                              .batch_items_max = 8,
                                              .share_tokens_min = 16,
-                                             .learning_tokens = 20};
+                                             .learning_tokens = 20,
+                                             .team_tokens_min = 4};
 
 enum { ITEMS_MAX = 256 };
 
@@ -291,6 +292,7 @@ static void *lane(void *arg)
         for (uint32_t i = 0; i < len; i++)
             tokens += items[i]->len;
         assert_true(len <= limits.batch_items_max && tokens <= limits.batch_tokens_max);
+        assert_true(threads == 1 || tokens >= limits.team_tokens_min);
         for (uint32_t i = 0; i < len; i++)
             batcher_finish(items[i], 0);
         atomic_fetch_add(&l->items, len);
@@ -298,7 +300,7 @@ static void *lane(void *arg)
     return NULL;
 }
 
-/* A request that is alone may use the idle lane's core. */
+/* A request that is alone and long enough may use the idle lane's core. */
 static void test_alone_it_has_every_core(void **state)
 {
     struct lanes lanes = {.batcher = batcher_new(2)};
