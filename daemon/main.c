@@ -220,7 +220,7 @@ static int start(void)
         server.started_us = clock_unix_us();
         server.loops_len = server.settings.loops > 0 ? server.settings.loops : 1;
         rc = loops_open(&server.settings, server.loops_len, server_routes, server_routes_len,
-                        &server, why, sizeof why, &server.loops);
+                        server_round, &server, why, sizeof why, &server.loops);
     }
     return rc;
 }

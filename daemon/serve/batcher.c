@@ -53,7 +53,18 @@ void batcher_close(struct batcher *b)
     free(b);
 }
 
-int batcher_submit(struct batcher *b, struct work *work)
+/* Under the lock. */
+static void wake(struct batcher *b)
+{
+    uint32_t items = b->queues[WORK_TRAFFIC].items + b->queues[WORK_LEARNING].items;
+
+    if (items > 1 && b->idle > 1)
+        pthread_cond_broadcast(&b->wake);
+    else if (items > 0 && b->idle > 0)
+        pthread_cond_signal(&b->wake);
+}
+
+static int add(struct batcher *b, struct work *work, bool more_to_come)
 {
     struct queue *q = &b->queues[work->class];
     int rc = 0;
@@ -80,13 +91,28 @@ int batcher_submit(struct batcher *b, struct work *work)
             q->items++;
             q->tokens += item->len;
         }
-        if (work->items_len > 1 && b->idle > 1)
-            pthread_cond_broadcast(&b->wake);
-        else
-            pthread_cond_signal(&b->wake);
+        if (!more_to_come || q->tokens >= b->limits.learning_tokens)
+            wake(b);
     }
     pthread_mutex_unlock(&b->lock);
     return rc;
+}
+
+int batcher_submit(struct batcher *b, struct work *work)
+{
+    return add(b, work, false);
+}
+
+int batcher_queue(struct batcher *b, struct work *work)
+{
+    return add(b, work, true);
+}
+
+void batcher_wake(struct batcher *b)
+{
+    pthread_mutex_lock(&b->lock);
+    wake(b);
+    pthread_mutex_unlock(&b->lock);
 }
 
 bool batcher_cancel(struct batcher *b, struct work *work)

@@ -7,7 +7,7 @@
  * WORK_LEARNING) is taken only when no traffic waits, in batches small enough that traffic arriving
  * behind one waits about a millisecond.
  *
- * Threads: submit and cancel from any thread, take from lanes.
+ * Threads: submit, queue, wake and cancel from any thread, take from lanes.
  */
 #ifndef LEARND_BATCHER_H
 #define LEARND_BATCHER_H
@@ -66,6 +66,10 @@ void batcher_close(struct batcher *batcher); /* after every lane has gone */
 
 /* All items or none. 0: the batcher has it until done(). -EAGAIN: full. -ESHUTDOWN. */
 int batcher_submit(struct batcher *batcher, struct work *work);
+/* The same, but a lane is woken only when a good batch waits: the caller has more to bring and ends
+ * with batcher_wake. */
+int batcher_queue(struct batcher *batcher, struct work *work);
+void batcher_wake(struct batcher *batcher);
 /* The client has gone: takes the work's waiting items out. True: none is in a lane, the caller owns
  * the work again and done() is not called. False: lanes still have some and done() follows. Once
  * only. */

@@ -300,6 +300,36 @@ static void *lane(void *arg)
     return NULL;
 }
 
+/* What is queued is taken after batcher_wake, or without it once a good batch waits. */
+static void test_queued_work_is_woken_for(void **state)
+{
+    struct lanes lanes = {.batcher = batcher_new(1)};
+    struct job jobs[3];
+    pthread_t thread;
+    sem_t ready;
+
+    (void)state;
+    sem_init(&ready, 0, 0);
+    assert_int_equal(pthread_create(&thread, NULL, lane, &lanes), 0);
+    for (int i = 0; i < 3; i++) {
+        job_init(&jobs[i], 1, 10, WORK_TRAFFIC);
+        jobs[i].ready = &ready;
+    }
+    assert_int_equal(batcher_queue(lanes.batcher, &jobs[0].work), 0);
+    batcher_wake(lanes.batcher);
+    assert_int_equal(sem_wait(&ready), 0);
+    assert_int_equal(batcher_queue(lanes.batcher, &jobs[1].work), 0);
+    assert_int_equal(batcher_queue(lanes.batcher, &jobs[2].work), 0); /* 20 tokens */
+    assert_int_equal(sem_wait(&ready), 0);
+    assert_int_equal(sem_wait(&ready), 0);
+    batcher_wake(lanes.batcher); /* for nothing */
+    batcher_shutdown(lanes.batcher);
+    pthread_join(thread, NULL);
+    assert_int_equal(batcher_queue(lanes.batcher, &jobs[0].work), -ESHUTDOWN);
+    batcher_close(lanes.batcher);
+    sem_destroy(&ready);
+}
+
 /* A request that is alone and long enough may use the idle lane's core. */
 static void test_alone_it_has_every_core(void **state)
 {
@@ -406,6 +436,7 @@ int main(void)
         cmocka_unit_test(test_deadlines),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_shutdown),
+        cmocka_unit_test(test_queued_work_is_woken_for),
         cmocka_unit_test(test_alone_it_has_every_core),
         cmocka_unit_test(test_many_clients_and_lanes),
     };
