@@ -38,6 +38,11 @@ typedef int32_t lanes_i32 __attribute__((vector_size(64), aligned(4), may_alias)
 typedef uint32_t lanes_u32 __attribute__((vector_size(64), aligned(4), may_alias));
 typedef uint16_t lanes_u16 __attribute__((vector_size(32), aligned(2), may_alias));
 
+/* A tile of features in fp64: as many rows as leave a register for what they share. */
+enum { EXACT = 8, EXACT_ROWS = SIMD_LEVEL >= 4 ? 8 : 4 };
+typedef double doubles __attribute__((vector_size(64)));
+typedef float exact_floats __attribute__((vector_size(32), aligned(4), may_alias));
+
 INLINE lanes splat(float x)
 {
     return (lanes){0} + x;
@@ -528,15 +533,41 @@ static void features_row(float *y, const float *x, const float *w, float scale, 
         y[m] = y[m] > 0 ? y[m] * scale : 0;
 }
 
-static void features_exact(double *f, const float *x, const double *w, double scale, uint32_t K,
-                           uint32_t M)
+/* f(rows,columns), columns <= EXACT: a tile of f whose sums stay in registers. */
+INLINE void exact_tile(double *f, const float *x, const float *w, double scale, uint32_t rows,
+                       uint32_t columns, uint32_t K, uint32_t M)
 {
-    memset(f, 0, M * sizeof *f);
-    for (uint32_t k = 0; k < K; k++)
-        for (uint32_t m = 0; m < M; m++)
-            f[m] += (double)x[k] * w[(size_t)k * M + m];
-    for (uint32_t m = 0; m < M; m++)
-        f[m] = f[m] > 0 ? f[m] * scale : 0;
+    doubles sums[EXACT_ROWS] = {{0}};
+
+    for (uint32_t k = 0; k < K; k++, w += M) {
+        exact_floats part = {0};
+
+        if (columns == EXACT)
+            part = *(const exact_floats *)w;
+        for (uint32_t m = 0; m < columns && columns < EXACT; m++)
+            part[m] = w[m];
+        for (uint32_t n = 0; n < rows; n++)
+            sums[n] += (double)x[(size_t)n * K + k] * __builtin_convertvector(part, doubles);
+    }
+    for (uint32_t n = 0; n < rows; n++)
+        for (uint32_t m = 0; m < columns; m++)
+            f[(size_t)n * M + m] = sums[n][m] > 0 ? sums[n][m] * scale : 0;
+}
+
+static void features_exact(double *f, const float *x, const float *w, double scale, uint32_t N,
+                           uint32_t K, uint32_t M)
+{
+    for (uint32_t m = 0; m < M; m += EXACT) {
+        uint32_t columns = M - m < EXACT ? M - m : EXACT, n = 0;
+
+        for (; n + EXACT_ROWS <= N && columns == EXACT; n += EXACT_ROWS)
+            exact_tile(f + (size_t)n * M + m, x + (size_t)n * K, w + m, scale, EXACT_ROWS, EXACT, K,
+                       M);
+        for (; n < N && columns == EXACT; n++)
+            exact_tile(f + (size_t)n * M + m, x + (size_t)n * K, w + m, scale, 1, EXACT, K, M);
+        for (; n < N; n++)
+            exact_tile(f + (size_t)n * M + m, x + (size_t)n * K, w + m, scale, 1, columns, K, M);
+    }
 }
 
 static float dot(const float *a, const float *b, uint32_t n)
