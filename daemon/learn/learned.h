@@ -10,7 +10,7 @@
 #include "daemon/learn/learner.h"
 
 enum {
-    LEARNED_ROUND_EVENTS = 512, /* events read in one round */
+    LEARNED_ROUND_EVENTS = 2048, /* events read in one round */
     LEARNED_FIT_INLINE =
         300, /* up to so many examples a fit costs a few ms and is done before publishing */
     LEARNED_AUDIT_INLINE = 2000, /* up to so many examples an audit at the start costs a moment */
