@@ -135,6 +135,19 @@ INLINE lanes widen(lanes_u16 h)
 }
 
 /* float_to_bf16, LANES at once. */
+#if SIMD_LEVEL >= 4
+INLINE lanes_u16 narrow(lanes x)
+{
+    static const lanes_u16 upper[2] = {{1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31}};
+    __m512i bits = (__m512i)x,
+            rounded = (__m512i)((lanes_u32)x + 0x7fff + ((lanes_u32)x >> 16 & 1));
+
+    rounded = _mm512_mask_or_epi32(rounded, _mm512_cmp_ps_mask((__m512)x, (__m512)x, _CMP_UNORD_Q),
+                                   bits, _mm512_set1_epi32(0x400000));
+    rounded = _mm512_permutexvar_epi16(_mm512_loadu_si512(upper), rounded);
+    return (lanes_u16)_mm512_castsi512_si256(rounded);
+}
+#else
 INLINE lanes_u16 narrow(lanes x)
 {
     lanes_u32 bits = (lanes_u32)x;
@@ -144,6 +157,7 @@ INLINE lanes_u16 narrow(lanes x)
     rounded = (rounded & ~nan) | ((bits | 0x400000) & nan);
     return __builtin_convertvector(rounded >> 16, lanes_u16);
 }
+#endif
 
 /* n elements of x from `at` on, n <= LANES; the lanes beyond are 0. */
 INLINE lanes load(const void *x, enum kdtype dtype, size_t at, uint32_t n)
