@@ -610,14 +610,20 @@ INLINE lanes load_half(const uint16_t *h, uint32_t n)
     return (lanes)_mm512_cvtph_ps((__m256i)part);
 }
 
+/* Rows asked for in advance: examples come from the third cache, which alone is what one text costs
+ * (10,000 examples: 328 us without, 272 with 8 or 16, 285 with 64). */
+enum { AHEAD = 8 };
+
 /* sums(texts,rows) += LANES products each. texts and rows are constants where this is inlined. */
 INLINE void similar_step(lanes *sums, const float *x, const uint16_t *h, uint32_t texts,
                          uint32_t rows, uint32_t C, uint32_t n)
 {
     lanes wide[4];
 
-    for (uint32_t r = 0; r < rows; r++)
+    for (uint32_t r = 0; r < rows; r++) {
         wide[r] = load_half(h + (size_t)r * C, n);
+        __builtin_prefetch(h + (size_t)(r + AHEAD) * C);
+    }
     for (uint32_t t = 0; t < texts; t++) {
         lanes text = load(x + (size_t)t * C, K_F32, 0, n);
 
