@@ -4,6 +4,7 @@
 
 #include <sqlite3.h>
 
+#include "store/erase_statements.h"
 #include "store/label_statements.h"
 #include "store/store.h"
 
@@ -112,34 +113,7 @@
     X(SNAPSHOT_REMOVE, "DELETE FROM head_snapshot WHERE model = ?1 AND encoder = ?2 AND seq = ?3") \
     X(SNAPSHOT_OF_MODEL, "SELECT encoder, seq FROM head_snapshot WHERE model = ?1")                \
     X(SNAPSHOT_FORGET, "DELETE FROM head_snapshot WHERE model = ?1 AND seq >= ?2")                 \
-    X(ERASED_SEQ, "SELECT erased_seq FROM model WHERE id = ?1")                                    \
-    X(ERASED_SET, "UPDATE model SET erased_seq = ?2 WHERE id = ?1")                                \
-    X(ERASE_TEXT, "SELECT number FROM example WHERE (?1 = 0 OR model = ?1) AND"                    \
-                  " CASE WHEN ?3 IS NULL THEN text = ?2 OR pair = ?2"                              \
-                  " ELSE text = ?2 AND pair = ?3 END")                                             \
-    X(ERASE_ANNOTATOR,                                                                             \
-      "SELECT number FROM example e WHERE (?1 = 0 OR model = ?1) AND"                              \
-      " (EXISTS(SELECT 1 FROM vote v WHERE v.example = e.number AND v.annotator = ?2)"             \
-      " OR EXISTS(SELECT 1 FROM event v WHERE v.example = e.id AND v.annotator = ?2))")            \
-    X(ERASE_EXAMPLE, "SELECT number FROM example WHERE (?1 = 0 OR model = ?1) AND id = ?2")        \
-    X(ERASE_SHOW, "SELECT id, model, ifnull((SELECT data FROM vector v WHERE v.example = "         \
-                  "e.number), text), pair, first_seq,"                                             \
-                  " (SELECT count(*) FROM vote v WHERE v.example = e.number)"                      \
-                  " FROM example e WHERE number = ?1")                                             \
-    X(ERASE_OTHERS, "SELECT EXISTS(SELECT 1 FROM vote WHERE example = ?1) OR"                      \
-                    " EXISTS(SELECT 1 FROM event WHERE example = ?2 AND annotator <> ?3"           \
-                    " AND op IN ('label', 'reject'))")                                             \
-    X(ERASE_EVENTS, "UPDATE event SET annotator = '', op = 'erased',"                              \
-                    " source = CASE source WHEN ?2 THEN '' ELSE source END"                        \
-                    " WHERE annotator = ?2 AND (?1 = 0 OR model = ?1)")                            \
-    X(ERASE_KEYS, "DELETE FROM idempotency WHERE (?1 = 0 OR model = ?1)"                           \
-                  " AND seq IN (SELECT seq FROM event WHERE annotator = ?2)")                      \
-    X(ERASE_AUDIT, "UPDATE audit SET who = '' WHERE who = ?1")                                     \
-    X(KEY_FORGET, "DELETE FROM idempotency WHERE example = ?1")                                    \
-    X(AUDIT_ADD, "INSERT INTO audit(t_us, action, model, object, who, examples, votes)"            \
-                 " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)")                                            \
-    X(UNSCRUBBED, "SELECT unscrubbed FROM meta")                                                   \
-    X(UNSCRUBBED_SET, "UPDATE meta SET unscrubbed = ?1")                                           \
+    ERASE_STATEMENTS(X)                                                                            \
     X(ENCODER_FIND, "SELECT id FROM encoder_version WHERE sha256 = ?1")                            \
     X(ENCODER_COUNT, "SELECT count(*) FROM encoder_version")                                       \
     X(ENCODER_ADD, "INSERT INTO encoder_version(id, sha256, state, created_us)"                    \

@@ -521,7 +521,7 @@ static void submit(struct exchange *x, struct asking *a, int rc, const struct ap
     a->started_us = exchange_started_us(x);
     snprintf(a->request_id, sizeof a->request_id, "%s", exchange_request_id(x));
     exchange_on_gone(x, on_gone, a);
-    rc = batcher_submit(a->server->batcher, &a->work);
+    rc = batcher_queue(a->server->batcher, &a->work); /* server_round wakes a lane */
     if (rc != 0) {
         exchange_on_gone(x, NULL, NULL);
         exchange_failed(x, rc);

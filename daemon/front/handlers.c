@@ -44,6 +44,11 @@ const struct route server_routes[] = {
 
 const size_t server_routes_len = sizeof server_routes / sizeof *server_routes;
 
+void server_round(void *server)
+{
+    batcher_wake(((struct server *)server)->batcher);
+}
+
 void handlers_failure(int rc, struct api_problem *problem)
 {
     static const struct {

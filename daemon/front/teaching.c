@@ -298,6 +298,12 @@ int teaching_post(struct teaching *t, bool wait_applied)
     return keeper_post(t->server->keeper, &t->change);
 }
 
+int teaching_wait(struct teaching *t, int64_t model, int64_t seq)
+{
+    t->change = (struct change){.done = written, .wait_applied = true, .model = model, .seq = seq};
+    return learner_post(t->server->learner, &t->change);
+}
+
 void teaching_count(const struct teaching *t)
 {
     uint64_t refused = 0, duplicate = 0;
