@@ -62,7 +62,7 @@ int store_integrity(struct store *store);
 struct store_model {
     int64_t id;
     char name[STORE_NAME_BYTES_MAX + 1];
-    char kind[16];      /* "single" */
+    char kind[16];      /* "single", "multi" */
     char *settings;     /* opaque; owned by the row in scans, borrowed by the caller */
     int64_t created_us; /* Unix time, microseconds */
     int64_t seq;        /* last event of this model, 0 without any */
@@ -119,7 +119,9 @@ struct store_feedback {
     const char *pair; /* NULL: none */
     size_t pair_bytes;
     uint8_t example[STORE_ID_BYTES];
-    const char *label; /* LABEL, REJECT */
+    const char *label;         /* LABEL, REJECT */
+    const char *const *labels; /* (labels_len) kind multi: several or none; NULL: label */
+    uint32_t labels_len;
     bool create_label; /* an unknown label is created (LABEL only); else -ENOENT with *ret_field =
                           "label" */
     double weight;     /* > 0, finite */
@@ -148,7 +150,7 @@ void store_sha256(const void *bytes, size_t bytes_len, uint8_t ret_hash[STORE_HA
 
 /* Writes one event and folds it, inside the caller's transaction. -EEXIST: the key exists with
  * another body. -ENOENT: no such model, label (creation off), example, or vote to withdraw;
- * *ret_field says which ("model", "label", "example", "annotator"). */
+ * *ret_field says which ("model", "label", "labels", "example", "annotator"). */
 int store_feedback_put(struct store *store, const struct store_feedback *feedback,
                        struct store_receipt *ret_receipt, const char **ret_field);
 
@@ -178,7 +180,7 @@ int store_event_get(struct store *store, int64_t model, int64_t seq, struct stor
 
 struct store_vote {
     int64_t label;
-    double value; /* share of the target; shares of one example sum to 1 */
+    double value; /* share of the target; shares of one example sum to 1, but in kind multi */
 };
 
 struct store_example {
@@ -188,7 +190,8 @@ struct store_example {
     size_t text_bytes;
     const char *pair; /* NULL: none */
     size_t pair_bytes;
-    const char *status;              /* "active" has a target; "withdrawn", "rejected" have none */
+    const char
+        *status; /* "active" has a target (kind multi: perhaps empty); "withdrawn", "rejected" */
     const struct store_vote *target; /* (target_len), by label id */
     uint32_t target_len;
     double weight;             /* mean weight of the votes that stand */

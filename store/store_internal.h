@@ -20,17 +20,20 @@
     X(MODEL_REMOVE, "DELETE FROM model WHERE id = ?1")                                             \
     X(MODEL_SETTINGS, "UPDATE model SET settings = ?2 WHERE id = ?1")                              \
     X(MODEL_SEQ, "UPDATE model SET seq = ?2 WHERE id = ?1")                                        \
-    X(MODEL_NAME, "SELECT name FROM model WHERE id = ?1")                                          \
+    X(MODEL_NAME, "SELECT name, kind FROM model WHERE id = ?1")                                    \
     X(MODEL_SCAN,                                                                                  \
       "SELECT id, name, kind, settings, created_us, seq,"                                          \
-      " (SELECT count(*) FROM example e WHERE e.model = m.id AND e.label IS NOT NULL),"            \
+      " (SELECT count(*) FROM example e WHERE e.model = m.id AND e.label IS NOT NULL) +"           \
+      " (SELECT count(*) FROM example e WHERE e.model = m.id AND e.label IS NULL"                  \
+      " AND e.status = 'active'),"                                                                 \
       " (SELECT count(*) FROM label l WHERE l.model = m.id AND l.status = 'active')"               \
       " FROM model m ORDER BY id")                                                                 \
     X(LABEL_ADD, "INSERT INTO label(model, name, created_us) VALUES(?1, ?2, ?3)")                  \
     X(LABEL_FIND, "SELECT id FROM label WHERE model = ?1 AND name = ?2")                           \
     X(LABEL_NAME, "SELECT name FROM label WHERE id = ?1")                                          \
     X(LABEL_SCAN, "SELECT id, name, status, created_us,"                                           \
-                  " (SELECT count(*) FROM example e WHERE e.model = l.model AND e.label = l.id)"   \
+                  " (SELECT count(*) FROM example e WHERE e.model = l.model AND e.label = l.id) +" \
+                  " (SELECT count(*) FROM example_also a WHERE a.label = l.id)"                    \
                   " FROM label l WHERE model = ?1 AND id > ?2 ORDER BY id LIMIT ?3")               \
     X(EVENT_ADD,                                                                                   \
       "INSERT INTO event(model, op, example, label, weight, annotator, source, request_encoder,"   \
@@ -66,9 +69,12 @@
       "SELECT number, id, model, text, pair, status, weight, annotators, first_seq, last_seq,"     \
       " created_us, (SELECT data FROM embedding b WHERE b.example = e.number AND b.encoder = ?2)"  \
       " FROM example e WHERE model = ?1 AND first_seq > ?3"                                        \
-      " AND (?4 IS NULL OR label = (SELECT id FROM label WHERE model = ?1 AND name = ?4))"         \
+      " AND (?4 IS NULL OR label = (SELECT id FROM label WHERE model = ?1 AND name = ?4)"          \
+      " OR EXISTS(SELECT 1 FROM example_also a WHERE a.example = e.number"                         \
+      " AND a.label = (SELECT id FROM label WHERE model = ?1 AND name = ?4)))"                     \
       " AND (?5 IS NULL OR EXISTS(SELECT 1 FROM vote v WHERE v.example = e.number"                 \
-      " AND v.annotator = ?5)) AND (?6 IS NULL OR status = ?6)"                                    \
+      " AND v.annotator = ?5) OR EXISTS(SELECT 1 FROM opinion o WHERE o.example = e.number"        \
+      " AND o.annotator = ?5)) AND (?6 IS NULL OR status = ?6)"                                    \
       " AND (?7 IS NULL OR instr(text, ?7) > 0) ORDER BY first_seq LIMIT ?8")                      \
     X(VOTE_PUT,                                                                                    \
       "INSERT INTO vote(example, annotator, sign, label, weight) VALUES(?1, ?2, ?3, ?4, ?5)"       \
@@ -78,6 +84,14 @@
     X(VOTE_DROP_SIGN, "DELETE FROM vote WHERE example = ?1 AND annotator = ?2 AND sign = ?3")      \
     X(VOTE_DROP, "DELETE FROM vote WHERE example = ?1 AND annotator = ?2")                         \
     X(VOTE_DROP_ALL, "DELETE FROM vote WHERE example = ?1")                                        \
+    X(OPINION_PUT,                                                                                 \
+      "INSERT OR REPLACE INTO opinion(example, annotator, weight) VALUES(?1, ?2, ?3)")             \
+    X(OPINION_DROP, "DELETE FROM opinion WHERE example = ?1 AND annotator = ?2")                   \
+    X(OPINION_DROP_ALL, "DELETE FROM opinion WHERE example = ?1")                                  \
+    X(OPINION_SCAN, "SELECT annotator, weight FROM opinion WHERE example = ?1 ORDER BY annotator") \
+    X(ALSO_ADD, "INSERT INTO example_also(example, label) VALUES(?1, ?2)")                         \
+    X(ALSO_DROP, "DELETE FROM example_also WHERE example = ?1")                                    \
+    X(EVENT_LABEL_ADD, "INSERT INTO event_set(seq, label) VALUES(?1, ?2)")                       \
     X(VOTE_SCAN, "SELECT label, sign, weight, annotator FROM vote WHERE example = ?1"              \
                  " ORDER BY label, sign, annotator")                                               \
     X(EMBEDDING_PUT, "INSERT OR REPLACE INTO embedding(example, encoder, data)"                    \
@@ -147,8 +161,24 @@ struct store_fold {
     uint32_t target_len, target_max;
     double weight;
     uint32_t annotators, votes;
+    bool set; /* of a model of kind multi: the target may be empty and teaches */
 };
 int store_fold_read(struct store *store, int64_t number, struct store_fold *ret_fold);
 void store_fold_done(struct store_fold *fold);
+
+/* sets.c: what models of kind multi keep beside votes. */
+struct store_opinions {
+    uint32_t len;
+    double weight; /* of all of them */
+};
+int store_opinions_read(struct store *store, int64_t number, struct store_opinions *ret_opinions);
+int store_opinion_put(struct store *store, int64_t number, const char *annotator, double weight);
+/* annotator "": everybody's. Sets *any if there was one, else leaves it. */
+int store_opinion_drop(struct store *store, int64_t number, const char *annotator, bool *any);
+/* Turns scores, which target holds, into the target of a set. */
+void store_fold_set(struct store_fold *fold, const struct store_opinions *opinions);
+/* Remembers the labels of a set beside target[best]; forgets the earlier ones. */
+int store_also_put(struct store *store, int64_t number, const struct store_fold *fold,
+                   uint32_t best);
 
 #endif
