@@ -48,20 +48,21 @@ void api_classify_field(const struct api_classify *classify, uint32_t index, cha
 struct api_scored {
     const char *label;
     double score;
+    double threshold; /* above 0: written */
 };
 
 struct api_because {
     uint8_t example[API_ID_BYTES];
     const char *text; /* NULL: null */
     size_t text_bytes;
-    const char *label;
+    const char *label; /* NULL: null, an example of none */
     double similarity;
 };
 
 struct api_result {
     const char *id;
     const char *request_id;
-    const char *label; /* NULL: null, a model without labels */
+    const char *label; /* NULL: null, a model without labels, or (kind multi) none of them */
     double score, novelty;
     bool abstain;
     const struct api_scored *labels; /* (labels_len) best first */

@@ -107,13 +107,15 @@ static int read_kind(struct api_reader *reader, const struct json_value *value,
                      const struct api_field *field, void *target)
 {
     static const char *const KINDS[] = {"single", "multi", "tokens", NULL};
+    struct api_model_create *create = target;
     int index = 0;
 
     (void)field;
-    (void)target; /* single, as it was */
     int rc = api_read_word(reader, value, KINDS, &index);
-    if (rc == 0 && index > 0)
-        return api_refuse(reader, "kind_unsupported", "only kind single is built yet");
+    if (rc == 0 && index > 1)
+        return api_refuse(reader, "kind_unsupported", "kind tokens is not built yet");
+    if (rc == 0)
+        create->kind = KINDS[index];
     return rc;
 }
 

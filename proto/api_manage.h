@@ -27,7 +27,7 @@ void api_write_settings(struct api_buffer *buffer, const struct api_settings *se
 
 struct api_model_create {
     const char *name; /* valid by api_model_name_valid */
-    const char *kind; /* "single" */
+    const char *kind; /* "single", "multi" */
     struct api_settings settings;
 };
 /* {"name","kind"?,"encoder"?,"settings"?}; encoder only "default". */

@@ -20,7 +20,8 @@ static struct head_settings head_settings_of(const struct learned *l,
     return (struct head_settings){.dim = encoder_info(parts->encoder)->dim,
                                   .features = l->settings.features,
                                   .seed = l->settings.seed,
-                                  .lambda = l->settings.lambda};
+                                  .lambda = l->settings.lambda,
+                                  .kind = l->multi ? HEAD_MULTI : HEAD_SINGLE};
 }
 
 /* The newest image if it can be read; else an empty head, which the whole journal then fills. */
@@ -132,6 +133,7 @@ int learned_open(const struct learner_parts *parts, const struct store_model *ro
         return -ENOMEM;
     l->model = row->id;
     snprintf(l->name, sizeof l->name, "%s", row->name);
+    l->multi = l->audited = strcmp(row->kind, "multi") == 0;
     l->labels = live_labels_new(0);
     rc = l->labels != NULL ? parts->settings_read(row->settings, &l->settings) : -ENOMEM;
     if (rc == 0)
@@ -291,7 +293,7 @@ int learned_catch_up(struct learned *l, const struct learner_parts *parts,
     round.apply_us = clock_us() - started;
     round.examples = t.len;
     l->applied = upto;
-    l->audited = false;
+    l->audited = l->multi;
     l->unsaved += round.events;
     l->changed_us = clock_us();
     if (!round.more && fit_is_cheap(l->head)) /* a backlog is worked off first */

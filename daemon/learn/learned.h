@@ -20,6 +20,7 @@ struct learned {
     int64_t model;
     char name[LIVE_NAME_BYTES];
     struct learner_settings settings;
+    bool multi; /* its kind: targets are sets; nothing to audit */
     struct head *head;
     struct live_labels *labels; /* names by column */
     int64_t *label_ids;         /* (labels->len) ascending: label id of each column */

@@ -22,6 +22,8 @@ struct ring_entry {
     char model_name[LIVE_NAME_BYTES];
     int64_t encoder_number, seq; /* the version that answered */
     char label[LIVE_NAME_BYTES]; /* "" if none */
+    const char *labels;          /* kind multi: all that were answered, each with its NUL */
+    size_t labels_bytes;
     double score;
     int64_t created_us; /* Unix time */
     const char *text;   /* put: borrowed. get: inside the malloc'd entry */

@@ -1,0 +1,300 @@
+"""Models of kind multi: a text has a set of labels, perhaps none."""
+import json
+
+import pytest
+
+FEEDBACK = "/v1/feedback"
+TOPICS = {"card": "card lost stolen", "cash": "cash machine money", "pin": "pin code password"}
+TAILS = ["please", "now", "when", "from account", "for me", "why", "how", "old", "new", "help"]
+
+
+@pytest.fixture
+def multi(shared, model):
+    name = f"{model}-multi"
+    made = shared.post("/v1/models", {"name": name, "kind": "multi"}, expect=201)
+    assert made["kind"] == "multi"
+    return name
+
+
+def lessons(count=10):
+    """Texts of one topic, of two, and of none."""
+    names = list(TOPICS)
+    for i, tail in enumerate(TAILS[:count]):
+        for k, name in enumerate(names):
+            other = names[(k + 1) % 3]
+            yield {"text": f"{TOPICS[name]} {tail}", "labels": [name]}
+            yield {"text": f"{TOPICS[name]} {TOPICS[other]} {tail}", "labels": [other, name]}
+        yield {"text": f"hello good day {tail} thanks {i}", "labels": []}
+
+
+@pytest.fixture
+def taught(shared, multi):
+    shared.teach(list(lessons()), model=multi)
+    shared.settle(multi)
+    return multi
+
+
+def say(shared, model, text, **fields):
+    """One correction, applied; the example's id."""
+    body = {"model": model, "wait": "applied", **fields}
+    if text is not None:
+        body["text"] = text
+    return shared.post(FEEDBACK, body, expect=202)["accepted"][0]["example"]
+
+
+def row(shared, example):
+    """(status, {label: share})."""
+    got = shared.get(f"/v1/examples/{example}")
+    return got["status"], {s["label"]: pytest.approx(s["share"]) for s in got["labels"]}
+
+
+def one(shared, model, text, **fields):
+    return shared.ask(text, model=model, **fields)["results"][0]
+
+
+def names(result):
+    return [s["label"] for s in result["labels"]]
+
+
+# ---- asking
+
+@pytest.mark.sanitizer
+def test_an_empty_model_abstains(shared, multi):
+    result = one(shared, multi, "anything")
+    assert result["label"] is None and result["abstain"] is True and result["labels"] == []
+
+
+def test_answers_are_sets(shared, taught):
+    for tail in TAILS:
+        single = one(shared, taught, f"{TOPICS['card']} {tail}")
+        assert names(single) == ["card"] and single["label"] == "card"
+        both = one(shared, taught, f"{TOPICS['card']} {TOPICS['cash']} {tail}")
+        assert sorted(names(both)) == ["card", "cash"] and both["label"] == names(both)[0]
+        assert both["score"] == both["labels"][0]["score"]
+        assert both["labels"][0]["score"] + both["labels"][1]["score"] > 1.01
+    none = one(shared, taught, "hello good day please thanks 0")
+    assert none["label"] is None and none["labels"] == [] and none["abstain"] is True
+    assert 0 < none["score"] < 0.5
+
+
+def test_options_override(shared, taught):
+    text = f"{TOPICS['card']} please"
+    every = one(shared, taught, text, top_k=3)
+    assert names(every)[0] == "card" and len(every["labels"]) == 3
+    assert one(shared, taught, text, threshold=0.0)["labels"] == every["labels"]
+    assert one(shared, taught, text, threshold=0.0, top_k=2)["labels"] == every["labels"][:2]
+    strict = one(shared, taught, text, threshold=1.0)
+    assert strict["labels"] == [] and strict["label"] is None and strict["abstain"] is True
+    some = one(shared, taught, text, labels=["cash", "pin"], top_k=3)
+    scores = {s["label"]: s["score"] for s in every["labels"]}
+    assert {s["label"]: s["score"] for s in some["labels"]} == \
+        {k: scores[k] for k in ("cash", "pin")}  # one label's probability is no other's business
+
+
+def test_explain_says_the_thresholds(shared, taught):
+    text = f"{TOPICS['card']} please"
+    result = one(shared, taught, text, explain=True, top_k=3)
+    for s in result["labels"]:
+        assert 0 < s["threshold"] < 1
+        assert (s["score"] >= s["threshold"]) == (s["label"] == "card")
+    near = {b["text"]: b["label"] for b in result["because"]}
+    assert near[text] == "card"
+    assert [s["threshold"] for s in one(shared, taught, text, explain=True, threshold=0.25)
+            ["labels"]] == [0.25]
+    assert all("threshold" not in s for s in one(shared, taught, text, top_k=3)["labels"])
+    none = one(shared, taught, "hello good day please thanks 0", explain=True)
+    assert none["because"][0]["label"] is None
+
+
+def test_score_min(shared, taught):
+    text = f"{TOPICS['card']} please"
+    shared.patch(f"/v1/models/{taught}", {"settings": {"score_min": 1.0}})
+    result = one(shared, taught, text)
+    assert result["label"] == "card" and result["abstain"] is True
+
+
+# ---- votes
+
+@pytest.mark.sanitizer
+def test_a_set_replaces_the_annotators_set(shared, multi):
+    example = say(shared, multi, "t", labels=["a", "b"], annotator="ann")
+    assert row(shared, example) == ("active", {"a": 1, "b": 1})
+    say(shared, multi, "t", labels=["c"], annotator="ann")
+    assert row(shared, example) == ("active", {"c": 1})
+    say(shared, multi, "t", label="a", annotator="ann")
+    assert row(shared, example) == ("active", {"a": 1})
+    say(shared, multi, "t", labels=[], annotator="ann")
+    assert row(shared, example) == ("active", {})
+    assert shared.get(f"/v1/models/{multi}")["examples"] == 1
+
+
+def test_shares_are_of_weight(shared, multi):
+    say(shared, multi, "t", labels=["a", "b"], annotator="ann", weight=3)
+    say(shared, multi, "t", labels=["b"], annotator="bob")
+    example = say(shared, multi, "t", labels=[], annotator="cy", weight=2)
+    assert row(shared, example) == ("active", {"a": 0.5, "b": pytest.approx(4 / 6)})
+    got = shared.get(f"/v1/examples/{example}")
+    assert got["annotators"] == 3 and got["weight"] == pytest.approx(2) and got["label"] == "b"
+
+
+def test_reject(shared, multi):
+    example = say(shared, multi, "t", labels=["a", "b", "c"], annotator="ann", weight=2)
+    say(shared, multi, "t", action="reject", label="a", annotator="ann")
+    assert row(shared, example) == ("active", {"b": 1, "c": 1})
+    say(shared, multi, "t", action="reject", labels=["b", "c"], annotator="bob", weight=1)
+    assert row(shared, example) == ("active", {"b": 0.5, "c": 0.5})
+    say(shared, multi, None, example=example, action="reject", annotator="cy")
+    assert row(shared, example) == ("active", {})
+    lone = say(shared, multi, "u", action="reject", label="a")
+    assert row(shared, lone) == ("rejected", {})
+    assert shared.problem("POST", FEEDBACK, {"model": multi, "example": lone,
+                                             "action": "confirm"}) == \
+        (422, "unknown_label", "label")
+
+
+def test_withdraw(shared, multi):
+    example = say(shared, multi, "t", labels=[], annotator="ann")
+    say(shared, multi, "t", labels=["a"], annotator="bob")
+    assert row(shared, example) == ("active", {"a": 0.5})
+    say(shared, multi, None, example=example, action="withdraw", annotator="ann")
+    assert row(shared, example) == ("active", {"a": 1})
+    say(shared, multi, None, example=example, action="withdraw")
+    assert row(shared, example) == ("withdrawn", {})
+    assert shared.problem("POST", FEEDBACK, {"model": multi, "example": example, "annotator": "bob",
+                                             "action": "withdraw"}) == (404, "no_vote", "annotator")
+
+
+@pytest.mark.sanitizer
+def test_confirm_and_reject_what_was_answered(shared, taught):
+    text = f"{TOPICS['card']} {TOPICS['cash']} again"
+    asked = one(shared, taught, text)
+    assert sorted(names(asked)) == ["card", "cash"]
+    example = say(shared, taught, None, request_id=asked["request_id"], action="confirm")
+    assert row(shared, example) == ("active", {"card": 1, "cash": 1})
+    say(shared, taught, None, request_id=asked["request_id"], action="reject", label="cash")
+    assert row(shared, example) == ("active", {"card": 1})
+    say(shared, taught, None, request_id=asked["request_id"], action="reject")
+    assert row(shared, example) == ("active", {})
+    none = one(shared, taught, "hello good day please thanks 0")
+    example = say(shared, taught, None, request_id=none["request_id"], action="confirm",
+                  annotator="bot")
+    assert row(shared, example) == ("active", {})
+    assert shared.get(f"/v1/examples/{example}")["annotators"] == 2
+    assert shared.problem("POST", FEEDBACK, {"model": taught, "request_id": none["request_id"],
+                                             "action": "reject"}) == (422, "missing_field", "label")
+    example = say(shared, taught, None, request_id=none["request_id"], labels=["pin", "cash"],
+                  annotator="bot")
+    assert row(shared, example) == ("active", {"pin": 0.5, "cash": 0.5})
+
+
+def test_confirm_an_example(shared, multi):
+    example = say(shared, multi, "t", labels=["a", "b"], annotator="ann")
+    say(shared, multi, None, example=example, action="confirm", annotator="bob")
+    got = shared.get(f"/v1/examples/{example}")
+    assert got["annotators"] == 2 and row(shared, example) == ("active", {"a": 1, "b": 1})
+
+
+def test_a_set_has_no_order(shared, multi):
+    """The same key with the same set is the same item."""
+    body = {"model": multi, "text": "t", "labels": ["a", "b"], "idempotency_key": "k"}
+    first = shared.post(FEEDBACK, body, expect=202)["accepted"][0]
+    again = shared.post(FEEDBACK, {**body, "labels": ["b", "a"]}, expect=202)["accepted"][0]
+    assert again["duplicate"] is True and again["seq"] == first["seq"]
+    assert shared.problem("POST", FEEDBACK, {**body, "labels": ["b"]}) == \
+        (409, "idempotency_conflict", "idempotency_key")
+
+
+def test_lists(shared, multi):
+    say(shared, multi, "t", labels=["a", "b"])
+    say(shared, multi, "u", labels=["b"])
+    say(shared, multi, "v", labels=[])
+    labels = shared.get(f"/v1/models/{multi}/labels")["labels"]
+    assert {x["label"]: x["examples"] for x in labels} == {"a": 1, "b": 2}
+    found = shared.get(f"/v1/models/{multi}/examples?label=b")["examples"]
+    assert [e["text"] for e in found] == ["t", "u"]
+    assert [e["text"] for e in shared.get(f"/v1/models/{multi}/examples?status=active")
+            ["examples"]] == ["t", "u", "v"]
+    say(shared, multi, "t", labels=["a"])
+    labels = shared.get(f"/v1/models/{multi}/labels")["labels"]
+    assert {x["label"]: x["examples"] for x in labels} == {"a": 1, "b": 1}
+    assert [m["kind"] for m in shared.get("/v1/models?limit=1000")["models"]
+            if m["name"] == multi] == ["multi"]
+
+
+# ---- the model is a function of its set
+
+def answers(daemon, model):
+    texts = [x["text"] for x in lessons(4)] + ["pin", "card code"]
+    return [{s["label"]: s["score"] for s in r["labels"]}
+            for r in daemon.ask(texts, model=model, top_k=3)["results"]]
+
+
+def same(left, right):
+    for a, b in zip(left, right):
+        assert a == pytest.approx(b, abs=1e-6)
+
+
+def test_order_forgetting_and_restart(daemon):
+    for name in ("one", "two"):
+        daemon.post("/v1/models", {"name": name, "kind": "multi"}, expect=201)
+    items = list(lessons())
+    daemon.post("/v1/models/two/labels", {"label": "cash"}, expect=201)  # another order of columns
+    daemon.teach(items, model="one")
+    extra = daemon.teach([{"text": f"noise {i}", "labels": ["pin", "card"]} for i in range(9)],
+                         model="two")
+    daemon.teach(items[::-1], model="two")
+    for accepted in extra["accepted"]:
+        daemon.delete(f"/v1/examples/{accepted['example']}")
+    before = answers(daemon.settle("one"), "one")
+    same(before, answers(daemon.settle("two"), "two"))
+    daemon.restart()
+    assert daemon.get("/v1/models/one")["kind"] == "multi"
+    assert answers(daemon.settle("one"), "one") == before
+
+
+# ---- bad input
+
+@pytest.mark.parametrize("item, expected", [
+    ({"text": "t", "labels": ["a", "a"]}, (422, "invalid_value", "labels")),
+    ({"text": "t", "labels": "a"}, (422, "wrong_type", "labels")),
+    ({"text": "t", "labels": [1]}, (422, "wrong_type", "labels[0]")),
+    ({"text": "t", "labels": ["a", ""]}, (422, "invalid_name", "labels[1]")),
+    ({"text": "t", "labels": [f"l{i}" for i in range(1001)]}, (422, "out_of_range", "labels")),
+    ({"text": "t", "label": "a", "labels": ["b"]}, (422, "conflicting_fields", "labels")),
+    ({"text": "t", "action": "reject", "label": "a", "labels": ["a", "b"]},
+     (422, "conflicting_fields", "labels")),
+    ({"text": "t", "action": "reject", "labels": []}, (422, "out_of_range", "labels")),
+    ({"text": "t", "action": "reject", "labels": ["known", "unknown"]},
+     (422, "unknown_label", "labels")),
+    ({"text": "t", "labels": ["known", "unknown"], "create_labels": False},
+     (422, "unknown_label", "labels")),
+    ({"text": "t"}, (422, "missing_field", "label")),
+    ({"example": "0" * 32, "action": "withdraw", "labels": []},
+     (422, "conflicting_fields", "labels")),
+    ({"example": "0" * 32, "action": "confirm"}, (404, "unknown_example", "example")),
+])
+def test_bad_items(shared, multi, item, expected):
+    say(shared, multi, "other", label="known")
+    before = shared.get(f"/v1/models/{multi}")
+    assert shared.problem("POST", FEEDBACK, {"model": multi, **item}) == expected
+    after = shared.get(f"/v1/models/{multi}")
+    for key in ("version", "examples", "labels"):
+        assert after[key] == before[key]
+
+
+def test_a_single_model_takes_one_label(shared, model):
+    example = say(shared, model, "t", labels=["x"])
+    assert row(shared, example) == ("active", {"x": 1})
+    for labels in ([], ["x", "y"]):
+        assert shared.problem("POST", FEEDBACK, {"model": model, "text": "t", "labels": labels}) \
+            == (422, "kind_unsupported", "labels")
+
+
+def test_bad_items_in_a_stream(shared, multi):
+    lines = [{"text": "t", "labels": ["a", "b"]}, {"text": "u", "labels": ["a", "a"]},
+             {"text": "v", "labels": []}]
+    got = shared.ndjson([{"model": multi, **x} for x in lines])
+    assert got["accepted_count"] == 2
+    assert [(r["index"], r["code"], r["field"]) for r in got["rejected"]] == \
+        [(1, "invalid_value", "labels")]
+    assert json.dumps(got).count("label_created") == 1
