@@ -26,13 +26,15 @@ struct ctl_options {
     double threshold;
     bool explain, ids, no_store;
     /* teaching */
-    const char *wait, *annotator, *source, *label, *request, *example, *text;
+    const char *wait, *annotator, *source, *request, *example, *text;
+    const char *label, *labels[CTL_AMONG_MAX]; /* the last --label; (labels_len) all of them */
+    size_t labels_len;
     double weight;
-    bool no_new_labels;
+    bool no_new_labels, none;
     /* files */
     const char *format, *text_column, *label_column, *batch;
     /* browsing */
-    const char *status, *contains;
+    const char *status, *contains, *kind;
     long limit;
     bool yes;
 };

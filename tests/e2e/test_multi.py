@@ -3,6 +3,8 @@ import json
 
 import pytest
 
+from test_ctl import run
+
 FEEDBACK = "/v1/feedback"
 TOPICS = {"card": "card lost stolen", "cash": "cash machine money", "pin": "pin code password"}
 TAILS = ["please", "now", "when", "from account", "for me", "why", "how", "old", "new", "help"]
@@ -298,3 +300,70 @@ def test_bad_items_in_a_stream(shared, multi):
     assert [(r["index"], r["code"], r["field"]) for r in got["rejected"]] == \
         [(1, "invalid_value", "labels")]
     assert json.dumps(got).count("label_created") == 1
+
+
+# ---- learnctl
+
+@pytest.fixture
+def ctl(shared, multi):
+    def call(*args, model=multi, code=0):
+        env = {"LEARNCTL_URL": shared.url, "LEARNCTL_MODEL": model}
+        return run(*args, env=env, code=code)
+    return call
+
+
+def held(shared, model):
+    """{text: (shares, weight)} of a model."""
+    return {e["text"]: ({s["label"]: pytest.approx(s["share"]) for s in e["labels"]},
+                        pytest.approx(e["weight"]))
+            for e in shared.get(f"/v1/models/{model}/examples?status=active")["examples"]}
+
+
+def test_ctl_teaches_sets(shared, multi, ctl):
+    ctl("teach", "--label", "a", "--label", "b", "one text", "two text")
+    ctl("teach", "--none", "three text")
+    ctl("teach", "c", "four text")
+    assert held(shared, multi) == {"one text": ({"a": 1, "b": 1}, 1), "two text": ({"a": 1, "b": 1}, 1),
+                                   "three text": ({}, 1), "four text": ({"c": 1}, 1)}
+    ctl("reject", "--text", "one text", "--label", "a", "--label", "b")
+    assert held(shared, multi)["one text"] == ({}, 1)
+    assert "--none or --label" in ctl("teach", "--none", "--label", "a", "text", code=2)[1]
+    assert "kind_unsupported" in ctl("models", "create", f"{multi}-x", "--kind", "tokens", code=1)[1]
+    ctl("models", "create", f"{multi}-y", "--kind", "multi", "features=64")
+    assert shared.get(f"/v1/models/{multi}-y")["kind"] == "multi"
+
+
+def test_ctl_imports_what_it_exported(shared, multi, ctl, tmp_path):
+    rows = [{"text": "agreed", "labels": ["a", "b"]}, {"text": "none", "labels": []},
+            {"text": "one", "label": "a", "weight": 2.5},
+            {"text": "torn", "labels": ["a", "b"], "annotator": "ann", "weight": 2},
+            {"text": "torn", "labels": ["b", "c"], "annotator": "bob", "weight": 1},
+            {"text": "torn", "labels": [], "annotator": "cid", "weight": 3}]
+    file = tmp_path / "in.jsonl"
+    file.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    ctl("import", str(file))
+    before = held(shared, multi)
+    assert before["torn"] == ({"a": 1 / 3, "b": 0.5, "c": 1 / 6}, 2)
+    assert before["one"] == ({"a": 1}, 2.5) and before["none"] == ({}, 1)
+    out = tmp_path / "out.jsonl"
+    ctl("export", str(out))
+    shared.post("/v1/models", {"name": f"{multi}-2", "kind": "multi"}, expect=201)
+    ctl("import", str(out), model=f"{multi}-2")
+    assert held(shared, f"{multi}-2") == before
+    assert "jsonl" in ctl("export", str(tmp_path / "out.csv"), code=2)[1]
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_ctl_names_the_bad_rows(ctl, tmp_path):
+    file = tmp_path / "bad.jsonl"
+    file.write_text('{"text": "t", "labels": ["a"]}\n{"text": "t", "labels": "a"}\n'
+                    '{"text": "t", "labels": ["a", 3]}\n{"text": "t"}\n'
+                    '{"text": "t", "labels": ["a"], "label": "a"}\n')
+    _, err = ctl("import", str(file), code=4)
+    for line, field in ((2, "labels"), (3, "labels[1]"), (4, "label"), (5, "labels")):
+        assert any(f":{line}:" in x and field in x for x in err.splitlines()), err
+
+
+def test_ctl_shows_a_set(shared, taught, ctl):
+    out, _ = ctl("classify", f"{TOPICS['card']} {TOPICS['cash']} please", model=taught)
+    assert {"card", "cash"} <= set(out.split()) and " and" in out and " or" not in out
