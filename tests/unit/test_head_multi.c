@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "kernels/head/head_internal.h"
+#include "tests/unit/fault_alloc.h"
 
 enum { D = 16, M = 64, LABELS = 6, MANY = 240, ASKED = 8 };
 
@@ -365,6 +366,38 @@ static void test_few_examples_are_not_fitted(void **state)
     head_close(h);
 }
 
+/* A fit that finds no memory leaves the last one, and is the same fit when it is repeated. */
+static void test_every_allocation_of_a_fit(void **state)
+{
+    const struct world *w = *state;
+    struct head *h = taught(w, MANY, 9), *other = taught(w, MANY, 9);
+    struct head_change gone = {.id = w->changes[0].id};
+    uint64_t n = 1;
+
+    assert_int_equal(head_fit(other), 0);
+    assert_int_equal(head_fit(h), 0);
+    assert_int_equal(head_apply(h, &gone, 1), 0);
+    assert_int_equal(head_apply(h, &w->changes[0], 1), 0);
+    for (;; n++) {
+        int rc;
+
+        fault_alloc_arm(n, false);
+        rc = head_fit(h);
+        if (!fault_alloc_disarm()) {
+            assert_int_equal(rc, 0);
+            break;
+        }
+        assert_int_equal(rc, -ENOMEM);
+        assert_int_equal(head_fit_stale(h), 2);
+        same_calibration(&h->calibration, &other->calibration);
+    }
+    assert_true(n > 10);
+    assert_int_equal(head_fit_stale(h), 0);
+    same_calibration(&h->calibration, &other->calibration);
+    head_close(h);
+    head_close(other);
+}
+
 /* ---- answers --------------------------------------------------------------------------------- */
 
 static void ask(const struct head_view *v, const struct world *w, const uint8_t *allowed,
@@ -572,6 +605,7 @@ int main(void)
         cmocka_unit_test(test_none_is_a_target),
         cmocka_unit_test(test_fit_is_brute_force),
         cmocka_unit_test(test_few_examples_are_not_fitted),
+        cmocka_unit_test(test_every_allocation_of_a_fit),
         cmocka_unit_test(test_answers),
         cmocka_unit_test(test_a_set_of_nothing_answers_nothing),
         cmocka_unit_test(test_a_neighbour_of_no_label),

@@ -14,6 +14,7 @@
 #include <cmocka.h>
 #include <sqlite3.h>
 
+#include "tests/unit/fault_alloc.h"
 #include "tests/unit/store_fixture.h"
 
 enum { LABELS = 5, PEOPLE = 4, TEXTS = 3, HISTORIES = 60, STEPS = 25 };
@@ -236,6 +237,31 @@ static void test_what_is_refused_changes_nothing(void **state)
     assert_int_equal(now("t").target_len, 3);
 }
 
+/* Without memory at any moment of it a set is refused whole, and taken when it is sent again. */
+static void test_every_allocation(void **state)
+{
+    const char *before[] = {"a"}, *after[] = {"c", "b", "d"};
+    uint64_t n = 1;
+
+    (void)state;
+    assert_int_equal(say(STORE_LABEL, "t", before, 1, "ann", 1), 0);
+    for (;; n++) {
+        int rc;
+
+        fault_alloc_arm(n, false);
+        rc = say(STORE_LABEL, "t", after, 3, "ann", 1);
+        if (!fault_alloc_disarm()) {
+            assert_int_equal(rc, 0);
+            break;
+        }
+        if (rc == 0) /* SQLite can do without: a cache that does not grow */
+            assert_int_equal(say(STORE_LABEL, "t", before, 1, "ann", 1), 0);
+        assert_int_equal(now("t").target_len, 1);
+    }
+    assert_true(n > 5);
+    assert_int_equal(now("t").target_len, 3);
+}
+
 struct counts {
     int64_t of[LABELS];
     uint32_t len;
@@ -327,9 +353,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_one_label_is_a_set, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_weights_that_agree_make_one, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_is_refused_changes_nothing, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_every_allocation, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_counts, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_the_journal_names_the_set, set_up, tear_down),
     };
 
+    fault_alloc_install();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
