@@ -252,6 +252,15 @@ def test_order_forgetting_and_restart(daemon):
     daemon.restart()
     assert daemon.get("/v1/models/one")["kind"] == "multi"
     assert answers(daemon.settle("one"), "one") == before
+    daemon.teach([{"text": "pin", "labels": []}, {"text": "card code", "labels": ["pin", "card"]}],
+                 model="one", wait="durable")
+    daemon.kill9()
+    daemon.start()
+    after = answers(daemon.settle("one"), "one")
+    assert after[-2]["pin"] < before[-2]["pin"] and after[-1]["card"] > before[-1]["card"]
+    daemon.teach([{"text": "pin", "labels": []}, {"text": "card code", "labels": ["pin", "card"]}],
+                 model="two")
+    same(after, answers(daemon.settle("two"), "two"))
 
 
 # ---- bad input
