@@ -6,14 +6,17 @@
 #   make bench    benchmarks, as a table and CSV            make tsan     tests under TSan
 #   make fuzz     fuzz for FUZZ_SECONDS a target            make format   clang-format in place
 #   make install  to DESTDIR and PREFIX                     make clean    remove build/
-# Variables: BUILD (build), SAN (address, thread), CC, PREFIX, DESTDIR, ARGS (for run).
+# Variables: BUILD (build), SAN (address, thread), CC, PREFIX, DESTDIR, ARGS (for run), V=1 (show commands).
 
 MAKEFLAGS += --no-builtin-rules
+SHELL   := /bin/bash
 .SUFFIXES:
 CC      ?= cc
 BUILD   ?= build
 PREFIX  ?= /usr/local
 SAN     ?=
+V       ?=
+Q        = $(if $(V),,@)$(if $(V),,echo '  $(1)  $@';)
 FUZZ_SECONDS ?= 60
 
 LLHTTP_INC := $(firstword $(wildcard /usr/include/llhttp.h /usr/share/include/llhttp/llhttp.h))
@@ -24,8 +27,7 @@ CFLAGS   ?= -O3 -g
 CFLAGS   += -std=c11 -Wall -Wextra -Wshadow -Wvla -Werror -fno-strict-aliasing -pthread
 LDFLAGS  += -pthread
 LDLIBS   = -luv -ljansson -lsqlite3 -ldnnl -lopenblas -lutf8proc -lnettle -lm
-ifneq ($(LLHTTP_SRC),)
-else
+ifeq ($(LLHTTP_SRC),)
 LDLIBS  += -lllhttp
 endif
 ifeq ($(SAN),address)
@@ -85,16 +87,33 @@ bench:
 	@deploy/model.sh >/dev/null
 	@$(MAKE) --no-print-directory -j$$(nproc) all $(BENCH_BIN)
 	@tests/bench/bench.sh $(BUILD)
+# Only what reads bytes from outside is built with clang, so libFuzzer sees every branch of it. New finds go to build-fuzz/finds/.
+fuzz:
+	deploy/deps.sh fuzz
+	@$(MAKE) --no-print-directory -j$$(nproc) BUILD=build-fuzz CC=clang fuzz-build \
+	    CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined"
+	@set -o pipefail; bad=0; for t in $(notdir $(FUZZ_BIN)); do c=tests/fuzz/corpus/$${t#fuzz_}; mkdir -p build-fuzz/new/$$t build-fuzz/finds; \
+	    echo "== $$t, $(FUZZ_SECONDS) s"; \
+	    build-fuzz/$$t -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -artifact_prefix=build-fuzz/finds/ \
+	        build-fuzz/new/$$t $$c 2>&1 | grep -E '^stat::number_of|ERROR|SUMMARY|Test unit' || bad=$$((bad + 1)); done; \
+	    echo "$$(($(words $(FUZZ_BIN)) - bad)) passed, $$bad failed"; [ $$bad -eq 0 ]
+fuzz-build: $(patsubst tests/fuzz/%.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
+build-fuzz/fuzz_%: build-fuzz/tests/fuzz/fuzz_%.o $(PROTO_OBJ) \
+    $(call obj,$(wildcard kernels/*.c kernels/text/*.c) kernels/encoder/safetensors.c)
+	$(call Q,LD)$(CC) -fsanitize=fuzzer,address,undefined -o $@ $^ -ljansson -lutf8proc -lm $(if $(LLHTTP_SRC),,-lllhttp)
 tidy:
-	@if [ -x tests/tidy.sh ]; then tests/tidy.sh; fi
+	tests/tidy.sh
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(BUILD)/learnd $(BUILD)/learnctl $(DESTDIR)$(PREFIX)/bin
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h' ':!kernels/text/unicode_tables.c')
 tests: all $(BUILD)/tests/sim/sim $(UNIT_BIN) $(OPS_BIN) $(FUZZ_BIN) $(BENCH_BIN)
 
 $(BUILD)/learnd: $(call obj,daemon/main.c) $(LIBS)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(BUILD)/learnctl: $(call obj,daemon/ctl/ctl_main.c) $(BUILD)/libctl.a $(BUILD)/libproto.a
-	$(CC) $(LDFLAGS) -o $@ $^ -lcurl -ljansson -lm
+	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ -lcurl -ljansson -lm
 $(BUILD)/libproto.a: $(PROTO_OBJ)
 $(BUILD)/libkernels.a: $(KERNELS_OBJ)
 $(BUILD)/libstore.a: $(STORE_OBJ)
@@ -102,37 +121,35 @@ $(BUILD)/libdaemon.a: $(DAEMON_OBJ)
 $(BUILD)/libctl.a: $(CTL_OBJ)
 $(BUILD)/lib%.a:
 	@rm -f $@
-	ar rcs $@ $^
+	$(call Q,AR)ar rcs $@ $^
 
 $(BUILD)/proto/openapi.o: proto/openapi.json
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+	$(call Q,CC)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
 $(BUILD)/llhttp/%.o: /usr/share/llhttp/%.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) -O2 -g -std=c11 -w -c -o $@ $<
+	$(call Q,CC)$(CC) $(CPPFLAGS) -O2 -g -std=c11 -w -c -o $@ $<
 $(BUILD)/kernels/cpu/%.o: CFLAGS += -fopenmp
 LDFLAGS += -fopenmp
 $(BUILD)/kernels/cpu/simd.v%.o: kernels/cpu/simd.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -march=x86-64-v$* -ffp-contract=fast -DSIMD_LEVEL=$* -c -o $@ $<
+	$(call Q,CC)$(CC) $(CPPFLAGS) $(CFLAGS) -march=x86-64-v$* -ffp-contract=fast -DSIMD_LEVEL=$* -c -o $@ $<
 # What is not a test itself helps every test; fault_alloc.c stands between our code and malloc.
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(UNIT_HELP_OBJ) $(BUILD)/libctl.a $(LIBS)
-	$(CC) $(LDFLAGS) $(UNIT_WRAP) -o $@ $^ -lcmocka $(LDLIBS)
+	$(call Q,LD)$(CC) $(LDFLAGS) $(UNIT_WRAP) -o $@ $^ -lcmocka $(LDLIBS)
 $(BUILD)/tests/sim/%: $(BUILD)/tests/sim/%.o $(UNIT_HELP_OBJ) $(LIBS)
-	$(CC) $(LDFLAGS) $(UNIT_WRAP) -o $@ $^ -lcmocka $(LDLIBS)
+	$(call Q,LD)$(CC) $(LDFLAGS) $(UNIT_WRAP) -o $@ $^ -lcmocka $(LDLIBS)
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/replay_main.o $(LIBS)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(BUILD)/tests/ops/ops: $(call obj,$(wildcard tests/ops/*.c)) $(LIBS)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BENCH_OBJ) $(LIBS)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
-$(BUILD)/tests/%: $(BUILD)/tests/%.o $(LIBS)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 clean:
 	rm -rf build build-asan build-tsan build-fuzz
 
-.PHONY: all run test asan tsan check bench tidy format tests clean
+.PHONY: all run test asan tsan check bench fuzz fuzz-build tidy format install tests clean
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -17,6 +17,14 @@ enum {
     LIMIT_REQUEST_S = 30, /* from a request's first byte to its last; of a stream, without a byte */
     LIMIT_WRITE_S = 30,   /* for a client to take its answer */
     LIMIT_DRAIN_S = 20,   /* for requests under way when the daemon stops */
+    /* watching */
+    LIMIT_EVENTS = 4096,      /* held to resume from; who is farther behind has lost some */
+    LIMIT_EVENT_KEYS = 512,   /* {type, model, word} merged at the same time */
+    LIMIT_EVENT_STREAMS = 64, /* of one loop */
+    LIMIT_EVENT_UNSENT_BYTES = 64 << 10, /* of one stream; then it is not written to */
+    LIMIT_EVENT_KERNEL_BYTES = 64 << 10, /* and so much may wait in the socket */
+    LIMIT_HEARTBEAT_S = 15,
+    LIMIT_EVENT_RETRY_MS = 2000, /* what a client is told to wait before it comes again */
     /* asking */
     LIMIT_INPUTS = 256,
     LIMIT_TEXT_BYTES = 1 << 20,
@@ -36,12 +44,17 @@ enum {
         LIMIT_LOOPS * LIMIT_CONNECTIONS + 4096, /* one change a connection, and caches */
     LIMIT_READER_BOX = LIMIT_LOOPS * LIMIT_CONNECTIONS,
     LIMIT_MODELS = 256,
+    LIMIT_RATED_NAMES = 16384, /* annotators whose rate is watched at once */
 };
 
 _Static_assert(LIMIT_BATCH_TOKENS >= LIMIT_TOKENS, "a batch holds at least the longest text");
 _Static_assert(LIMIT_QUEUE_ITEMS >= LIMIT_INPUTS, "one request fits an empty queue");
 _Static_assert(LIMIT_KEEPER_BOX >= LIMIT_LOOPS * LIMIT_CONNECTIONS,
                "a connection has at most one change under way, so its post is never refused");
+_Static_assert(LIMIT_EVENT_STREAMS * 4 <= LIMIT_CONNECTIONS,
+               "those who watch leave room for others");
+_Static_assert(LIMIT_HEARTBEAT_S < LIMIT_WRITE_S, "a client that is there is heard of in time");
+_Static_assert(LIMIT_EVENT_KEYS >= LIMIT_MODELS, "a swap of every model can be held");
 _Static_assert(LIMIT_LINE_BYTES <= LIMIT_FEEDBACK_BODY_BYTES, "a line is no larger than a body");
 
 #endif

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -167,12 +168,24 @@ static int read_settings(const char *text, struct learner_settings *ret_settings
     int rc = api_settings_parse(text, strlen(text), &s);
 
     if (rc == 0)
-        *ret_settings = (struct learner_settings){.features = s.features,
-                                                  .seed = s.seed,
-                                                  .lambda = s.ridge_lambda,
-                                                  .budget = s.rejection_budget,
-                                                  .score_min = s.score_min};
+        *ret_settings =
+            (struct learner_settings){.features = s.features,
+                                      .seed = s.seed,
+                                      .lambda = s.ridge_lambda,
+                                      .budget = s.rejection_budget,
+                                      .score_min = s.score_min,
+                                      .annotator_rate_max = s.annotator_rate_max,
+                                      .annotator_influence_max = s.annotator_influence_max};
     return rc;
+}
+
+static int open_bus(void)
+{
+    uint64_t boot;
+
+    if (getrandom(&boot, sizeof boot, 0) != sizeof boot)
+        return -EIO;
+    return bus_open(boot, LIMIT_EVENTS, LIMIT_EVENT_KEYS, &server.bus);
 }
 
 static int open_learning(void)
@@ -190,6 +203,10 @@ static int open_learning(void)
     if (rc == 0)
         rc = ring_open(LIMIT_RING_ENTRIES, LIMIT_RING_BYTES, &server.ring);
     if (rc == 0)
+        rc = open_bus();
+    if (rc == 0)
+        rc = rate_open(LIMIT_RATED_NAMES, &server.rate);
+    if (rc == 0)
         rc = keeper_open(stores.writer, LIMIT_KEEPER_BOX, &server.keeper);
     if (rc == 0)
         rc = reader_open(stores.reader, LIMIT_READER_BOX, &server.reader);
@@ -197,8 +214,10 @@ static int open_learning(void)
         snprintf(why, sizeof why, "the threads cannot be started: %s", strerror(-rc));
         return rc;
     }
+    keeper_warn(server.keeper, server.bus);
     parts.keeper = server.keeper;
     parts.live = server.live;
+    parts.bus = server.bus;
     rc = learner_open(&parts, why, sizeof why, &server.learner);
     if (rc == 0)
         keeper_tell(server.keeper, server.learner);
@@ -219,7 +238,7 @@ static int start(void)
         server.started_us = clock_unix_us();
         server.loops_len = server.settings.loops > 0 ? server.settings.loops : 1;
         rc = loops_open(&server.settings, server.loops_len, server_routes, server_routes_len,
-                        &server, why, sizeof why, &server.loops);
+                        server.bus, &server, why, sizeof why, &server.loops);
     }
     return rc;
 }
@@ -238,6 +257,8 @@ static void stop(void)
     batcher_close(server.batcher);
     live_close(server.live);
     ring_close(server.ring);
+    bus_close(server.bus);
+    rate_close(server.rate);
     store_close(stores.learner);
     store_close(stores.reader);
     store_checkpoint(stores.writer);

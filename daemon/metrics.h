@@ -22,7 +22,12 @@
     X(NOVEL, "learnd_novel_total", "Texts over the novelty threshold.")                            \
     X(FEEDBACK_ACCEPTED, "learnd_feedback_accepted_total", "Corrections on disk.")                 \
     X(FEEDBACK_REJECTED, "learnd_feedback_rejected_total", "Corrections refused.")                 \
-    X(FEEDBACK_DUPLICATE, "learnd_feedback_duplicate_total", "Corrections sent again.")
+    X(FEEDBACK_DUPLICATE, "learnd_feedback_duplicate_total", "Corrections sent again.")            \
+    X(EVENTS_LOST, "learnd_events_lost_total", "Events that could not be made.")                   \
+    X(WATCHERS_REFUSED, "learnd_event_streams_refused_total", "Event streams over the limit.")     \
+    X(WATCHERS_SLOW, "learnd_event_streams_slow_total", "Dropped: events were faster.")            \
+    X(WATCHERS_STALLED, "learnd_event_streams_stalled_total", "Dropped: took nothing any more.")   \
+    X(WATCHERS_FAILED, "learnd_event_streams_failed_total", "Dropped: no memory for a piece.")
 
 #define METRICS_HISTOGRAMS(X)                                                                      \
     X(SPAN_TOKENIZE, "learnd_tokenize_seconds", "Tokenizing one request.")                         \

@@ -9,8 +9,10 @@
 #include "daemon/learn/reader.h"
 #include "daemon/limits.h"
 #include "daemon/serve/batcher.h"
+#include "daemon/serve/bus.h"
 #include "daemon/serve/lane.h"
 #include "daemon/serve/live.h"
+#include "daemon/serve/rate.h"
 #include "daemon/serve/ring.h"
 #include "daemon/settings.h"
 #include "daemon/version.h"
@@ -30,6 +32,8 @@ struct server {
     uint32_t lanes_len, loops_len;
     struct live *live;
     struct ring *ring;
+    struct bus *bus;
+    struct rate *rate;
     struct keeper *keeper;
     struct reader *reader;
     struct learner *learner;

@@ -38,6 +38,7 @@ if [ "$want" != run ]; then
 fi
 if [ "$want" = fuzz ]; then
     add clang "libFuzzer"
+    add "libclang-rt-$(apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-//p' | head -1)-dev" "libFuzzer's runtime"
 fi
 
 missing=()

@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "proto/api_read.h"
 
@@ -142,6 +143,19 @@ static void write_because(struct api_buffer *buffer, const struct api_result *re
     json_close_array(buffer);
 }
 
+static void write_votes(struct api_buffer *buffer, const float *votes)
+{
+    static const char *const NAMES[API_VOTES] = {"ridge", "lda", "count", "prototype", "nearest"};
+
+    json_write_key(buffer, "votes");
+    json_open_object(buffer);
+    for (int i = 0; i < API_VOTES; i++) {
+        json_write_key(buffer, NAMES[i]);
+        json_write_float(buffer, votes[i]);
+    }
+    json_close_object(buffer);
+}
+
 void api_classify_result(struct api_buffer *buffer, const struct api_result *result)
 {
     json_open_object(buffer);
@@ -157,6 +171,10 @@ void api_classify_result(struct api_buffer *buffer, const struct api_result *res
     json_write_bool(buffer, result->abstain);
     json_write_key(buffer, "novelty");
     json_write_float(buffer, (float)result->novelty);
+    if (result->payload) {
+        json_write_key(buffer, "payload");
+        json_write_raw(buffer, result->payload, strlen(result->payload));
+    }
     json_write_key(buffer, "labels");
     json_open_array(buffer);
     for (uint32_t i = 0; i < result->labels_len; i++) {
@@ -169,6 +187,8 @@ void api_classify_result(struct api_buffer *buffer, const struct api_result *res
             json_write_key(buffer, "threshold");
             json_write_float(buffer, (float)result->labels[i].threshold);
         }
+        if (result->votes)
+            write_votes(buffer, result->votes + (size_t)i * API_VOTES);
         json_close_object(buffer);
     }
     json_close_array(buffer);

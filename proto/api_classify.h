@@ -51,6 +51,8 @@ struct api_scored {
     double threshold; /* above 0: written */
 };
 
+enum { API_VOTES = 5 }; /* ridge, LDA, count, prototype, nearest */
+
 struct api_because {
     uint8_t example[API_ID_BYTES];
     const char *text; /* NULL: null */
@@ -65,8 +67,10 @@ struct api_result {
     const char *label; /* NULL: null, a model without labels, or (kind multi) none of them */
     double score, novelty;
     bool abstain;
+    const char *payload;             /* of the label, JSON text; NULL: not written */
     const struct api_scored *labels; /* (labels_len) best first */
     uint32_t labels_len;
+    const float *votes; /* (labels_len,API_VOTES) what each score gives a label; NULL: not asked */
     uint32_t tokens;
     bool truncated;
     bool explained;                    /* write `because`, even if empty */

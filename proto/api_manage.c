@@ -1,4 +1,4 @@
-/* api_manage.c -- models and their settings, labels, examples, versions, and what the daemon says
+/* api_manage.c -- models and their settings, examples, versions, and what the daemon says
  * about itself.
  *
  * Settings have one table for all three ways they come in: when a model is created, when it is
@@ -23,6 +23,10 @@ static const struct api_field SETTINGS_FIELDS[] = {
     {"ridge_lambda", api_read_number, offsetof(struct api_settings, ridge_lambda), 1e-6, 1e3},
     {"score_min", api_read_number, offsetof(struct api_settings, score_min), 0, 1},
     {"rejection_budget", api_read_number, offsetof(struct api_settings, rejection_budget), 0, 0.5},
+    {"annotator_rate_max", api_read_uint, offsetof(struct api_settings, annotator_rate_max), 0,
+     1e6},
+    {"annotator_influence_max", api_read_number,
+     offsetof(struct api_settings, annotator_influence_max), 0, 1},
 };
 
 enum { SETTINGS_FIELDS_LEN = sizeof SETTINGS_FIELDS / sizeof SETTINGS_FIELDS[0] };
@@ -35,6 +39,7 @@ void api_settings_default(struct api_settings *ret_settings)
         .ridge_lambda = 0.15,
         .score_min = 0.0,
         .rejection_budget = 0.05,
+        .annotator_influence_max = 1,
     };
 }
 
@@ -80,6 +85,10 @@ void api_write_settings(struct api_buffer *buffer, const struct api_settings *se
     json_write_number(buffer, settings->score_min);
     json_write_key(buffer, "rejection_budget");
     json_write_number(buffer, settings->rejection_budget);
+    json_write_key(buffer, "annotator_rate_max");
+    json_write_int(buffer, settings->annotator_rate_max);
+    json_write_key(buffer, "annotator_influence_max");
+    json_write_number(buffer, settings->annotator_influence_max);
     json_close_object(buffer);
 }
 
@@ -271,16 +280,6 @@ void api_write_model(struct api_buffer *buffer, const struct api_model *model)
     json_close_object(buffer);
 }
 
-void api_write_label(struct api_buffer *buffer, const struct api_label_row *label)
-{
-    json_open_object(buffer);
-    write_pair(buffer, "label", label->label);
-    write_count(buffer, "examples", label->examples);
-    write_pair(buffer, "status", label->status);
-    write_time(buffer, "created", label->created_us);
-    json_close_object(buffer);
-}
-
 static void write_target(struct api_buffer *buffer, const struct api_example *example)
 {
     const struct api_scored *best = NULL;
@@ -423,36 +422,4 @@ void api_health_end(struct api_buffer *buffer)
 {
     json_close_array(buffer);
     json_close_object(buffer);
-}
-
-/* ---- labels ---------------------------------------------------------------------------------- */
-
-static const struct api_field LABEL_FIELDS[] = {
-    {"label", api_read_label, offsetof(struct api_label_add, label), 0, 0}};
-
-int api_parse_label_add(const char *body, size_t body_bytes, struct api_label_add **ret_add,
-                        struct api_problem *problem)
-{
-    const struct json_value *root;
-    struct api_reader reader;
-    void *request = NULL;
-
-    int rc = api_reader_open(&reader, problem, sizeof **ret_add, NULL, NULL);
-    if (rc < 0)
-        return rc;
-    struct api_label_add *add = reader.request;
-    rc = api_read_body(&reader, body, body_bytes, &root);
-    if (rc == 0)
-        rc = api_read_object(&reader, root, LABEL_FIELDS, 1, add, NULL);
-    if (rc == 0 && !add->label)
-        rc = api_refuse_field(&reader, "label", "missing_field", "label is required");
-    rc = api_reader_close(&reader, rc, &request);
-    if (rc == 0)
-        *ret_add = request;
-    return rc;
-}
-
-void api_label_add_free(struct api_label_add *add)
-{
-    api_request_free(add);
 }

@@ -1,4 +1,4 @@
-/* api_manage.h -- models, settings, labels, examples, versions, and what the daemon says about
+/* api_manage.h -- models, settings, examples, versions, and what the daemon says about
  * itself. See api.h.
  *
  * Each api_write_X writes one object; inside a list (api_list_begin) the same call writes one row.
@@ -17,6 +17,8 @@ struct api_settings {
     double ridge_lambda;     /* 1e-6 .. 1e3; 0.15. Fixed when the model is created */
     double score_min;        /* abstain below this score; 0 .. 1; 0 */
     double rejection_budget; /* share of in-scope texts that novelty may reject, 0 .. 0.5; 0.05 */
+    uint32_t annotator_rate_max; /* items of one annotator in a minute, 0 .. 1e6; 0: any number */
+    double annotator_influence_max; /* of a label's votes, 0 .. 1; above it /review says so; 1 */
 };
 
 void api_settings_default(struct api_settings *ret_settings);
@@ -51,20 +53,7 @@ struct api_model {
 };
 void api_write_model(struct api_buffer *buffer, const struct api_model *model);
 
-/* ---- labels, examples, versions -------------------------------------------------------------- */
-
-struct api_label_add {
-    const char *label;
-};
-int api_parse_label_add(const char *body, size_t body_bytes, struct api_label_add **ret_add,
-                        struct api_problem *problem);
-void api_label_add_free(struct api_label_add *add); /* NULL is fine */
-
-struct api_label_row {
-    const char *label, *status;
-    int64_t examples, created_us;
-};
-void api_write_label(struct api_buffer *buffer, const struct api_label_row *label);
+/* ---- examples, versions ---------------------------------------------------------------------- */
 
 struct api_example {
     uint8_t example[API_ID_BYTES];

@@ -115,6 +115,7 @@ static const char **slot_of(struct http_parser *p)
         {"authorization", offsetof(struct http_request, authorization)},
         {"idempotency-key", offsetof(struct http_request, idempotency_key)},
         {"origin", offsetof(struct http_request, origin)},
+        {"last-event-id", offsetof(struct http_request, last_event_id)},
     };
 
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
@@ -170,6 +171,7 @@ static int on_headers(llhttp_t *l)
     struct http_parser *p = self(l);
 
     p->request.method = llhttp_method_name(llhttp_get_method(l));
+    p->request.takes_chunks = llhttp_get_http_minor(l) >= 1;
     p->request.keep_alive = llhttp_should_keep_alive(l) != 0;
     p->request.has_body = (l->flags & F_CHUNKED) != 0 || l->content_length > 0;
     if (llhttp_get_http_major(l) != 1)
@@ -389,6 +391,16 @@ size_t http_write_head(char *head, size_t head_bytes, int status, const char *co
     if (len > 0 && (size_t)len < head_bytes)
         len += snprintf(head + len, head_bytes - (size_t)len, "%s%s\r\n",
                         keep_alive ? "" : "Connection: close\r\n", extra != NULL ? extra : "");
+    return len > 0 && (size_t)len < head_bytes ? (size_t)len : 0;
+}
+
+size_t http_write_stream_head(char *head, size_t head_bytes, const char *content_type, bool chunks,
+                              const char *extra)
+{
+    int len = snprintf(
+        head, head_bytes, "HTTP/1.1 200 OK\r\nContent-Type: %s\r\n%sConnection: close\r\n%s\r\n",
+        content_type, chunks ? "Transfer-Encoding: chunked\r\n" : "", extra != NULL ? extra : "");
+
     return len > 0 && (size_t)len < head_bytes ? (size_t)len : 0;
 }
 

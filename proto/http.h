@@ -31,7 +31,9 @@ struct http_request {
     const char *method; /* "GET" */
     const char *path;   /* as sent, without query */
     const char *query;  /* behind '?', "" without */
-    const char *host, *content_type, *authorization, *idempotency_key, *origin; /* or NULL */
+    const char *host, *content_type, *authorization, *idempotency_key, *origin,
+        *last_event_id;   /* or NULL */
+    bool takes_chunks;    /* HTTP/1.1: an answer may come in chunks */
     bool keep_alive;      /* the client wants the connection kept */
     bool expect_continue; /* waits for "100 Continue" before its body */
     bool has_body;        /* a length above 0, or chunks */
@@ -74,6 +76,10 @@ void http_next(struct http_parser *parser);
  * content_type NULL: no body. extra: NULL, or whole header lines ending in \r\n. */
 size_t http_write_head(char *head, size_t head_bytes, int status, const char *content_type,
                        size_t body_bytes, bool keep_alive, const char *extra);
+/* The same of an answer whose end is not known, after which the connection closes: in chunks, or
+ * for HTTP/1.0 as it comes. */
+size_t http_write_stream_head(char *head, size_t head_bytes, const char *content_type, bool chunks,
+                              const char *extra);
 const char *http_reason(int status);
 
 /* Decodes %XX in place of len bytes; '+' to space if plus. Returns the new length, or -EINVAL (bad

@@ -180,6 +180,7 @@ void json_write_number(struct api_buffer *buffer, double number)
         json_write_null(buffer);
         return;
     }
+    number += 0.0; /* minus zero, which would come back as the integer 0, is 0 */
     for (int precision = 15; precision <= 17; precision++) {
         snprintf(digits, sizeof digits, "%.*g", precision, number);
         if (strtod(digits, NULL) == number)

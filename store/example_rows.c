@@ -57,13 +57,20 @@ static void bind_or_null(sqlite3_stmt *q, int at, const char *text)
 int store_example_scan(struct store *s, int64_t model, const struct store_example_filter *filter,
                        int64_t encoder, store_example_fn *fn, void *ud)
 {
-    sqlite3_stmt *q = store_statement(s, STORE_EXAMPLE_SCAN);
-    int rc;
+    int64_t label = 0;
+    sqlite3_stmt *q;
+    int rc = 0;
 
+    if (filter->label != NULL)
+        rc = store_label_find(s, model, filter->label, &label);
+    if (rc != 0)
+        return rc == -ENOENT ? 0 : rc; /* a label that is not there has no examples */
+    q = store_statement(s, STORE_EXAMPLE_SCAN);
     sqlite3_bind_int64(q, 1, model);
     sqlite3_bind_int64(q, 2, encoder);
     sqlite3_bind_int64(q, 3, filter->after);
-    bind_or_null(q, 4, filter->label);
+    if (filter->label != NULL)
+        sqlite3_bind_int64(q, 4, label);
     bind_or_null(q, 5, filter->annotator);
     bind_or_null(q, 6, filter->status);
     bind_or_null(q, 7, filter->q);

@@ -1,11 +1,16 @@
 /* feedback.c -- one correction: journal event, votes, fold.
  *
  * A vote is an annotator's last word on an example: for one label (sign 1), or against some (sign
- * -1). The fold is a function of the standing votes, not of their order: score of a label = its
- * votes' weights - its rejections' weights, at least 0 target = scores to sum 1 (by label id);
- * weight = mean weight of the votes for labels that are left Without votes an example is
- * "withdrawn"; with votes but no score left it is "rejected". Both keep their text and teach
- * nothing.
+ * -1). The fold is a function of the standing votes, not of their order:
+ *
+ *     score of a label = its votes' weights - its rejections' weights, at least 0; 0 if retired
+ *
+ *     target = scores to sum 1 (by label id)
+ *
+ *     weight = mean weight of the votes for labels that are left
+ *
+ * Without votes an example is "withdrawn"; with votes but no score left it is "rejected", or
+ * "retired" if a label that is retired has some. All keep their text and teach nothing.
  *
  * In a model of kind multi an annotator's word is a set: an opinion (that there is a word, and its
  * weight) and a vote for each label in it. With opinions the fold is another one:
@@ -16,7 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "store/store_internal.h"
+#include "store/sets.h"
 
 /* ---- the fold -------------------------------------------------------------------------------- */
 
@@ -24,6 +29,7 @@ struct tally {
     int64_t label;
     double score, weight;
     uint32_t votes;
+    bool retired;
 };
 
 /* Adds one finished label to the fold if anything of it is left: more than the rounding of its sum,
@@ -32,6 +38,9 @@ static int close_label(struct store_fold *fold, const struct tally *t, double *t
                        double *weights, uint32_t *votes)
 {
     if (!(t->score > 1e-12 * t->weight))
+        return 0;
+    fold->retired |= t->retired;
+    if (t->retired)
         return 0;
     if (fold->target_len == fold->target_max) {
         uint32_t max = fold->target_max * 2 + 4;
@@ -68,7 +77,7 @@ int store_fold_read(struct store *s, int64_t number, struct store_fold *ret_fold
             rc = close_label(&fold, &t, &total, &weights, &votes);
             if (rc != 0)
                 break;
-            t = (struct tally){.label = label};
+            t = (struct tally){.label = label, .retired = sqlite3_column_int(q, 3) != 0};
         }
         fold.votes++;
         if (sqlite3_column_int(q, 1) > 0) {
@@ -109,7 +118,7 @@ void store_fold_done(struct store_fold *fold)
     *fold = (struct store_fold){0};
 }
 
-static int refold(struct store *s, int64_t number, int64_t seq)
+int store_refold(struct store *s, int64_t number, int64_t seq)
 {
     struct store_fold fold;
     sqlite3_stmt *q;
@@ -130,6 +139,7 @@ static int refold(struct store *s, int64_t number, int64_t seq)
     sqlite3_bind_int64(q, 1, number);
     sqlite3_bind_text(q, 2,
                       fold.target_len > 0 || fold.set ? "active"
+                      : fold.retired                  ? "retired"
                       : fold.votes > 0                ? "rejected"
                                                       : "withdrawn",
                       -1, SQLITE_STATIC);
@@ -147,7 +157,7 @@ static int refold(struct store *s, int64_t number, int64_t seq)
 enum sign { AGAINST = -1, FOR = 1 };
 
 static int vote_put(struct store *s, int64_t number, const struct store_feedback *f, enum sign sign,
-                    int64_t label)
+                    int64_t label, int64_t seq)
 {
     sqlite3_stmt *q = store_statement(s, STORE_VOTE_PUT);
 
@@ -156,6 +166,7 @@ static int vote_put(struct store *s, int64_t number, const struct store_feedback
     sqlite3_bind_int(q, 3, sign);
     sqlite3_bind_int64(q, 4, label);
     sqlite3_bind_double(q, 5, f->weight);
+    sqlite3_bind_int64(q, 6, seq);
     return store_run(s, q);
 }
 
@@ -198,7 +209,7 @@ struct named {
 };
 
 static int vote(struct store *s, int64_t number, const struct store_feedback *f, int64_t label,
-                const char **ret_field)
+                int64_t seq, const char **ret_field)
 {
     int rc;
 
@@ -207,10 +218,10 @@ static int vote(struct store *s, int64_t number, const struct store_feedback *f,
         rc = vote_drop(s, number, f, FOR, 0);
         if (rc == 0)
             rc = vote_drop(s, number, f, AGAINST, label);
-        return rc == 0 ? vote_put(s, number, f, FOR, label) : rc;
+        return rc == 0 ? vote_put(s, number, f, FOR, label, seq) : rc;
     case STORE_REJECT:
         rc = vote_drop(s, number, f, FOR, label);
-        return rc == 0 ? vote_put(s, number, f, AGAINST, label) : rc;
+        return rc == 0 ? vote_put(s, number, f, AGAINST, label, seq) : rc;
     case STORE_WITHDRAW:
         rc = vote_withdraw(s, number, f);
         if (rc == -ENOENT)
@@ -224,29 +235,29 @@ static int vote(struct store *s, int64_t number, const struct store_feedback *f,
 
 /* An annotator's set, in place of an earlier one. */
 static int vote_set(struct store *s, int64_t number, const struct store_feedback *f,
-                    const struct named *named)
+                    const struct named *named, int64_t seq)
 {
     int rc = vote_drop(s, number, f, FOR, 0);
 
     for (uint32_t i = 0; i < named->len && rc == 0; i++) {
         rc = vote_drop(s, number, f, AGAINST, named->ids[i]);
         if (rc == 0)
-            rc = vote_put(s, number, f, FOR, named->ids[i]);
+            rc = vote_put(s, number, f, FOR, named->ids[i], seq);
     }
     return rc == 0 ? store_opinion_put(s, number, f->annotator, f->weight) : rc;
 }
 
 static int vote_all(struct store *s, int64_t number, const struct store_feedback *f,
-                    const struct named *named, const char **ret_field)
+                    const struct named *named, int64_t seq, const char **ret_field)
 {
     int rc = 0;
 
     if (named->multi && f->op == STORE_LABEL)
-        return vote_set(s, number, f, named);
+        return vote_set(s, number, f, named, seq);
     if (named->len == 0)
-        return vote(s, number, f, 0, ret_field);
+        return vote(s, number, f, 0, seq, ret_field);
     for (uint32_t i = 0; i < named->len && rc == 0; i++)
-        rc = vote(s, number, f, named->ids[i], ret_field);
+        rc = vote(s, number, f, named->ids[i], seq, ret_field);
     return rc;
 }
 
@@ -368,13 +379,16 @@ static int resolve_example(struct store *s, const struct store_feedback *f,
 static int resolve_label(struct store *s, const struct store_feedback *f, int64_t *ret_label,
                          bool *ret_created, const char **ret_field)
 {
+    bool retired = false;
     int64_t seq;
     int rc;
 
     if (f->op != STORE_LABEL && f->op != STORE_REJECT)
         return 0;
     *ret_field = "label";
-    rc = store_label_find(s, f->model, f->label, ret_label);
+    rc = store_label_resolve(s, f->model, f->label, ret_label, &retired);
+    if (rc == 0 && retired && f->op == STORE_LABEL)
+        return -EIDRM; /* a correction that could not count is not accepted */
     if (rc != -ENOENT || f->op != STORE_LABEL || !f->create_label)
         return rc;
     rc = store_label_add(s, f->model, f->label, f->now_us, ret_label, &seq);
@@ -445,8 +459,6 @@ int store_feedback_put(struct store *s, const struct store_feedback *f,
     if (rc == 0)
         rc = resolve_labels(s, f, &named, &receipt.label_created, ret_field);
     if (rc == 0)
-        rc = vote_all(s, number, f, &named, ret_field);
-    if (rc == 0)
         rc = store_event_add(s,
                              &(struct store_event_row){.model = f->model,
                                                        .op = ops[f->op],
@@ -460,10 +472,13 @@ int store_feedback_put(struct store *s, const struct store_feedback *f,
                                                        .now_us = f->now_us},
                              &receipt.seq);
     if (rc == 0)
+        rc = vote_all(s, number, f, &named, receipt.seq, ret_field);
+    if (rc == 0)
         rc = add_event_labels(s, receipt.seq, &named);
     free(named.ids);
     if (rc == 0)
-        rc = f->op == STORE_DELETE ? remove_example(s, number) : refold(s, number, receipt.seq);
+        rc = f->op == STORE_DELETE ? remove_example(s, number)
+                                   : store_refold(s, number, receipt.seq);
     if (rc == 0)
         rc = add_key(s, f, &receipt);
     if (rc == 0)

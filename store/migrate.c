@@ -59,6 +59,37 @@ static const char *const steps[] = {
     "CREATE TABLE encoder_version("
     " id INTEGER PRIMARY KEY, sha256 BLOB NOT NULL UNIQUE, state TEXT NOT NULL,"
     " created_us INTEGER NOT NULL);",
+    /* Labels that change: their last event, thresholds, payloads and old names; what a label event
+     * said beside its label, and which examples it touched; and since when a vote stands, so that
+     * the last word on two labels that become one is known. */
+    "ALTER TABLE label ADD COLUMN seq INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE label ADD COLUMN score_min REAL;"
+    "ALTER TABLE label ADD COLUMN payload TEXT;"
+    "UPDATE label SET seq = ifnull((SELECT max(e.seq) FROM event e WHERE e.label = label.id"
+    " AND e.op = 'label_add'), 0);"
+    "CREATE INDEX label_seq ON label(model, seq);"
+    "CREATE INDEX label_into ON label(into_label) WHERE into_label IS NOT NULL;"
+    "CREATE TABLE label_alias("
+    " model INTEGER NOT NULL REFERENCES model(id) ON DELETE CASCADE, name TEXT NOT NULL,"
+    " label INTEGER NOT NULL REFERENCES label(id) ON DELETE CASCADE,"
+    " PRIMARY KEY(model, name)) WITHOUT ROWID;"
+    "CREATE INDEX label_alias_label ON label_alias(label);"
+    "CREATE TABLE label_event("
+    " seq INTEGER PRIMARY KEY REFERENCES event(seq) ON DELETE CASCADE,"
+    " other INTEGER REFERENCES label(id) ON DELETE CASCADE," /* merged into, split to */
+    " name TEXT, score_min REAL, payload TEXT);"             /* name: added, renamed to */
+    "INSERT INTO label_event(seq, name) SELECT e.seq, l.name FROM event e JOIN label l"
+    " ON l.id = e.label WHERE e.op = 'label_add';"
+    "CREATE INDEX label_event_other ON label_event(other) WHERE other IS NOT NULL;"
+    "CREATE TABLE event_touch("
+    " seq INTEGER NOT NULL REFERENCES event(seq) ON DELETE CASCADE, example BLOB NOT NULL,"
+    " PRIMARY KEY(seq, example)) WITHOUT ROWID;"
+    "ALTER TABLE vote ADD COLUMN seq INTEGER NOT NULL DEFAULT 0;"
+    "UPDATE vote SET seq = ifnull((SELECT max(e.seq) FROM event e WHERE e.example ="
+    " (SELECT id FROM example x WHERE x.number = vote.example) AND e.annotator = vote.annotator"
+    " AND e.label = vote.label), 0);",
+    /* The few examples that several annotators have voted on. */
+    "CREATE INDEX example_several ON example(model) WHERE annotators > 1;",
     /* Models of kind multi. Whoever said which labels a text has said so by a row here, also when
      * it has none; the labels are the annotator's votes. */
     "CREATE TABLE opinion("

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <math.h>
 
-#include "store/store_internal.h"
+#include "store/sets.h"
 
 int store_opinions_read(struct store *s, int64_t number, struct store_opinions *ret_opinions)
 {

@@ -13,7 +13,7 @@
  * -EIO, -ENOMEM, -EUCLEAN the database is damaged or newer than this program, -ENOENT no such row,
  * -EEXIST it is there already. store_why() says in words what happened last. After a failed write
  * inside a transaction the caller rolls back: nothing of it is kept. A callback may not call the
- * store it is called from, except store_label_name.
+ * store it is called from, except store_label_name, store_label_final and store_alias_of.
  */
 #ifndef LEARND_STORE_H
 #define LEARND_STORE_H
@@ -57,7 +57,7 @@ int store_checkpoint(struct store *store);
 /* PRAGMA integrity_check; 0 or -EUCLEAN. */
 int store_integrity(struct store *store);
 
-/* ---- models and labels ----------------------------------------------------------------------- */
+/* ---- models; labels: store_labels.h ---------------------------------------------------------- */
 
 struct store_model {
     int64_t id;
@@ -81,25 +81,6 @@ int store_model_add(struct store *store, const char *name, const char *kind, con
 int store_model_remove(struct store *store, int64_t model);
 int store_model_settings(struct store *store, int64_t model, const char *settings);
 int store_model_scan(struct store *store, store_model_fn *fn, void *ud);
-
-struct store_label {
-    int64_t id; /* grows with creation: the order of columns */
-    char name[STORE_NAME_BYTES_MAX + 1];
-    char status[8]; /* "active" */
-    int64_t examples;
-    int64_t created_us;
-};
-typedef int store_label_fn(void *ud, const struct store_label *row);
-
-/* Appends an event "label_add". -EEXIST with *ret_id set if it is there already. */
-int store_label_add(struct store *store, int64_t model, const char *name, int64_t now_us,
-                    int64_t *ret_id, int64_t *ret_seq);
-int store_label_find(struct store *store, int64_t model, const char *name, int64_t *ret_id);
-/* The name of a label. -ENOENT. */
-int store_label_name(struct store *store, int64_t label, char ret_name[STORE_NAME_BYTES_MAX + 1]);
-/* In id order, from ids greater than after; at most limit rows (0: all). */
-int store_label_scan(struct store *store, int64_t model, int64_t after, uint32_t limit,
-                     store_label_fn *fn, void *ud);
 
 /* ---- teaching -------------------------------------------------------------------------------- */
 
@@ -150,82 +131,12 @@ void store_sha256(const void *bytes, size_t bytes_len, uint8_t ret_hash[STORE_HA
 
 /* Writes one event and folds it, inside the caller's transaction. -EEXIST: the key exists with
  * another body. -ENOENT: no such model, label (creation off), example, or vote to withdraw;
- * *ret_field says which ("model", "label", "labels", "example", "annotator"). */
+ * *ret_field says which ("model", "label", "labels", "example", "annotator"). -EIDRM: the label is
+ * retired; then only a REJECT is taken. */
 int store_feedback_put(struct store *store, const struct store_feedback *feedback,
                        struct store_receipt *ret_receipt, const char **ret_field);
 
-/* ---- reading the journal and its fold -------------------------------------------------------- */
-
-struct store_event {
-    int64_t seq;
-    char op[16]; /* "label", "reject", "withdraw", "delete", "label_add" */
-    uint8_t example[STORE_ID_BYTES];
-    bool has_example;
-    char label[STORE_NAME_BYTES_MAX + 1]; /* "" if none */
-    char annotator[STORE_NAME_BYTES_MAX + 1];
-    int64_t created_us;
-};
-typedef int store_event_fn(void *ud, const struct store_event *row);
-
-/* Last seq of the whole journal; 0 without events. */
-int store_seq(struct store *store, int64_t *ret_seq);
-/* Events of a model, ascending from after (exclusive), or descending from before (exclusive; 0: the
- * end). limit 0: all. */
-int store_event_scan(struct store *store, int64_t model, int64_t after, uint32_t limit,
-                     store_event_fn *fn, void *ud);
-int store_event_scan_back(struct store *store, int64_t model, int64_t before, uint32_t limit,
-                          store_event_fn *fn, void *ud);
-/* One event of a model. -ENOENT. */
-int store_event_get(struct store *store, int64_t model, int64_t seq, struct store_event *ret_event);
-
-struct store_vote {
-    int64_t label;
-    double value; /* share of the target; shares of one example sum to 1, but in kind multi */
-};
-
-struct store_example {
-    uint8_t id[STORE_ID_BYTES];
-    int64_t model;
-    const char *text; /* borrowed for the callback */
-    size_t text_bytes;
-    const char *pair; /* NULL: none */
-    size_t pair_bytes;
-    const char
-        *status; /* "active" has a target (kind multi: perhaps empty); "withdrawn", "rejected" */
-    const struct store_vote *target; /* (target_len), by label id */
-    uint32_t target_len;
-    double weight;             /* mean weight of the votes that stand */
-    uint32_t annotators;       /* that have a standing vote */
-    const uint16_t *embedding; /* fp16 of `encoder`, or NULL: not cached */
-    size_t embedding_bytes;
-    int64_t first_seq, last_seq, created_us;
-};
-typedef int store_example_fn(void *ud, const struct store_example *row);
-
-struct store_example_filter {
-    const char *label;     /* name, or NULL */
-    const char *annotator; /* or NULL */
-    const char *status;    /* or NULL */
-    const char *q;         /* substring of the text, or NULL */
-    int64_t after;         /* cursor: first_seq greater than this */
-    uint32_t limit;
-};
-
-/* By first_seq; encoder: whose cached embedding to attach (-1: none). */
-int store_example_scan(struct store *store, int64_t model,
-                       const struct store_example_filter *filter, int64_t encoder,
-                       store_example_fn *fn, void *ud);
-/* One example of any model. -ENOENT. */
-int store_example_get(struct store *store, const uint8_t id[STORE_ID_BYTES], int64_t encoder,
-                      store_example_fn *fn, void *ud);
-/* Distinct examples touched by events of a model with after < seq <= upto, as the journal sees them
- * now; a deleted one comes with status "deleted", no text and no target. What the learner reads. */
-int store_example_changed(struct store *store, int64_t model, int64_t after, int64_t upto,
-                          int64_t encoder, store_example_fn *fn, void *ud);
-
-/* Cache of embeddings: fp16, of one encoder. Unknown example: nothing is written, 0. */
-int store_embedding_put(struct store *store, const uint8_t example[STORE_ID_BYTES], int64_t encoder,
-                        const uint16_t *embedding, size_t embedding_bytes);
+/* ---- reading the journal and its fold: store_read.h ---- */
 
 /* ---- head snapshots -------------------------------------------------------------------------- */
 
@@ -251,5 +162,8 @@ int store_snapshot_read(struct store *store, int64_t model, int64_t encoder, int
  * -EUCLEAN if the state folder was taught with another encoder 0. */
 int store_encoder_claim(struct store *store, const uint8_t sha256[STORE_HASH_BYTES], int64_t now_us,
                         int64_t *ret_encoder);
+
+#include "store/store_labels.h"
+#include "store/store_read.h"
 
 #endif

@@ -4,6 +4,8 @@
 
 #include <sqlite3.h>
 
+#include "store/label_statements.h"
+#include "store/set_statements.h"
 #include "store/store.h"
 
 /* Every statement of the store, prepared when first used and kept. */
@@ -28,13 +30,7 @@
       " AND e.status = 'active'),"                                                                 \
       " (SELECT count(*) FROM label l WHERE l.model = m.id AND l.status = 'active')"               \
       " FROM model m ORDER BY id")                                                                 \
-    X(LABEL_ADD, "INSERT INTO label(model, name, created_us) VALUES(?1, ?2, ?3)")                  \
-    X(LABEL_FIND, "SELECT id FROM label WHERE model = ?1 AND name = ?2")                           \
-    X(LABEL_NAME, "SELECT name FROM label WHERE id = ?1")                                          \
-    X(LABEL_SCAN, "SELECT id, name, status, created_us,"                                           \
-                  " (SELECT count(*) FROM example e WHERE e.model = l.model AND e.label = l.id) +" \
-                  " (SELECT count(*) FROM example_also a WHERE a.label = l.id)"                    \
-                  " FROM label l WHERE model = ?1 AND id > ?2 ORDER BY id LIMIT ?3")               \
+    LABEL_STATEMENTS(X)                                                                            \
     X(EVENT_ADD,                                                                                   \
       "INSERT INTO event(model, op, example, label, weight, annotator, source, request_encoder,"   \
       " request_seq, created_us) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")                 \
@@ -47,8 +43,10 @@
       " annotator, created_us FROM event e WHERE model = ?1 AND seq < ?2"                          \
       " ORDER BY seq DESC LIMIT ?3")                                                               \
     X(EVENT_TOUCHED,                                                                               \
-      "SELECT DISTINCT example FROM event WHERE model = ?1 AND seq > ?2 AND seq <= ?3"             \
-      " AND example IS NOT NULL")                                                                  \
+      "SELECT example FROM event WHERE model = ?1 AND seq > ?2 AND seq <= ?3"                      \
+      " AND example IS NOT NULL"                                                                   \
+      " UNION SELECT t.example FROM event_touch t CROSS JOIN event e ON e.seq = t.seq"             \
+      " WHERE t.seq > ?2 AND t.seq <= ?3 AND e.model = ?1")                                        \
     X(EVENT_LAST_OF, "SELECT max(seq) FROM event WHERE example = ?1")                              \
     X(KEY_FIND, "SELECT body_hash, example, seq FROM idempotency WHERE model = ?1 AND key = ?2")   \
     X(KEY_ADD, "INSERT INTO idempotency(model, key, body_hash, example, seq)"                      \
@@ -69,31 +67,45 @@
       "SELECT number, id, model, text, pair, status, weight, annotators, first_seq, last_seq,"     \
       " created_us, (SELECT data FROM embedding b WHERE b.example = e.number AND b.encoder = ?2)"  \
       " FROM example e WHERE model = ?1 AND first_seq > ?3"                                        \
-      " AND (?4 IS NULL OR label = (SELECT id FROM label WHERE model = ?1 AND name = ?4)"          \
-      " OR EXISTS(SELECT 1 FROM example_also a WHERE a.example = e.number"                         \
-      " AND a.label = (SELECT id FROM label WHERE model = ?1 AND name = ?4)))"                     \
+      " AND (?4 IS NULL OR label = ?4 OR (status = 'retired' AND EXISTS(SELECT 1 FROM vote v"      \
+      " WHERE v.example = e.number AND v.label = ?4 AND v.sign > 0))"                              \
+      " OR EXISTS(SELECT 1 FROM example_also a WHERE a.example = e.number AND a.label = ?4))"      \
       " AND (?5 IS NULL OR EXISTS(SELECT 1 FROM vote v WHERE v.example = e.number"                 \
       " AND v.annotator = ?5) OR EXISTS(SELECT 1 FROM opinion o WHERE o.example = e.number"        \
       " AND o.annotator = ?5)) AND (?6 IS NULL OR status = ?6)"                                    \
       " AND (?7 IS NULL OR instr(text, ?7) > 0) ORDER BY first_seq LIMIT ?8")                      \
     X(VOTE_PUT,                                                                                    \
-      "INSERT INTO vote(example, annotator, sign, label, weight) VALUES(?1, ?2, ?3, ?4, ?5)"       \
-      " ON CONFLICT(example, annotator, sign, label) DO UPDATE SET weight = ?5")                   \
+      "INSERT INTO vote(example, annotator, sign, label, weight, seq)"                             \
+      " VALUES(?1, ?2, ?3, ?4, ?5, ?6)"                                                            \
+      " ON CONFLICT(example, annotator, sign, label) DO UPDATE SET weight = ?5, seq = ?6")         \
     X(VOTE_DROP_LABEL,                                                                             \
       "DELETE FROM vote WHERE example = ?1 AND annotator = ?2 AND sign = ?3 AND label = ?4")       \
     X(VOTE_DROP_SIGN, "DELETE FROM vote WHERE example = ?1 AND annotator = ?2 AND sign = ?3")      \
     X(VOTE_DROP, "DELETE FROM vote WHERE example = ?1 AND annotator = ?2")                         \
     X(VOTE_DROP_ALL, "DELETE FROM vote WHERE example = ?1")                                        \
-    X(OPINION_PUT,                                                                                 \
-      "INSERT OR REPLACE INTO opinion(example, annotator, weight) VALUES(?1, ?2, ?3)")             \
-    X(OPINION_DROP, "DELETE FROM opinion WHERE example = ?1 AND annotator = ?2")                   \
-    X(OPINION_DROP_ALL, "DELETE FROM opinion WHERE example = ?1")                                  \
-    X(OPINION_SCAN, "SELECT annotator, weight FROM opinion WHERE example = ?1 ORDER BY annotator") \
-    X(ALSO_ADD, "INSERT INTO example_also(example, label) VALUES(?1, ?2)")                         \
-    X(ALSO_DROP, "DELETE FROM example_also WHERE example = ?1")                                    \
-    X(EVENT_LABEL_ADD, "INSERT INTO event_set(seq, label) VALUES(?1, ?2)")                       \
-    X(VOTE_SCAN, "SELECT label, sign, weight, annotator FROM vote WHERE example = ?1"              \
-                 " ORDER BY label, sign, annotator")                                               \
+    SET_STATEMENTS(X)                                                                              \
+    X(VOTE_SCAN,                                                                                   \
+      "SELECT label, sign, weight, (SELECT status FROM label l WHERE l.id = v.label) = 'retired'"  \
+      " FROM vote v WHERE example = ?1 ORDER BY label, sign, annotator")                           \
+    X(VOTE_LIST, "SELECT (SELECT name FROM label WHERE id = v.label), sign, v.weight, annotator"   \
+                 " FROM vote v JOIN example e ON e.number = v.example WHERE e.id = ?1"             \
+                 " ORDER BY v.label, sign DESC, annotator")                                        \
+    X(CONTRADICTION_SCAN,                                                                          \
+      "SELECT id, max(score), sum(score) FROM (SELECT e.id AS id,"                                 \
+      " sum(v.weight * v.sign) AS score, sum(v.weight) AS weight"                                  \
+      " FROM example e JOIN vote v ON v.example = e.number"                                        \
+      " WHERE e.model = ?1 AND e.annotators > 1 AND e.label IS NOT NULL"                           \
+      " AND (SELECT status FROM label l WHERE l.id = v.label) <> 'retired'"                        \
+      " AND NOT EXISTS(SELECT 1 FROM opinion o WHERE o.example = e.number)"                        \
+      " GROUP BY e.number, v.label) WHERE score > 1e-12 * weight GROUP BY id HAVING count(*) > 1") \
+    X(INFLUENCE_SCAN,                                                                              \
+      "SELECT label, annotator, weight / total, votes FROM (SELECT v.label AS label, annotator,"   \
+      " sum(v.weight) AS weight, count(*) AS votes, sum(sum(v.weight)) OVER (PARTITION BY "        \
+      "v.label)"                                                                                   \
+      " AS total FROM example e JOIN vote v ON v.example = e.number"                               \
+      " WHERE e.model = ?1 AND e.label IS NOT NULL AND v.sign > 0 GROUP BY v.label, annotator)"    \
+      " WHERE weight > ?2 * total")                                                                \
+    X(EXAMPLE_TAUGHT, "SELECT 1 FROM example WHERE id = ?1 AND status = 'active'")                 \
     X(EMBEDDING_PUT, "INSERT OR REPLACE INTO embedding(example, encoder, data)"                    \
                      " SELECT number, ?2, ?3 FROM example WHERE id = ?1")                          \
     X(SNAPSHOT_ADD, "INSERT OR REPLACE INTO head_snapshot(model, encoder, seq, sha256)"            \
@@ -155,30 +167,22 @@ struct store_event_row {
 };
 int store_event_add(struct store *store, const struct store_event_row *row, int64_t *ret_seq);
 
+/* models.c: the same as store_label_find, and whether the label is retired. */
+int store_label_resolve(struct store *store, int64_t model, const char *name, int64_t *ret_id,
+                        bool *ret_retired);
+
 /* Standing votes of an example, folded. */
 struct store_fold {
     struct store_vote *target; /* owned; by label id */
     uint32_t target_len, target_max;
     double weight;
     uint32_t annotators, votes;
-    bool set; /* of a model of kind multi: the target may be empty and teaches */
+    bool retired; /* votes for a retired label would make a target */
+    bool set;     /* of a model of kind multi: the target may be empty and teaches */
 };
 int store_fold_read(struct store *store, int64_t number, struct store_fold *ret_fold);
 void store_fold_done(struct store_fold *fold);
-
-/* sets.c: what models of kind multi keep beside votes. */
-struct store_opinions {
-    uint32_t len;
-    double weight; /* of all of them */
-};
-int store_opinions_read(struct store *store, int64_t number, struct store_opinions *ret_opinions);
-int store_opinion_put(struct store *store, int64_t number, const char *annotator, double weight);
-/* annotator "": everybody's. Sets *any if there was one, else leaves it. */
-int store_opinion_drop(struct store *store, int64_t number, const char *annotator, bool *any);
-/* Turns scores, which target holds, into the target of a set. */
-void store_fold_set(struct store_fold *fold, const struct store_opinions *opinions);
-/* Remembers the labels of a set beside target[best]; forgets the earlier ones. */
-int store_also_put(struct store *store, int64_t number, const struct store_fold *fold,
-                   uint32_t best);
+/* feedback.c: folds an example's votes into its row, as of seq. */
+int store_refold(struct store *store, int64_t number, int64_t seq);
 
 #endif

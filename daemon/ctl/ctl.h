@@ -5,7 +5,9 @@
  *
  *     ctl_ask.c     classify, embed                      ctl_import.c  import
  *     ctl_teach.c   teach confirm reject withdraw forget ctl_export.c  export
- *     ctl_browse.c  models labels examples versions      ctl_about.c   status, version
+ *     ctl_browse.c  models examples versions             ctl_about.c   status, version
+ *     ctl_labels.c  labels                               ctl_events.c  events
+ *     ctl_review.c  review, next
  *
  * Results go to stdout, everything else to stderr. In human form texts of the daemon are cleaned of
  * control characters (ctl_table.h); with --json the daemon's own words are passed on, one object a
@@ -58,6 +60,9 @@ enum ctl_exit ctl_models(struct ctl *ctl);
 enum ctl_exit ctl_labels(struct ctl *ctl);
 enum ctl_exit ctl_examples(struct ctl *ctl);
 enum ctl_exit ctl_versions(struct ctl *ctl);
+enum ctl_exit ctl_events(struct ctl *ctl);
+enum ctl_exit ctl_review(struct ctl *ctl);
+enum ctl_exit ctl_next(struct ctl *ctl);
 enum ctl_exit ctl_status(struct ctl *ctl);
 enum ctl_exit ctl_version(struct ctl *ctl);
 

@@ -1,22 +1,15 @@
-/* ctl_browse.c -- models, labels, examples, versions: lists for people or scripts, and what changes
- * models and labels. */
+/* ctl_browse.c -- models, examples, versions: lists for people or scripts, and what changes models.
+ */
+#include "daemon/ctl/ctl_browse.h"
+
 #include <stdio.h>
 #include <string.h>
 
 #include "daemon/ctl/ctl_list.h"
-#include "daemon/ctl/ctl_table.h"
 #include "proto/api.h"
 
-/* A kind of list: its table, and a function that adds one row's cells. */
-struct kind {
-    const char *plural, *align;
-    const char *const *heads;
-    void (*cells)(struct ctl_table *table, const struct json_value *row);
-    uint64_t rows_default; /* without --limit */
-};
-
 struct browsing {
-    const struct kind *kind;
+    const struct ctl_kind *kind;
     struct ctl_table *table; /* NULL: JSON */
 };
 
@@ -37,7 +30,7 @@ static enum ctl_exit on_page(void *ud)
     return b->table == NULL || ctl_table_flush(b->table) == 0 ? CTL_OK : ctl_no_memory();
 }
 
-static enum ctl_exit browse(struct ctl *ctl, const struct kind *kind, struct api_buffer *target)
+enum ctl_exit ctl_browse(struct ctl *ctl, const struct ctl_kind *kind, struct api_buffer *target)
 {
     long limit = ctl->options.limit;
     struct browsing b = {.kind = kind};
@@ -63,8 +56,7 @@ static enum ctl_exit browse(struct ctl *ctl, const struct kind *kind, struct api
     return code;
 }
 
-/* /v1/models/{the model}tail */
-static struct api_buffer of_model(const struct ctl *ctl, const char *tail)
+struct api_buffer ctl_of_model(const struct ctl *ctl, const char *tail)
 {
     struct api_buffer target = API_BUFFER_INIT;
 
@@ -74,9 +66,8 @@ static struct api_buffer of_model(const struct ctl *ctl, const char *tail)
     return target;
 }
 
-/* One request about `target`, whose answer is shown as a row of its kind. */
-static enum ctl_exit change(struct ctl *ctl, const char *method, struct api_buffer *target,
-                            const struct api_buffer *body, const struct kind *kind)
+enum ctl_exit ctl_change(struct ctl *ctl, const char *method, struct api_buffer *target,
+                         const struct api_buffer *body, const struct ctl_kind *kind)
 {
     struct browsing b = {.kind = kind};
     struct json_value *answer = NULL;
@@ -110,7 +101,7 @@ static void model_cells(struct ctl_table *t, const struct json_value *row)
 }
 
 static const char *const model_heads[] = {"model", "examples", "labels", "version", "created"};
-static const struct kind models = {"models", "lrrll", model_heads, model_cells, UINT64_MAX};
+static const struct ctl_kind models = {"models", "lrrll", model_heads, model_cells, UINT64_MAX};
 
 /* name=value ..: a number or true or false is written as such, the rest as a text; what is known is
  * the daemon's to say. */
@@ -161,7 +152,7 @@ static enum ctl_exit models_change(struct ctl *ctl, bool create)
     code = write_settings(ctl, 2, &body);
     json_close_object(&body);
     if (code == CTL_OK)
-        code = change(ctl, create ? "POST" : "PATCH", &target, &body, &models);
+        code = ctl_change(ctl, create ? "POST" : "PATCH", &target, &body, &models);
     api_buffer_done(&target);
     api_buffer_done(&body);
     return code;
@@ -176,7 +167,7 @@ static enum ctl_exit models_delete(struct ctl *ctl)
                            ctl->args[1]);
     ctl_target(&target, "/v1/models/");
     ctl_target_name(&target, ctl->args[1]);
-    return change(ctl, "DELETE", &target, NULL, &models);
+    return ctl_change(ctl, "DELETE", &target, NULL, &models);
 }
 
 static enum ctl_exit models_show(struct ctl *ctl)
@@ -189,13 +180,18 @@ static enum ctl_exit models_show(struct ctl *ctl)
     ctl_target(&target, "/v1/models/");
     ctl_target_name(&target, ctl->args[1]);
     if (ctl->options.json)
-        return change(ctl, "GET", &target, NULL, &models);
+        return ctl_change(ctl, "GET", &target, NULL, &models);
     path = ctl_target_end(&target);
     code = path != NULL ? ctl_call(ctl, "GET", path, NULL, &answer) : ctl_no_memory();
     if (code == CTL_OK) {
         static const char *const heads[] = {"setting", "value"};
-        static const char *const names[] = {"features", "seed", "ridge_lambda", "score_min",
-                                            "rejection_budget"};
+        static const char *const names[] = {"features",
+                                            "seed",
+                                            "ridge_lambda",
+                                            "score_min",
+                                            "rejection_budget",
+                                            "annotator_rate_max",
+                                            "annotator_influence_max"};
         struct ctl_table *t = NULL;
 
         if (ctl_table_open(stdout, heads, "ll", &t) != 0)
@@ -221,7 +217,7 @@ enum ctl_exit ctl_models(struct ctl *ctl)
 
     if (verb == NULL) {
         ctl_target(&target, "/v1/models");
-        return browse(ctl, &models, &target);
+        return ctl_browse(ctl, &models, &target);
     }
     if (ctl->args_len < 2)
         return ctl_misused(ctl, "which model?");
@@ -241,42 +237,6 @@ enum ctl_exit ctl_models(struct ctl *ctl)
     return ctl_misused(ctl, "models cannot %.40s", verb);
 }
 
-/* ---- labels ---------------------------------------------------------------------------------- */
-
-static void label_cells(struct ctl_table *t, const struct json_value *row)
-{
-    ctl_table_json(t, json_member(row, "label"));
-    ctl_table_json(t, json_member(row, "examples"));
-    ctl_table_json(t, json_member(row, "status"));
-    ctl_table_time(t, json_member(row, "created"));
-}
-
-static const char *const label_heads[] = {"label", "examples", "status", "created"};
-static const struct kind labels = {"labels", "lrll", label_heads, label_cells, UINT64_MAX};
-
-enum ctl_exit ctl_labels(struct ctl *ctl)
-{
-    struct api_buffer target, body = API_BUFFER_INIT;
-    enum ctl_exit code;
-
-    if (ctl->args_len == 0) {
-        target = of_model(ctl, "/labels");
-        return browse(ctl, &labels, &target);
-    }
-    if (strcmp(ctl->args[0], "add") != 0)
-        return ctl_misused(ctl, "labels cannot %.40s", ctl->args[0]);
-    if (ctl->args_len != 2)
-        return ctl_misused(ctl, "which label? One, in quotes if it holds spaces");
-    target = of_model(ctl, "/labels");
-    json_open_object(&body);
-    json_write_key(&body, "label");
-    json_write_string(&body, ctl->args[1]);
-    json_close_object(&body);
-    code = change(ctl, "POST", &target, &body, &labels);
-    api_buffer_done(&body);
-    return code;
-}
-
 /* ---- examples and versions ------------------------------------------------------------------- */
 
 static void example_cells(struct ctl_table *t, const struct json_value *row)
@@ -289,7 +249,7 @@ static void example_cells(struct ctl_table *t, const struct json_value *row)
 }
 
 static const char *const example_heads[] = {"example", "label", "votes", "status", "text"};
-static const struct kind examples = {"examples", "llrll", example_heads, example_cells, 50};
+static const struct ctl_kind examples = {"examples", "llrll", example_heads, example_cells, 50};
 
 enum ctl_exit ctl_examples(struct ctl *ctl)
 {
@@ -301,14 +261,14 @@ enum ctl_exit ctl_examples(struct ctl *ctl)
     if (ctl->args_len == 1) {
         ctl_target(&target, "/v1/examples/");
         ctl_target_name(&target, ctl->args[0]);
-        return change(ctl, "GET", &target, NULL, &examples);
+        return ctl_change(ctl, "GET", &target, NULL, &examples);
     }
-    target = of_model(ctl, "/examples");
+    target = ctl_of_model(ctl, "/examples");
     ctl_target_query(&target, "label", o->label);
     ctl_target_query(&target, "annotator", o->annotator);
     ctl_target_query(&target, "status", o->status);
     ctl_target_query(&target, "q", o->contains);
-    return browse(ctl, &examples, &target);
+    return ctl_browse(ctl, &examples, &target);
 }
 
 static void version_cells(struct ctl_table *t, const struct json_value *row)
@@ -324,7 +284,7 @@ static void version_cells(struct ctl_table *t, const struct json_value *row)
 
 static const char *const version_heads[] = {"version",   "state",   "op",     "label",
                                             "annotator", "example", "created"};
-static const struct kind versions = {"versions", "lllllll", version_heads, version_cells, 20};
+static const struct ctl_kind versions = {"versions", "lllllll", version_heads, version_cells, 20};
 
 enum ctl_exit ctl_versions(struct ctl *ctl)
 {
@@ -332,9 +292,9 @@ enum ctl_exit ctl_versions(struct ctl *ctl)
 
     if (ctl->args_len > 1)
         return ctl_misused(ctl, "one version, or none for the list");
-    target = of_model(ctl, ctl->args_len == 1 ? "/versions/" : "/versions");
+    target = ctl_of_model(ctl, ctl->args_len == 1 ? "/versions/" : "/versions");
     if (ctl->args_len == 0)
-        return browse(ctl, &versions, &target);
+        return ctl_browse(ctl, &versions, &target);
     ctl_target_name(&target, ctl->args[0]);
-    return change(ctl, "GET", &target, NULL, &versions);
+    return ctl_change(ctl, "GET", &target, NULL, &versions);
 }

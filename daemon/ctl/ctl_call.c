@@ -20,11 +20,14 @@ static const struct {
     {"unknown_version", "`learnctl versions` lists them"},
     {"no_vote", "--annotator says whose vote it is"},
     {"model_exists", "`learnctl models` lists them"},
-    {"label_exists", "`learnctl labels` lists them"},
+    {"label_exists", "`learnctl labels` lists them, with their old names"},
+    {"label_merged", "`learnctl labels` says into which; name that one"},
+    {"label_retired", "`learnctl labels restore LABEL` brings it back"},
     {"idempotency_conflict", "--batch WORD gives the rows other keys"},
     {"text_too_long", "--truncate right cuts it"},
     {"body_too_large", "give fewer or shorter texts at once"},
     {"queue_full", "the daemon has too much to do; try again in a moment"},
+    {"too_many_streams", "others watch already; end one of them"},
     {"shutting_down", "the daemon stops; try again when it is back"},
     {"disk_full", "make room where the daemon keeps its state, then repeat the command"},
     {"immutable_field",
@@ -119,7 +122,7 @@ enum ctl_exit ctl_print_json(const struct json_value *value)
     return ctl_print_buffer(&line);
 }
 
-static enum ctl_exit unreachable(const struct ctl *ctl, int rc)
+enum ctl_exit ctl_call_unreachable(const struct ctl *ctl, int rc)
 {
     const char *hint = NULL;
 
@@ -149,7 +152,7 @@ enum ctl_exit ctl_call_any(struct ctl *ctl, const char *method, const char *targ
         return ctl_no_memory();
     rc = ctl_http_send(ctl->http, method, target, content_type, body, &answer);
     if (rc != 0)
-        return unreachable(ctl, rc);
+        return ctl_call_unreachable(ctl, rc);
     if (answer.body.len > 0)
         rc = json_parse(answer.body.bytes, answer.body.len, NULL, &root, NULL);
     api_buffer_done(&answer.body);

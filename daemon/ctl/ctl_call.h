@@ -26,6 +26,9 @@ enum ctl_exit ctl_call_any(struct ctl *ctl, const char *method, const char *targ
 /* Says a problem document; returns CTL_REFUSED or CTL_FAILED by its status. */
 enum ctl_exit ctl_call_refused(struct ctl *ctl, long status, const struct json_value *problem);
 
+/* Says that the daemon was not reached, by an -errno of ctl_http.h; returns CTL_FAILED. */
+enum ctl_exit ctl_call_unreachable(const struct ctl *ctl, int rc);
+
 /* The model that is meant, as the daemon describes it; as ctl_call. */
 enum ctl_exit ctl_call_model(struct ctl *ctl, struct json_value **ret_model);
 

@@ -19,6 +19,9 @@ struct ctl_http {
     struct api_buffer url;
     struct api_buffer *answer; /* while a request runs */
     bool too_long;
+    ctl_http_bytes *bytes; /* while one without end runs; NULL: none does */
+    int (*stop)(void *ud);
+    void *ud; /* of both */
     double timeout_s;
     char why[CURL_ERROR_SIZE + 256];
     char curl_why[CURL_ERROR_SIZE];
@@ -45,7 +48,12 @@ static bool url_is_good(const char *url)
 static size_t on_bytes(char *bytes, size_t size, size_t len, void *ud)
 {
     struct ctl_http *h = ud;
+    long status = 0;
 
+    if (h->bytes != NULL)
+        curl_easy_getinfo(h->curl, CURLINFO_RESPONSE_CODE, &status);
+    if (status / 100 == 2)
+        return h->bytes(h->ud, bytes, len * size) == 0 ? len * size : 0;
     h->too_long = len * size > ANSWER_BYTES_MAX - h->answer->len;
     if (h->too_long)
         return 0;
@@ -147,6 +155,10 @@ static int explain(struct ctl_http *h, CURLcode code)
     } else if (h->too_long) {
         rc = -EMSGSIZE;
         what = "the answer is too long";
+    } else if (h->bytes != NULL &&
+               (code == CURLE_ABORTED_BY_CALLBACK || code == CURLE_WRITE_ERROR)) {
+        rc = -ECANCELED;
+        what = "stopped";
     } else if (code == CURLE_COULDNT_CONNECT) {
         rc = -ECONNREFUSED;
         what = os_error != 0 ? strerror((int)os_error) : "nobody listens there";
@@ -189,14 +201,14 @@ static int perform(struct ctl_http *h, const char *method, struct curl_slist *he
     return code == CURLE_OK ? 0 : explain(h, code);
 }
 
-int ctl_http_send(struct ctl_http *h, const char *method, const char *target,
-                  const char *content_type, const struct api_buffer *body,
-                  struct ctl_answer *ret_answer)
+/* line: one more header, or NULL. */
+static int request(struct ctl_http *h, const char *method, const char *target, const char *line,
+                   const struct api_buffer *body, struct ctl_answer *ret_answer)
 {
     struct ctl_answer answer = {.body = API_BUFFER_INIT};
     struct curl_slist *headers = NULL, *more;
     curl_off_t wait_s = 0;
-    const char *lines[] = {"Expect:", h->key_line, body != NULL ? content_type : NULL};
+    const char *lines[] = {"Expect:", h->key_line, line};
     int rc = 0;
 
     for (size_t i = 0; i < sizeof lines / sizeof *lines && rc == 0; i++) {
@@ -227,4 +239,48 @@ int ctl_http_send(struct ctl_http *h, const char *method, const char *target,
         answer.retry_after_s = (long)wait_s;
     *ret_answer = answer;
     return 0;
+}
+
+int ctl_http_send(struct ctl_http *h, const char *method, const char *target,
+                  const char *content_type, const struct api_buffer *body,
+                  struct ctl_answer *ret_answer)
+{
+    return request(h, method, target, body != NULL ? content_type : NULL, body, ret_answer);
+}
+
+/* libcurl asks while it waits, and when a signal has woken it. */
+static int on_progress(void *ud, curl_off_t total, curl_off_t now, curl_off_t up_total,
+                       curl_off_t up_now)
+{
+    struct ctl_http *h = ud;
+
+    (void)total;
+    (void)now;
+    (void)up_total;
+    (void)up_now;
+    return h->stop(h->ud);
+}
+
+int ctl_http_watch(struct ctl_http *h, const char *target, const char *line, long quiet_s,
+                   ctl_http_bytes *bytes, int (*stop)(void *ud), void *ud,
+                   struct ctl_answer *ret_answer)
+{
+    CURL *c = h->curl;
+    bool good = curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, 0L) == CURLE_OK &&
+                curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L) == CURLE_OK &&
+                curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, quiet_s) == CURLE_OK &&
+                curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress) == CURLE_OK &&
+                curl_easy_setopt(c, CURLOPT_XFERINFODATA, h) == CURLE_OK &&
+                curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L) == CURLE_OK;
+    int rc;
+
+    h->bytes = bytes;
+    h->stop = stop;
+    h->ud = ud;
+    rc = good ? request(h, "GET", target, line, NULL, ret_answer) : -ENOMEM;
+    h->bytes = NULL;
+    curl_easy_setopt(c, CURLOPT_NOPROGRESS, 1L);
+    curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, 0L);
+    curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, (long)(h->timeout_s * 1000));
+    return rc;
 }

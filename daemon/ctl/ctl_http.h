@@ -36,4 +36,13 @@ int ctl_http_send(struct ctl_http *http, const char *method, const char *target,
                   struct ctl_answer *ret_answer);
 const char *ctl_http_why(const struct ctl_http *http);
 
+/* GET of an answer without end. on_bytes gets its body as it comes if the status is 2xx, else
+ * *ret_answer has the body. Time limits: the settings' for the connection to stand, and quiet_s
+ * without a byte (-ETIMEDOUT). Non-zero of on_bytes or stop, which is asked at least once a second,
+ * ends it with -ECANCELED. 0: it ended as it should. line: one header more, or NULL. */
+typedef int ctl_http_bytes(void *ud, const char *bytes, size_t bytes_len);
+int ctl_http_watch(struct ctl_http *http, const char *target, const char *line, long quiet_s,
+                   ctl_http_bytes *on_bytes, int (*stop)(void *ud), void *ud,
+                   struct ctl_answer *ret_answer);
+
 #endif

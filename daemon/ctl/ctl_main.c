@@ -52,12 +52,39 @@ static const struct ctl_command commands[] = {
     {"models",
      "[show NAME | create NAME [SETTING=VALUE...] | set NAME SETTING=VALUE... | delete NAME]",
      "list, make, change and remove models",
-     "Settings: features, seed, ridge_lambda (fixed when created), score_min, rejection_budget.\n",
+     "Settings: features, seed, ridge_lambda (fixed when created), score_min, rejection_budget,\n"
+     "annotator_rate_max, annotator_influence_max.\n",
      "kind limit yes", ctl_models},
-    {"labels", "[add LABEL]", "list labels, or add one", "", "limit", ctl_labels},
+    {"labels",
+     "[add LABEL | rename LABEL NEW | retire LABEL | restore LABEL | merge LABEL INTO |\n"
+     "       split LABEL NEW EXAMPLE... | set LABEL [score_min=P] [payload=JSON]]",
+     "list labels, or say what becomes of one",
+     "A renamed or merged label's old name goes on meaning it. A retired one keeps its examples, "
+     "which\n"
+     "teach nothing until it is restored. score_min: unsure below it; payload: given back with "
+     "every\n"
+     "answer that has this label; an empty value takes them away.\n",
+     "limit", ctl_labels},
     {"examples", "[EXAMPLE]", "list what was taught, or one of it", "",
      "label annotator status contains limit", ctl_examples},
     {"versions", "[VERSION]", "how the model came to be, newest first", "", "limit", ctl_versions},
+    {"events", "", "watch what happens, a line an event",
+     "Until it is interrupted, or for --limit N events. It comes back when the daemon does, and "
+     "goes on\n"
+     "where it was; \"reset\" says that some events may be missing. --model shows those of one "
+     "model.\n",
+     "types since limit", ctl_events},
+    {"review", "", "what was taught and may be wrong, the most doubtful first",
+     "likely_wrong: the rest of the examples prefers another label. contradicting: annotators do "
+     "not\n"
+     "agree. duplicate: one text, two labels. influence: an annotator with too much of a label.\n"
+     "A second annotator's vote (`teach LABEL --example ID --annotator NAME`) settles it.\n",
+     "kind limit", ctl_review},
+    {"next", "", "which of the recent requests to label next",
+     "Label one with `teach LABEL --request ID`. Those marked random are drawn evenly: only they "
+     "tell\n"
+     "how good the model is.\n",
+     "limit seed random-share", ctl_next},
     {"status", "", "is it ready, what runs, what is there",
      "Ends with 3 if the daemon is not ready.\n", "", ctl_status},
     {"version", "", "of this program", "", "", ctl_version},

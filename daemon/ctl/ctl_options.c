@@ -72,11 +72,19 @@ static const struct row rows[] = {
     {"batch", '\0', false, TEXT, AT(batch), "WORD",
      "rows that came before under another word are taught anew"},
 
-    {"kind", '\0', false, TEXT, AT(kind), "KIND",
-     "of a new model: single (a text has one label, the default) or multi (a set)"},
-    {"status", '\0', false, TEXT, AT(status), "WORD", "active, rejected or withdrawn"},
+    {"status", '\0', false, TEXT, AT(status), "WORD", "active, rejected, withdrawn or retired"},
     {"contains", '\0', false, TEXT, AT(contains), "TEXT", "only texts that contain this"},
     {"limit", 'n', false, WHOLE, AT(limit), "N", "at most N rows; 0: all"},
+    {"types", '\0', false, TEXT, AT(types), "LIST",
+     "only swap, label, model, drift, warning, with commas between"},
+    {"since", '\0', false, TEXT, AT(since), "ID",
+     "go on behind this event, as --json prints its id"},
+    {"kind", '\0', false, TEXT, AT(kind), "WORD",
+     "review: only likely_wrong, contradicting, duplicate or influence\n"
+     "models create: single (a text has one label, the default) or multi (a set)"},
+    {"seed", '\0', false, TEXT, AT(seed), "N", "another draw (0)"},
+    {"random-share", '\0', false, TEXT, AT(random_share), "P",
+     "share of the list that is drawn evenly (0.2)"},
     {"yes", '\0', false, FLAG, AT(yes), NULL, "do it without asking"},
 };
 

@@ -37,6 +37,9 @@ struct ctl_options {
     const char *status, *contains, *kind;
     long limit;
     bool yes;
+    /* watching */
+    const char *types, *since;
+    const char *seed, *random_share; /* as the daemon reads them */
 };
 
 /* Defaults, then the environment: LEARNCTL_URL, LEARNCTL_MODEL, LEARNCTL_KEY. */

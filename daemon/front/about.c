@@ -248,6 +248,7 @@ static void write_gauges(const struct server *s, struct api_buffer *body)
 {
     struct learner_counts l = learner_counts(s->learner);
     struct keeper_counts k = keeper_counts(s->keeper);
+    struct bus_counts b = bus_counts(s->bus);
     struct lane_counts lanes = {0};
     const struct {
         const char *name, *help;
@@ -255,6 +256,9 @@ static void write_gauges(const struct server *s, struct api_buffer *body)
     } gauges[] = {
         {"learnd_queue_texts", "Texts waiting for a lane.", batcher_waiting(s->batcher)},
         {"learnd_connections", "Open connections.", loops_connections(s->loops)},
+        {"learnd_event_streams", "Open event streams.", loops_streams(s->loops)},
+        {"learnd_events", "Events posted.", (double)b.posted},
+        {"learnd_events_merged", "Events replaced by a newer one.", (double)b.merged},
         {"learnd_resident_bytes", "Resident memory.", resident_bytes()},
         {"learnd_swaps", "Snapshots published.", (double)live_swaps(s->live)},
         {"learnd_journal_commits", "Transactions of the journal.", (double)k.commits},

@@ -14,6 +14,8 @@
 #include "daemon/front/handlers.h"
 #include "daemon/metrics.h"
 
+_Static_assert((int)API_VOTES == (int)HEAD_SCORES, "explain shows every score");
+
 struct because_text {
     char *text; /* owned; NULL: the example is gone */
     size_t bytes;
@@ -33,6 +35,7 @@ struct asking {
     uint8_t *allowed;
     bool *truncated;
     struct because_text *because; /* (inputs_len,HEAD_NEIGHBOURS) with explain */
+    float *votes;                 /* (labels,HEAD_SCORES) of the result that is written */
 };
 
 static void asking_free(struct asking *a)
@@ -114,14 +117,6 @@ static void result_id(const struct asking *a, uint32_t i, char id[RING_ID_BYTES]
         snprintf(id, RING_ID_BYTES, "%.30s-%u", a->request_id, i);
 }
 
-static void example_of(struct head_id id, uint8_t example[API_ID_BYTES])
-{
-    for (int i = 7; i >= 0; i--, id.hi >>= 8, id.lo >>= 8) {
-        example[i] = (uint8_t)id.hi;
-        example[8 + i] = (uint8_t)id.lo;
-    }
-}
-
 static uint32_t list_because(const struct asking *a, const struct work_item *item, uint32_t i,
                              struct api_because *because)
 {
@@ -131,7 +126,7 @@ static uint32_t list_because(const struct asking *a, const struct work_item *ite
         const struct head_neighbour *near = &item->answer.neighbours[n];
         const struct because_text *text = &a->because[i * HEAD_NEIGHBOURS + n];
 
-        example_of(near->id, because[len].example);
+        handlers_example(near->id, because[len].example);
         because[len].text = text->text;
         because[len].text_bytes = text->bytes;
         because[len].label =
@@ -141,22 +136,16 @@ static uint32_t list_because(const struct asking *a, const struct work_item *ite
     return len;
 }
 
-/* Kind multi: the best label that reaches its threshold, or none; the score is then how probable
- * the best one is. */
-static void choose_best(const struct asking *a, const struct work_item *item, struct api_result *r)
+/* Kind multi: the best label that reaches its threshold; UINT32_MAX: none does. */
+static uint32_t best_above(const struct asking *a, const struct work_item *item)
 {
-    const struct snapshot *s = a->work.snapshot;
-    float best = 0;
+    uint32_t best = UINT32_MAX;
 
-    for (uint32_t l = 0; l < head_view_labels_len(s->view); l++) {
-        if (item->probabilities[l] <= best || !is_above(a, item, l))
-            continue;
-        best = item->probabilities[l];
-        r->label = s->labels->names[l];
-        r->score = best;
-    }
-    if (best == 0)
-        r->label = NULL;
+    for (uint32_t l = 0; l < head_view_labels_len(a->work.snapshot->view); l++)
+        if (item->probabilities[l] > 0 && is_above(a, item, l) &&
+            (best == UINT32_MAX || item->probabilities[l] > item->probabilities[best]))
+            best = l;
+    return best;
 }
 
 /* Kind multi: the names of what was listed and reached its threshold, each with its NUL. NULL: no
@@ -181,6 +170,32 @@ static char *answered_set(const struct asking *a, const struct work_item *item,
     return names;
 }
 
+/* The shares of the labels that are listed, in their order. */
+static const float *list_votes(const struct asking *a, const struct work_item *item,
+                               const struct api_scored *scored, uint32_t len)
+{
+    const struct live_labels *labels = a->work.snapshot->labels;
+
+    for (uint32_t i = 0; item->shares != NULL && i < len; i++) {
+        size_t l = (size_t)(scored[i].label - labels->names[0]) / LIVE_NAME_BYTES;
+
+        memcpy(a->votes + (size_t)i * HEAD_SCORES, item->shares + l * HEAD_SCORES,
+               HEAD_SCORES * sizeof *a->votes);
+    }
+    return item->shares != NULL ? a->votes : NULL;
+}
+
+/* The best score but the answer's own. */
+static double second_of(const struct asking *a, const struct work_item *item)
+{
+    float second = 0;
+
+    for (uint32_t l = 0; l < head_view_labels_len(a->work.snapshot->view); l++)
+        if (l != item->answer.label && item->probabilities[l] > second)
+            second = item->probabilities[l];
+    return second;
+}
+
 /* Remembers the answer, so that feedback can name it. */
 static void remember(const struct asking *a, const struct api_input *input,
                      const struct work_item *item, const struct api_result *result)
@@ -193,6 +208,8 @@ static void remember(const struct asking *a, const struct api_input *input,
                            .encoder_number = s->encoder_number,
                            .seq = s->seq,
                            .score = result->score,
+                           .second = second_of(a, item),
+                           .novelty = item->answer.novelty,
                            .created_us = clock_unix_us(),
                            .text = input->text,
                            .text_bytes = input->text_bytes,
@@ -224,11 +241,15 @@ static void write_result(const struct asking *a, uint32_t i, struct api_scored *
     const struct snapshot *s = a->work.snapshot;
     struct api_because because[HEAD_NEIGHBOURS];
     char id[RING_ID_BYTES];
-    bool known = item->answer.label != UINT32_MAX;
+    uint32_t likely = item->answer.label; /* of all; best: of what is answered */
+    uint32_t best = is_multi(a) && likely != UINT32_MAX ? best_above(a, item) : likely;
+    double score_min = s->score_min;
     struct api_result r = {.id = a->inputs[i].id,
                            .request_id = id,
-                           .label = known ? s->labels->names[item->answer.label] : NULL,
-                           .score = known ? item->probabilities[item->answer.label] : 0,
+                           .label = best != UINT32_MAX ? s->labels->names[best] : NULL,
+                           .score = best != UINT32_MAX     ? item->probabilities[best]
+                                    : likely != UINT32_MAX ? item->probabilities[likely]
+                                                           : 0,
                            .novelty = item->answer.novelty,
                            .labels = scored,
                            .tokens = item->len,
@@ -237,10 +258,16 @@ static void write_result(const struct asking *a, uint32_t i, struct api_scored *
                            .because = because};
 
     result_id(a, i, id);
-    if (is_multi(a) && known)
-        choose_best(a, item, &r);
-    r.abstain = r.label == NULL || item->answer.novel || r.score < (float)s->score_min;
+    if (best != UINT32_MAX) {
+        const struct live_label *rules = &s->labels->rules[best];
+
+        r.payload = rules->payload;
+        if (rules->score_min >= 0)
+            score_min = rules->score_min;
+    }
+    r.abstain = best == UINT32_MAX || item->answer.novel || r.score < (float)score_min;
     r.labels_len = list_labels(a, item, scored);
+    r.votes = list_votes(a, item, scored, r.labels_len);
     r.because_len = list_because(a, item, i, because);
     api_classify_result(body, &r);
     if (a->classify->store)
@@ -331,7 +358,7 @@ static int read_because(struct query *query, struct store *store)
         for (uint32_t n = 0; n < answer->neighbours_len && rc == 0; n++) {
             uint8_t example[API_ID_BYTES];
 
-            example_of(answer->neighbours[n].id, example);
+            handlers_example(answer->neighbours[n].id, example);
             rc = store_example_get(store, example, -1, keep_text,
                                    &a->because[i * HEAD_NEIGHBOURS + n]);
             rc = rc == -ENOENT ? 0 : rc; /* deleted since: it counted, but its text is gone */
@@ -412,10 +439,12 @@ static struct asking *asking_new(struct server *server, const struct snapshot *s
                       score ? (size_t)len * labels * sizeof(float) : 0,
                       explain ? (size_t)len * HEAD_NEIGHBOURS * sizeof(struct because_text) : 0,
                       (size_t)len * tokens * sizeof(int32_t),
-                      (size_t)len * tokens};
+                      (size_t)len * tokens,
+                      explain ? (size_t)len * labels * HEAD_SCORES * sizeof(float) : 0,
+                      explain ? (size_t)labels * HEAD_SCORES * sizeof(float) : 0};
     size_t total = 0;
     struct asking *a;
-    float *embeddings, *probabilities;
+    float *embeddings, *probabilities, *shares;
     int32_t *ids;
     uint8_t *types;
     char *at;
@@ -435,6 +464,8 @@ static struct asking *asking_new(struct server *server, const struct snapshot *s
     a->because = carve(&at, sizes[6]);
     ids = carve(&at, sizes[7]);
     types = carve(&at, sizes[8]);
+    shares = carve(&at, sizes[9]);
+    a->votes = carve(&at, sizes[10]);
     memset(a->because, 0, sizes[6]);
     if (!explain)
         a->because = NULL;
@@ -442,11 +473,12 @@ static struct asking *asking_new(struct server *server, const struct snapshot *s
     a->inputs = inputs;
     a->inputs_len = a->work.items_len = len;
     for (uint32_t i = 0; i < len; i++)
-        a->work.items[i] =
-            (struct work_item){.ids = ids + (size_t)i * tokens,
-                               .types = types + (size_t)i * tokens,
-                               .embedding = embeddings + (size_t)i * server->dim,
-                               .probabilities = score ? probabilities + (size_t)i * labels : NULL};
+        a->work.items[i] = (struct work_item){
+            .ids = ids + (size_t)i * tokens,
+            .types = types + (size_t)i * tokens,
+            .embedding = embeddings + (size_t)i * server->dim,
+            .probabilities = score ? probabilities + (size_t)i * labels : NULL,
+            .shares = explain ? shares + (size_t)i * labels * HEAD_SCORES : NULL};
     return a;
 }
 
@@ -494,11 +526,9 @@ static int choose(struct asking *a, const struct api_classify *c, struct api_pro
     memset(a->allowed, 0, labels->len + 1);
     for (uint32_t i = 0; i < c->labels_len; i++) {
         char field[32];
-        uint32_t l = 0;
+        uint32_t l = live_labels_find(labels, c->labels[i]);
 
-        while (l < labels->len && strcmp(labels->names[l], c->labels[i]) != 0)
-            l++;
-        if (l == labels->len) {
+        if (l == UINT32_MAX) {
             snprintf(field, sizeof field, "labels[%u]", i);
             return api_problem_set(problem, 422, "unknown_label", field,
                                    "the model has no such label");

@@ -218,12 +218,10 @@ void handle_model(struct exchange *x)
 static int label_row(void *ud, const struct store_label *row)
 {
     struct browsing *b = ud;
-    struct api_label_row label = {row->name, row->status, row->examples, row->created_us};
 
-    api_write_label(&b->body, &label);
     b->last = row->id;
     b->rows++;
-    return 0;
+    return handlers_write_label(&b->body, b->store, row);
 }
 
 static int fill_labels(struct browsing *b, struct store *store)

@@ -25,7 +25,7 @@ struct answer {
 };
 
 static void parse(struct conn *c, const char *bytes, size_t len);
-static void after_answer(struct conn *c);
+static void tell_gone(struct conn *c);
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
@@ -63,6 +63,15 @@ static bool hold(struct conn *c, const char *bytes, size_t len)
     return true;
 }
 
+/* Bytes behind a request whose answer has no end: they would wait for ever. The answer said that
+ * the connection closes, so they are not looked at; the end tells the client that its next request
+ * has not been taken. */
+static void end_flow(struct conn *c)
+{
+    tell_gone(c);
+    exchange_flow_end(&c->x);
+}
+
 static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
 {
     struct conn *c = stream->data;
@@ -76,6 +85,10 @@ static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
     }
     if (len < 0) {
         conn_close(c);
+        return;
+    }
+    if (c->x.flowing) {
+        end_flow(c);
         return;
     }
     if (c->x.streaming)
@@ -127,7 +140,7 @@ static void begin_exchange(struct conn *c)
 
     c->x.generation = ++c->loop->generations[c->slot];
     c->x.active = true;
-    c->x.streaming = false;
+    c->x.streaming = c->x.flowing = false;
     c->x.head_only = r->method != NULL && strcmp(r->method, "HEAD") == 0;
     c->x.keep_alive = r->keep_alive && !c->loop->draining;
     c->x.started_us = clock_us();
@@ -328,11 +341,20 @@ static void parse(struct conn *c, const char *bytes, size_t len)
     c->parsing = false;
     if (c->closing || c->close_after)
         return;
-    if (!hold(c, bytes, len))
+    if (c->x.flowing && len > 0)
+        end_flow(c);
+    else if (!hold(c, bytes, len))
         conn_close(c);
 }
 
 /* ---- answering ------------------------------------------------------------------------------- */
+
+void conn_written(struct conn *c, int status)
+{
+    c->writing--;
+    if (status < 0 || (c->close_after && c->writing == 0))
+        conn_close(c);
+}
 
 static void on_written(uv_write_t *write, int status)
 {
@@ -341,13 +363,11 @@ static void on_written(uv_write_t *write, int status)
 
     api_free(a->body);
     free(a);
-    c->writing--;
-    if (status < 0 || (c->close_after && c->writing == 0))
-        conn_close(c);
+    conn_written(c, status);
 }
 
 /* The exchange is over: the connection goes on with what it holds, or closes. */
-static void after_answer(struct conn *c)
+void conn_answered(struct conn *c)
 {
     char *held;
     size_t len;
@@ -412,7 +432,7 @@ static void send_answer(struct exchange *x, int status, const char *type, char *
         conn_close(c);
         return;
     }
-    after_answer(c);
+    conn_answered(c);
 }
 
 void exchange_reply(struct exchange *x, int status, const char *content_type,
@@ -482,7 +502,8 @@ void conn_close(struct conn *c)
     if (c->x.active) {
         c->x.active = false;
         c->loop->generations[c->slot]++; /* messages on their way find nobody */
-        metrics_add(METRICS_CLIENTS_GONE, 1);
+        metrics_add(METRICS_CLIENTS_GONE, !c->x.flowing);
+        c->x.flowing = false;
         tell_gone(c);
     }
     uv_close(&c->io.handle, on_closed);
@@ -492,7 +513,7 @@ void conn_tick(struct conn *c, int64_t now_us)
 {
     int64_t seconds = (now_us - c->since_us) / 1000000;
 
-    if (c->closing)
+    if (c->closing || c->x.flowing) /* a stream minds its own time */
         return;
     if (c->writing > 0) {
         if (seconds >= LIMIT_WRITE_S) {

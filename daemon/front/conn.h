@@ -22,13 +22,15 @@ struct exchange {
     uint64_t generation; /* counts exchanges of the slot */
     bool active;         /* a handler has it and has not answered */
     bool streaming;
+    bool flowing, in_chunks; /* its answer has begun and has no end yet */
     bool head_only, keep_alive;
     char request_id[REQUEST_ID_CHARS];
     int64_t started_us;
     const struct route *route;
     struct route_match match;
     void (*gone)(void *ud);
-    void *gone_ud;
+    void (*taken)(void *ud); /* with flowing */
+    void *gone_ud;           /* of both */
     void *user;
 };
 
@@ -82,7 +84,12 @@ struct loop {
     atomic_bool stop; /* drain and end */
     bool draining;
     int64_t drain_until_us;
-    uint64_t random[2]; /* of request ids */
+    uint64_t random[2];    /* of request ids */
+    struct watch *watches; /* watch.h */
+    atomic_uint watches_len;
+    atomic_bool told; /* the bus has, and the loop has not looked yet */
+    uv_timer_t due;
+    struct bus *bus;
     char input[65536];
     const struct route *routes;
     size_t routes_len;
@@ -92,6 +99,9 @@ struct loop {
 /* Takes a connection from a listener. */
 void conn_accept(struct listener *listener);
 void conn_close(struct conn *conn);
+/* For what writes: a write has ended, and the exchange under way is answered. */
+void conn_written(struct conn *conn, int status);
+void conn_answered(struct conn *conn);
 /* Once a second: time limits. */
 void conn_tick(struct conn *conn, int64_t now_us);
 /* The loop is stopping: an idle connection goes now, a busy one after its answer. */

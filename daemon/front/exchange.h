@@ -59,6 +59,23 @@ void exchange_problem(struct exchange *x, const struct api_problem *problem);
 /* The usual problems of the machine itself, by -errno of a queue, the store or the kernels. */
 void exchange_failed(struct exchange *x, int rc);
 
+/* An answer without end (status 200): its head now, then pieces as they come. The connection closes
+ * behind it, so that a request sent behind this one ends it too. For HEAD the head is all: the
+ * exchange is over and *ret_open false. `gone` of exchange_on_gone runs once when it ends by
+ * anything but exchange_flow_end; `taken` (may be NULL) after the client took a piece. 0 or -errno,
+ * then it is not answered yet. */
+int exchange_flow_begin(struct exchange *x, const char *content_type, const char *extra_headers,
+                        void (*taken)(void *ud), bool *ret_open);
+/* piece: emptied. 0 or -errno: the stream has a hole now and should be dropped. */
+int exchange_flow_write(struct exchange *x, struct api_buffer *piece);
+/* Written and not taken by the client's socket. */
+size_t exchange_flow_unsent(const struct exchange *x);
+/* Ends it as it should be; it must not be used after. What cannot be sent at once is not waited
+ * for. */
+void exchange_flow_end(struct exchange *x);
+/* Closes at once: runs `gone`. */
+void exchange_flow_drop(struct exchange *x);
+
 /* Streaming bodies: stop and go on reading. Only between on_begin and the answer. */
 void exchange_pause(struct exchange *x);
 void exchange_resume(struct exchange *x);

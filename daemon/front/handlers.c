@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "daemon/events.h"
+
 #define ASK LIMIT_BODY_BYTES
 #define TEACH LIMIT_FEEDBACK_BODY_BYTES
 
@@ -19,11 +21,18 @@ const struct route server_routes[] = {
     {"DELETE", "/v1/models/{}", handle_model_delete, ROLE_ADMIN, 0, NULL},
     {"GET", "/v1/models/{}/labels", handle_labels, ROLE_PREDICT, 0, NULL},
     {"POST", "/v1/models/{}/labels", handle_label_add, ROLE_ANNOTATE, ASK, NULL},
+    {"PATCH", "/v1/models/{}/labels/{}", handle_label_patch, ROLE_ADMIN, ASK, NULL},
+    {"DELETE", "/v1/models/{}/labels/{}", handle_label_delete, ROLE_ADMIN, 0, NULL},
+    {"POST", "/v1/models/{}/labels/{}/merge", handle_label_merge, ROLE_ADMIN, ASK, NULL},
+    {"POST", "/v1/models/{}/labels/{}/split", handle_label_split, ROLE_ADMIN, ASK, NULL},
     {"GET", "/v1/models/{}/examples", handle_examples, ROLE_ANNOTATE, 0, NULL},
+    {"GET", "/v1/models/{}/review", handle_review, ROLE_ANNOTATE, 0, NULL},
+    {"GET", "/v1/models/{}/next", handle_next, ROLE_ANNOTATE, 0, NULL},
     {"GET", "/v1/models/{}/versions", handle_versions, ROLE_PREDICT, 0, NULL},
     {"GET", "/v1/models/{}/versions/{}", handle_version, ROLE_PREDICT, 0, NULL},
     {"GET", "/v1/examples/{}", handle_example, ROLE_ANNOTATE, 0, NULL},
     {"DELETE", "/v1/examples/{}", handle_example_delete, ROLE_ANNOTATE, 0, NULL},
+    {"GET", "/v1/events", handle_events, ROLE_ANNOTATE, 0, NULL},
     {"GET", "/v1/info", handle_info, ROLE_PREDICT, 0, NULL},
     {"GET", "/health/live", handle_live, ROLE_NONE, 0, NULL},
     {"GET", "/health/ready", handle_ready, ROLE_NONE, 0, NULL},
@@ -62,9 +71,12 @@ void handlers_failure(int rc, struct api_problem *problem)
 
 void exchange_failed(struct exchange *x, int rc)
 {
+    struct server *server = exchange_server(x);
     struct api_problem problem;
 
     handlers_failure(rc, &problem);
+    if (rc == -EAGAIN)
+        events_warning(server->bus, NULL, problem.code, problem.detail);
     exchange_problem(x, &problem);
 }
 
@@ -84,6 +96,14 @@ struct snapshot *handlers_model(struct exchange *x, const char *name, const char
 struct api_version handlers_version(const struct snapshot *snapshot)
 {
     return (struct api_version){snapshot->encoder_number, snapshot->seq};
+}
+
+void handlers_example(struct head_id id, uint8_t ret_example[API_ID_BYTES])
+{
+    for (int i = 7; i >= 0; i--, id.hi >>= 8, id.lo >>= 8) {
+        ret_example[i] = (uint8_t)id.hi;
+        ret_example[8 + i] = (uint8_t)id.lo;
+    }
 }
 
 struct api_settings handlers_settings(const char *text)

@@ -18,6 +18,11 @@ void handle_model_patch(struct exchange *x);
 void handle_model_delete(struct exchange *x);
 void handle_label_add(struct exchange *x);
 void handle_example_delete(struct exchange *x);
+/* label_change.c: what becomes of a label */
+void handle_label_patch(struct exchange *x);
+void handle_label_delete(struct exchange *x);
+void handle_label_merge(struct exchange *x);
+void handle_label_split(struct exchange *x);
 /* browse.c: what is read from the store */
 void handle_models(struct exchange *x);
 void handle_model(struct exchange *x);
@@ -26,6 +31,11 @@ void handle_examples(struct exchange *x);
 void handle_example(struct exchange *x);
 void handle_versions(struct exchange *x);
 void handle_version(struct exchange *x);
+/* watch.c */
+void handle_events(struct exchange *x);
+/* review.c, next.c: what annotators look at */
+void handle_review(struct exchange *x);
+void handle_next(struct exchange *x);
 /* about.c */
 void handle_info(struct exchange *x);
 void handle_request(struct exchange *x);
@@ -39,6 +49,11 @@ struct snapshot *handlers_model(struct exchange *x, const char *name, const char
 /* Fills *problem for an -errno of a queue, the store or the kernels. */
 void handlers_failure(int rc, struct api_problem *problem);
 struct api_version handlers_version(const struct snapshot *snapshot);
+/* A label of the store as an answer or a row of one, also from a scan of labels. 0 or -errno. */
+int handlers_write_label(struct api_buffer *body, struct store *store,
+                         const struct store_label *label);
+/* The head's id of an example, as clients see it. */
+void handlers_example(struct head_id id, uint8_t ret_example[API_ID_BYTES]);
 /* A settings text of the store; a damaged one has the defaults. */
 struct api_settings handlers_settings(const char *text);
 

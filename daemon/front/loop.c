@@ -19,6 +19,7 @@
 
 #include "daemon/clock.h"
 #include "daemon/front/conn.h"
+#include "daemon/front/watch.h"
 #include "daemon/log.h"
 
 enum { BACKLOG = 511, TICK_MS = 1000, DRAIN_TICK_MS = 20 };
@@ -88,6 +89,8 @@ static void on_tick(uv_timer_t *timer)
         else
             conn_drain(c);
     }
+    if (!l->draining)
+        watch_tick(l, now);
     if (l->draining && atomic_load(&l->connections) == 0) {
         uv_close((uv_handle_t *)&l->tick, NULL);
         uv_close((uv_handle_t *)&l->wake, NULL);
@@ -100,6 +103,7 @@ static void start_draining(struct loop *l)
     l->drain_until_us = clock_us() + (int64_t)LIMIT_DRAIN_S * 1000000;
     for (uint32_t i = 0; i < l->listeners_len; i++)
         uv_close(&l->listeners[i].io.handle, NULL);
+    watch_stop(l);
     uv_timer_start(&l->tick, on_tick, 0, DRAIN_TICK_MS);
 }
 
@@ -108,6 +112,8 @@ static void on_wake(uv_async_t *async)
     struct loop *l = async->data;
 
     take_messages(l);
+    if (atomic_load(&l->told))
+        watch_pump(l);
     if (atomic_load(&l->stop) && !l->draining)
         start_draining(l);
 }
@@ -298,7 +304,7 @@ static int bind_all(struct loops *loops, const char *text, char *why, size_t why
 /* ---- life ------------------------------------------------------------------------------------ */
 
 static int loop_init(struct loops *loops, const struct route *routes, size_t routes_len,
-                     void *server)
+                     struct bus *bus, void *server)
 {
     struct loop *l = calloc(1, sizeof *l);
 
@@ -322,11 +328,11 @@ static int loop_init(struct loops *loops, const struct route *routes, size_t rou
     l->wake.data = l->tick.data = l;
     uv_timer_start(&l->tick, on_tick, TICK_MS, TICK_MS);
     loops->loops[loops->len++] = l;
-    return 0;
+    return watch_open(l, bus);
 }
 
 int loops_open(const struct settings *settings, uint32_t len, const struct route *routes,
-               size_t routes_len, void *server, char *why, size_t why_bytes,
+               size_t routes_len, struct bus *bus, void *server, char *why, size_t why_bytes,
                struct loops **ret_loops)
 {
     struct loops *loops = calloc(1, sizeof *loops);
@@ -335,7 +341,7 @@ int loops_open(const struct settings *settings, uint32_t len, const struct route
     snprintf(why, why_bytes, "no memory for the event loops");
     all = loops;
     for (uint32_t i = 0; i < len && rc == 0; i++)
-        rc = loop_init(loops, routes, routes_len, server);
+        rc = loop_init(loops, routes, routes_len, bus, server);
     for (uint32_t i = 0; i < settings->listen_len && rc == 0; i++)
         rc = bind_all(loops, settings->listen[i], why, why_bytes);
     if (rc == 0)
@@ -383,5 +389,14 @@ uint32_t loops_connections(const struct loops *loops)
 
     for (uint32_t i = 0; i < loops->len; i++)
         n += atomic_load(&loops->loops[i]->connections);
+    return n;
+}
+
+uint32_t loops_streams(const struct loops *loops)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < loops->len; i++)
+        n += atomic_load(&loops->loops[i]->watches_len);
     return n;
 }

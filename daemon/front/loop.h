@@ -9,13 +9,14 @@
 #include "daemon/front/router.h"
 #include "daemon/settings.h"
 
+struct bus;
 struct loops;
 
-/* Binds every address on every loop and starts the threads. server: handed to handlers. 0 or
- * -errno; `why` then says which address and what is wrong with it. Logs one line `listening` an
- * address. */
+/* Binds every address on every loop and starts the threads. bus: what event streams tell. server:
+ * handed to handlers. 0 or -errno; `why` then says which address and what is wrong with it. Logs
+ * one line `listening` an address. */
 int loops_open(const struct settings *settings, uint32_t len, const struct route *routes,
-               size_t routes_len, void *server, char *why, size_t why_bytes,
+               size_t routes_len, struct bus *bus, void *server, char *why, size_t why_bytes,
                struct loops **ret_loops);
 /* Stops accepting, lets requests under way finish (at most LIMIT_DRAIN_S), joins the threads. No
  * message may be on its way afterwards but those of exchanges that were cut off: loops_close takes
@@ -23,5 +24,6 @@ int loops_open(const struct settings *settings, uint32_t len, const struct route
 void loops_drain(struct loops *loops);
 void loops_close(struct loops *loops);
 uint32_t loops_connections(const struct loops *loops);
+uint32_t loops_streams(const struct loops *loops);
 
 #endif

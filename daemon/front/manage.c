@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "daemon/clock.h"
+#include "daemon/events.h"
 #include "daemon/front/handlers.h"
 
 struct managing {
@@ -22,6 +23,8 @@ struct managing {
     struct api_problem problem; /* with rc -EINVAL */
     uint8_t example[API_ID_BYTES];
     int64_t now_us;
+    bool tells_model; /* when it is done, that the model .. */
+    enum events_model_action model_action;
     void (*answer)(struct managing *m, struct exchange *x);
 };
 
@@ -50,6 +53,8 @@ static void done(struct change *change, int rc)
     struct managing *m = of_change(change);
 
     m->rc = rc;
+    if (rc == 0 && m->tells_model)
+        events_model(m->server->bus, m->name, m->model_action);
     front_post(&m->message);
 }
 
@@ -89,6 +94,13 @@ static void answer_empty(struct managing *m, struct exchange *x)
         exchange_failed(x, m->rc);
     else
         exchange_reply(x, 204, NULL, &body, NULL);
+}
+
+static void tell_model(struct managing *m, const char *name, enum events_model_action action)
+{
+    snprintf(m->name, sizeof m->name, "%s", name);
+    m->tells_model = true;
+    m->model_action = action;
 }
 
 /* The settings as the store keeps them. */
@@ -148,7 +160,7 @@ void handle_model_create(struct exchange *x)
     }
     m = managing_new(x, answer_create);
     if (m != NULL) {
-        snprintf(m->name, sizeof m->name, "%s", create->name);
+        tell_model(m, create->name, EVENTS_MODEL_CREATED);
         m->kind = create->kind;
         m->settings = create->settings;
         m->change.write = write_create;
@@ -190,6 +202,7 @@ void handle_model_delete(struct exchange *x)
     m = managing_new(x, answer_empty);
     if (m != NULL) {
         m->model = s->model;
+        tell_model(m, s->model_name, EVENTS_MODEL_REMOVED);
         m->change.write = write_remove;
         m->change.apply = apply_remove;
         post(m, x);
@@ -263,6 +276,7 @@ void handle_model_patch(struct exchange *x)
     if (m != NULL) {
         m->model = s->model;
         api_buffer_add(&m->settings_text, r->body, r->body_bytes);
+        tell_model(m, s->model_name, EVENTS_MODEL_CHANGED);
         m->change.write = write_patch;
         m->change.apply = apply_patch;
         post(m, x);
@@ -282,6 +296,13 @@ static int write_label(struct change *change, struct store *store)
     return rc;
 }
 
+static void committed_label(struct change *change)
+{
+    struct managing *m = of_change(change);
+
+    events_label(m->server->bus, m->name, EVENTS_LABEL_CREATED, m->label, NULL);
+}
+
 static void answer_label(struct managing *m, struct exchange *x)
 {
     struct api_buffer body = API_BUFFER_INIT;
@@ -289,7 +310,8 @@ static void answer_label(struct managing *m, struct exchange *x)
     struct api_problem problem;
 
     if (m->rc == -EEXIST) {
-        api_problem_set(&problem, 409, "label_exists", "label", "the model has this label already");
+        api_problem_set(&problem, 409, "label_exists", "label",
+                        "the model has, or had, a label of this name");
         exchange_problem(x, &problem);
     } else if (m->rc != 0) {
         exchange_failed(x, m->rc);
@@ -318,7 +340,9 @@ void handle_label_add(struct exchange *x)
     if (m != NULL) {
         m->model = s->model;
         snprintf(m->label, sizeof m->label, "%s", add->label);
+        snprintf(m->name, sizeof m->name, "%s", s->model_name);
         m->change.write = write_label;
+        m->change.committed = committed_label;
         m->change.wait_applied = true;
         post(m, x);
     }

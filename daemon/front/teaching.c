@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "daemon/clock.h"
+#include "daemon/events.h"
 #include "daemon/metrics.h"
 
 int teaching_init(struct teaching *t, struct server *server, uint32_t items_max)
@@ -38,7 +39,8 @@ void teaching_done(struct teaching *t)
 
 /* ---- on the loop ----------------------------------------------------------------------------- */
 
-static int find_model(struct teaching_item *t, struct server *server, const char *name)
+static int find_model(struct teaching_item *t, struct server *server, const char *name,
+                      uint32_t *ret_rate_max)
 {
     struct snapshot *s = live_get(server->live, name);
 
@@ -47,6 +49,7 @@ static int find_model(struct teaching_item *t, struct server *server, const char
                                "there is no model of this name");
     t->feedback.model = s->model;
     t->multi = head_view_kind(s->view) == HEAD_MULTI;
+    *ret_rate_max = s->rate_max;
     live_put(s);
     return 0;
 }
@@ -102,10 +105,23 @@ static int find_request(struct teaching_item *t, struct server *server)
     return 0;
 }
 
+static int check_rate(struct teaching_item *t, struct server *server, uint32_t rate_max)
+{
+    int64_t wait_us = rate_max > 0 ? rate_take(server->rate, t->feedback.model,
+                                               t->feedback.annotator, rate_max, clock_us())
+                                   : 0;
+
+    return wait_us > 0 ? api_problem_set(&t->problem, 429, "rate_limited", "annotator",
+                                         "more than %u items in a minute; again in %lld s",
+                                         rate_max, (long long)(wait_us + 999999) / 1000000)
+                       : 0;
+}
+
 static int prepare(struct teaching_item *t, struct server *server, const char *key)
 {
     static const enum store_op ops[] = {STORE_LABEL, STORE_REJECT, STORE_LABEL, STORE_WITHDRAW};
     const struct api_feedback_item *in = t->item;
+    uint32_t rate_max = 0;
 
     if (in->problem != NULL) {
         t->problem = *in->problem;
@@ -131,7 +147,7 @@ static int prepare(struct teaching_item *t, struct server *server, const char *k
     };
     store_sha256(in->canonical, in->canonical_bytes, t->feedback.body_hash);
     memcpy(t->feedback.example, in->example, STORE_ID_BYTES);
-    if (find_model(t, server, in->model) != 0)
+    if (find_model(t, server, in->model, &rate_max) != 0)
         return -EINVAL;
     if (!t->multi && in->labels != NULL) {
         if (in->labels_len != 1)
@@ -140,7 +156,9 @@ static int prepare(struct teaching_item *t, struct server *server, const char *k
         t->feedback.label = in->labels[0];
         t->feedback.labels = NULL;
     }
-    return in->request_id != NULL ? find_request(t, server) : 0;
+    if (in->request_id != NULL && find_request(t, server) != 0)
+        return -EINVAL;
+    return check_rate(t, server, rate_max); /* last: what is refused anyway does not count */
 }
 
 void teaching_add(struct teaching *t, const struct api_feedback_item *item,
@@ -232,6 +250,9 @@ static bool explain(struct teaching_item *t, int rc, const char *field)
     if (rc == -EEXIST)
         api_problem_set(&t->problem, 409, "idempotency_conflict", field,
                         "this key came before with another item");
+    else if (rc == -EIDRM)
+        api_problem_set(&t->problem, 409, "label_retired", field,
+                        "the label is retired and teaches nothing");
     else if (rc != -ENOENT)
         return false;
     else if (strcmp(field, "label") == 0 || strcmp(field, "labels") == 0)
@@ -286,6 +307,16 @@ static int write_items(struct change *change, struct store *store)
     return rc;
 }
 
+static void committed(struct change *change)
+{
+    struct teaching *t = (struct teaching *)((char *)change - offsetof(struct teaching, change));
+
+    for (uint32_t i = 0; i < t->items_len; i++)
+        if (!t->items[i].refused && t->items[i].receipt.label_created)
+            events_label(t->server->bus, t->items[i].item->model, EVENTS_LABEL_CREATED,
+                         t->items[i].feedback.label, NULL);
+}
+
 static void written(struct change *change, int rc)
 {
     struct teaching *t = (struct teaching *)((char *)change - offsetof(struct teaching, change));
@@ -296,8 +327,11 @@ static void written(struct change *change, int rc)
 
 int teaching_post(struct teaching *t, bool wait_applied)
 {
-    t->change = (struct change){
-        .write = write_items, .done = written, .own_marks = true, .wait_applied = wait_applied};
+    t->change = (struct change){.write = write_items,
+                                .committed = committed,
+                                .done = written,
+                                .own_marks = true,
+                                .wait_applied = wait_applied};
     return keeper_post(t->server->keeper, &t->change);
 }
 

@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "daemon/clock.h"
+#include "daemon/events.h"
 #include "daemon/learn/learner.h"
 #include "daemon/log.h"
 
@@ -13,6 +15,7 @@ struct keeper {
     pthread_t thread;
     struct mailbox box;
     struct store *store;
+    struct bus *bus;
     struct learner *learner;
     atomic_ullong commits, changes, failures;
     atomic_llong commit_us_last;
@@ -47,6 +50,8 @@ static void pass_on(struct keeper *k, struct change *c, int error)
         c->rc = error;
     if (c->rc != 0)
         atomic_fetch_add(&k->failures, 1);
+    else if (c->committed != NULL)
+        c->committed(c);
     if (c->rc == 0 && (c->apply != NULL || (c->wait_applied && c->seq != 0)) &&
         k->learner != NULL && learner_post(k->learner, c) == 0)
         return;
@@ -71,6 +76,7 @@ static void commit_group(struct keeper *k, struct change *list)
         rc = store_commit(k->store);
     if (rc != 0) {
         log_error("journal", "event", "write_failed", "why", store_why(k->store), NULL);
+        events_warning(k->bus, NULL, "journal_write_failed", strerror(-rc));
         store_rollback(k->store);
     } else {
         atomic_fetch_add(&k->commits, 1);
@@ -121,6 +127,11 @@ int keeper_open(struct store *store, uint32_t box_max, struct keeper **ret_keepe
     }
     *ret_keeper = k;
     return 0;
+}
+
+void keeper_warn(struct keeper *k, struct bus *bus)
+{
+    k->bus = bus;
 }
 
 void keeper_tell(struct keeper *k, struct learner *learner)

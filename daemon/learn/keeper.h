@@ -17,6 +17,7 @@
 #include "daemon/serve/mailbox.h"
 #include "store/store.h"
 
+struct bus;
 struct learner;
 struct keeper;
 
@@ -28,6 +29,9 @@ struct change {
      * and seq. It may run again: after a failed commit nothing is retried, but a change must not
      * keep state from a failed write. */
     int (*write)(struct change *change, struct store *store);
+    /* On the keeper's thread, as soon as it is on disk, before apply and done: to tell those who
+     * watch. May be NULL. */
+    void (*committed)(struct change *change);
     /* On the learner's thread, after the commit, before the catch-up that `wait_applied` waits for.
      * May be NULL. */
     int (*apply)(struct change *change, struct learner *learner);
@@ -47,6 +51,8 @@ struct change {
 /* store: the writer connection, the keeper's from now on until keeper_close. 0, -ENOMEM, -EAGAIN.
  */
 int keeper_open(struct store *store, uint32_t box_max, struct keeper **ret_keeper);
+/* Where its warnings go; before the first post. Without it nowhere. */
+void keeper_warn(struct keeper *keeper, struct bus *bus);
 /* The learner that is told of commits; before the first post. */
 void keeper_tell(struct keeper *keeper, struct learner *learner);
 /* 0: the keeper has it until done(). -EAGAIN: the box is full. -ESHUTDOWN. */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "daemon/clock.h"
+#include "daemon/events.h"
 #include "daemon/learn/touched.h"
 #include "daemon/log.h"
 
@@ -62,90 +63,171 @@ void learned_close(struct learned *l)
 
 /* ---- labels ---------------------------------------------------------------------------------- */
 
-struct label_reading {
-    int64_t *ids;
-    char (*names)[LIVE_NAME_BYTES];
-    uint32_t len, max;
+struct id_reading {
+    struct learned *learned;
+    uint32_t max;
 };
 
-static int read_label(void *ud, const struct store_label *row)
+static int read_id(void *ud, const struct store_label *row)
 {
-    struct label_reading *r = ud;
+    struct id_reading *r = ud;
+    struct learned *l = r->learned;
 
-    if (r->len == r->max) {
-        uint32_t max = r->max * 2 + 16;
-        int64_t *ids = realloc(r->ids, max * sizeof *ids);
-        void *names;
+    if (l->label_ids_len >= r->max) {
+        uint32_t max = l->label_ids_len * 2 + 16;
+        int64_t *bigger = realloc(l->label_ids, max * sizeof *bigger);
 
-        if (ids == NULL)
+        if (bigger == NULL)
             return -ENOMEM;
-        r->ids = ids;
-        names = realloc(r->names, max * sizeof *r->names);
-        if (names == NULL)
-            return -ENOMEM;
-        r->names = names;
+        l->label_ids = bigger;
         r->max = max;
     }
-    r->ids[r->len] = row->id;
-    snprintf(r->names[r->len++], LIVE_NAME_BYTES, "%s", row->name);
+    l->label_ids[l->label_ids_len++] = row->id;
     return 0;
 }
 
-/* New labels become new columns behind the old ones. */
-static int read_labels(struct learned *l, struct store *store)
+/* New labels become new columns behind the old ones. A column is for ever: that of a retired or
+ * merged label has no examples. */
+static int read_ids(struct learned *l, struct store *store)
 {
-    struct label_reading r = {0};
-    struct live_labels *all;
-    uint32_t old = l->labels->len;
-    int64_t *ids;
-    int rc =
-        store_label_scan(store, l->model, old > 0 ? l->label_ids[old - 1] : 0, 0, read_label, &r);
+    struct id_reading r = {l, 0};
+    int64_t last = l->label_ids_len > 0 ? l->label_ids[l->label_ids_len - 1] : 0;
 
-    if (rc != 0 || r.len == 0)
-        goto out;
-    ids = realloc(l->label_ids, (old + r.len) * sizeof *ids);
-    all = live_labels_new(old + r.len);
-    if (ids != NULL)
-        l->label_ids = ids;
-    if (ids == NULL || all == NULL) {
-        live_labels_put(all);
-        rc = -ENOMEM;
-        goto out;
+    return store_label_columns(store, l->model, last, read_id, &r);
+}
+
+uint32_t learned_column(const struct learned *l, int64_t label)
+{
+    uint32_t from = 0, to = l->label_ids_len;
+
+    while (from < to) {
+        uint32_t middle = from + (to - from) / 2;
+
+        if (l->label_ids[middle] == label)
+            return middle;
+        if (l->label_ids[middle] < label)
+            from = middle + 1;
+        else
+            to = middle;
     }
-    memcpy(l->label_ids + old, r.ids, r.len * sizeof *r.ids);
-    memcpy(all->names, l->labels->names, old * sizeof *all->names);
-    memcpy(all->names + old, r.names, r.len * sizeof *all->names);
+    return UINT32_MAX;
+}
+
+struct label_reading {
+    const struct learned *learned;
+    int64_t upto;
+    struct live_labels *labels;
+    uint32_t *into; /* (labels->len) the column that a column's names mean */
+};
+
+/* A merge behind upto has not happened yet: the label still answers for itself. */
+static int read_label(void *ud, const struct store_label *row)
+{
+    struct label_reading *r = ud;
+    uint32_t column = learned_column(r->learned, row->id);
+    struct live_label *rules;
+
+    if (column == UINT32_MAX)
+        return -EUCLEAN;
+    r->into[column] = column;
+    if (row->into != 0 && row->seq <= r->upto)
+        r->into[column] = learned_column(r->learned, row->into);
+    if (r->into[column] == UINT32_MAX)
+        return -EUCLEAN;
+    snprintf(r->labels->names[column], LIVE_NAME_BYTES, "%s", row->name);
+    rules = &r->labels->rules[column];
+    rules->score_min = row->score_min;
+    if (row->payload == NULL)
+        return 0;
+    rules->payload = strdup(row->payload);
+    return rules->payload != NULL ? 0 : -ENOMEM;
+}
+
+static int read_alias(void *ud, const char *name, int64_t label)
+{
+    struct label_reading *r = ud;
+    uint32_t column = learned_column(r->learned, label);
+
+    if (column == UINT32_MAX)
+        return -EUCLEAN;
+    while (r->into[column] != column)
+        column = r->into[column];
+    return live_labels_alias(r->labels, name, column);
+}
+
+/* Every label as of upto; all columns are known. *ret_labels untouched: nothing has changed since
+ * the present ones. */
+static int read_labels(struct learned *l, struct store *store, int64_t upto,
+                       struct live_labels **ret_labels)
+{
+    struct label_reading r = {.learned = l, .upto = upto};
+    int64_t seq = 0;
+    int rc = store_label_seq(store, l->model, &seq);
+
+    if (rc != 0 || (seq <= l->labels_seq && l->label_ids_len == l->labels->len))
+        return rc;
+    r.labels = live_labels_new(l->label_ids_len);
+    r.into = calloc(l->label_ids_len + 1, sizeof *r.into);
+    rc = r.labels != NULL && r.into != NULL ? 0 : -ENOMEM;
+    if (rc == 0)
+        rc = store_label_columns(store, l->model, 0, read_label, &r);
+    if (rc == 0)
+        rc = store_alias_scan(store, l->model, read_alias, &r);
+    for (uint32_t i = 0; i < l->label_ids_len && rc == 0; i++)
+        rc = read_alias(&r, r.labels->names[i], l->label_ids[i]);
+    free(r.into);
+    if (rc != 0) {
+        live_labels_put(r.labels);
+        return rc;
+    }
+    live_labels_seal(r.labels);
+    *ret_labels = r.labels;
+    return 0;
+}
+
+/* The head and what is told of its labels have the same columns at any time. labels NULL: as they
+ * are. */
+static int take_labels(struct learned *l, struct live_labels *labels, int64_t upto)
+{
+    int rc = head_labels_grow(l->head, l->label_ids_len);
+
+    if (rc != 0 || labels == NULL) {
+        live_labels_put(labels);
+        return rc;
+    }
     live_labels_put(l->labels);
-    l->labels = all;
-out:
-    free(r.ids);
-    free(r.names);
-    return rc;
+    l->labels = labels;
+    l->labels_seq = upto;
+    return 0;
 }
 
 int learned_open(const struct learner_parts *parts, const struct store_model *row,
                  struct learned **ret_learned)
 {
     struct learned *l = calloc(1, sizeof *l);
+    struct live_labels *labels = NULL;
     int rc;
 
     if (l == NULL)
         return -ENOMEM;
     l->model = row->id;
     snprintf(l->name, sizeof l->name, "%s", row->name);
-    l->multi = l->audited = strcmp(row->kind, "multi") == 0;
+    l->multi = strcmp(row->kind, "multi") == 0;
     l->labels = live_labels_new(0);
     rc = l->labels != NULL ? parts->settings_read(row->settings, &l->settings) : -ENOMEM;
     if (rc == 0)
         rc = open_head(l, parts);
     if (rc == 0) /* the image has columns, the store their names */
-        rc = read_labels(l, parts->store);
+        rc = read_ids(l, parts->store);
     if (rc == 0)
-        rc = head_labels_grow(l->head, l->labels->len);
+        rc = read_labels(l, parts->store, l->applied, &labels);
+    if (rc == 0)
+        rc = take_labels(l, labels, l->applied);
     if (rc != 0) {
         learned_close(l);
         return rc;
     }
+    l->audited = l->multi || head_examples_len(l->head) == 0; /* nothing to find */
     *ret_learned = l;
     return 0;
 }
@@ -196,8 +278,10 @@ static int read_touched(struct learned *l, const struct learner_parts *parts, st
     }
 }
 
+/* What (applied, *ret_upto] did, in one view of the store. *ret_labels untouched: as they are. */
 static int read_stretch(struct learned *l, const struct learner_parts *parts, struct touched *t,
-                        int64_t *ret_upto, struct learned_round *round)
+                        int64_t *ret_upto, struct live_labels **ret_labels,
+                        struct learned_round *round)
 {
     struct event_reading events = {l->applied, 0};
     int rc = store_begin(parts->store);
@@ -207,9 +291,11 @@ static int read_stretch(struct learned *l, const struct learner_parts *parts, st
     rc = store_event_scan(parts->store, l->model, l->applied, LEARNED_ROUND_EVENTS, read_event,
                           &events);
     if (rc == 0 && events.len > 0)
-        rc = read_labels(l, parts->store);
+        rc = read_ids(l, parts->store);
     if (rc == 0 && events.len > 0)
         rc = read_touched(l, parts, t, &events.last);
+    if (rc == 0 && events.len > 0)
+        rc = read_labels(l, parts->store, events.last, ret_labels);
     store_rollback(parts->store);
     *ret_upto = events.last;
     round->events = events.len;
@@ -218,6 +304,19 @@ static int read_stretch(struct learned *l, const struct learner_parts *parts, st
 }
 
 /* ---- a round --------------------------------------------------------------------------------- */
+
+static void tell_swap(const struct learned *l, const struct snapshot *s,
+                      const struct learner_parts *parts)
+{
+    struct events_swap swap = {.model = l->name,
+                               .encoder_number = s->encoder_number,
+                               .seq = s->seq,
+                               .settled = s->settled,
+                               .examples = head_examples_len(l->head),
+                               .labels = l->labels->len};
+
+    events_swap(parts->bus, &swap);
+}
 
 int learned_publish(struct learned *l, const struct learner_parts *parts)
 {
@@ -237,17 +336,21 @@ int learned_publish(struct learned *l, const struct learner_parts *parts)
     s->encoder = parts->encoder;
     s->labels = live_labels_get(l->labels);
     s->score_min = l->settings.score_min;
+    s->rate_max = l->settings.annotator_rate_max;
+    s->influence_max = l->settings.annotator_influence_max;
     s->encoder_number = parts->encoder_number;
     s->seq = l->applied;
     s->review = live_review_get(l->review);
     s->settled = head_fit_stale(l->head) == 0 && l->audited;
     s->published_us = clock_unix_us();
     rc = live_publish(parts->live, s);
-    if (rc != 0)
+    if (rc != 0) {
         live_put(s);
-    else
-        l->fitted = head_fit_stale(l->head) == 0;
-    return rc;
+        return rc;
+    }
+    l->fitted = head_fit_stale(l->head) == 0;
+    tell_swap(l, s, parts);
+    return 0;
 }
 
 static int fit(struct learned *l, struct learned_round *round)
@@ -273,17 +376,20 @@ int learned_catch_up(struct learned *l, const struct learner_parts *parts,
 {
     struct learned_round round = {0};
     int64_t upto, started, before = l->applied;
+    struct live_labels *labels = NULL;
     struct touched t;
     int rc;
 
     touched_init(&t, encoder_info(parts->encoder)->dim);
-    rc = read_stretch(l, parts, &t, &upto, &round);
+    rc = read_stretch(l, parts, &t, &upto, &labels, &round);
     if (rc != 0 || round.events == 0)
         goto out;
     rc = touched_embed(&t, parts, &round.embedded);
     started = clock_us();
-    if (rc == 0)
-        rc = head_labels_grow(l->head, l->labels->len);
+    if (rc == 0) {
+        rc = take_labels(l, labels, upto);
+        labels = NULL;
+    }
     if (rc == 0) {
         l->ahead = true;
         rc = touched_apply(&t, l->head);
@@ -293,7 +399,7 @@ int learned_catch_up(struct learned *l, const struct learner_parts *parts,
     round.apply_us = clock_us() - started;
     round.examples = t.len;
     l->applied = upto;
-    l->audited = l->multi;
+    l->audited = l->multi || head_examples_len(l->head) == 0;
     l->unsaved += round.events;
     l->changed_us = clock_us();
     if (!round.more && fit_is_cheap(l->head)) /* a backlog is worked off first */
@@ -305,6 +411,7 @@ int learned_catch_up(struct learned *l, const struct learner_parts *parts,
         l->ahead = false;
     round.publish_us = clock_us() - started;
 out:
+    live_labels_put(labels);
     touched_done(&t);
     if (rc == 0)
         *ret_round = round;
@@ -397,6 +504,7 @@ int learned_audit(struct learned *l, const struct learner_parts *parts,
 
 struct image_change {
     struct change change; /* first */
+    struct bus *bus;
     int64_t model, encoder, seq;
     uint8_t sha256[STORE_HASH_BYTES];
 };
@@ -410,8 +518,12 @@ static int image_write(struct change *change, struct store *store)
 
 static void image_done(struct change *change, int rc)
 {
-    if (rc != 0)
+    struct image_change *c = (struct image_change *)change;
+
+    if (rc != 0) {
         log_warn("learner", "event", "image_not_named", NULL);
+        events_warning(c->bus, NULL, "image_not_named", strerror(-rc));
+    }
     free(change);
 }
 
@@ -433,6 +545,7 @@ int learned_save(struct learned *l, const struct learner_parts *parts)
         c->change.write = image_write;
         c->change.done = image_done;
         c->change.after_commit = true;
+        c->bus = parts->bus;
         c->model = l->model;
         c->seq = l->applied;
         c->encoder = parts->encoder_number;
@@ -440,6 +553,7 @@ int learned_save(struct learned *l, const struct learner_parts *parts)
     }
     if (rc != 0) {
         log_warn("learner", "event", "image_not_written", "model", l->name, "why", why, NULL);
+        events_warning(parts->bus, l->name, "image_not_written", strerror(-rc));
         free(c);
         return rc;
     }

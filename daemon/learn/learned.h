@@ -22,8 +22,10 @@ struct learned {
     struct learner_settings settings;
     bool multi; /* its kind: targets are sets; nothing to audit */
     struct head *head;
-    struct live_labels *labels; /* names by column */
-    int64_t *label_ids;         /* (labels->len) ascending: label id of each column */
+    struct live_labels *labels; /* by column, as published */
+    int64_t labels_seq;         /* seq up to which they are told */
+    int64_t *label_ids;         /* (label_ids_len) ascending: label id of each column */
+    uint32_t label_ids_len;     /* labels->len, or ahead of it in a round */
     int64_t applied;            /* seq that the head has reached */
     uint64_t unsaved;           /* changes since the last image */
     int64_t changed_us;         /* monotonic, of the last change */
@@ -50,6 +52,8 @@ struct learned_round {
 int learned_open(const struct learner_parts *parts, const struct store_model *row,
                  struct learned **ret_learned);
 void learned_close(struct learned *learned);
+/* The column of a label of the store; UINT32_MAX: not read yet. */
+uint32_t learned_column(const struct learned *learned, int64_t label);
 
 /* Reads the next events, applies them, publishes. Nothing to read: 0 and *ret_round all zero. On
  * failure the last published snapshot keeps serving and the same events are read again next time.

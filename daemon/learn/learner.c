@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "daemon/clock.h"
+#include "daemon/events.h"
 #include "daemon/learn/learned.h"
 #include "daemon/log.h"
 
@@ -115,6 +116,7 @@ static bool catch_up(struct learner *l, struct learned *m)
         atomic_fetch_add(&l->failures, 1);
         log_error("learner", "event", "round_failed", "model", m->name, "error", strerror(-rc),
                   NULL);
+        events_warning(l->parts.bus, m->name, "round_failed", strerror(-rc));
         l->retry_us = clock_us() + RETRY_US;
         wake(l, m->model, rc);
         return false;
@@ -174,6 +176,7 @@ static bool step(struct learner *l, struct learned *m, int64_t now, int64_t *wai
         count(l, &r);
     } else {
         atomic_fetch_add(&l->failures, 1);
+        events_warning(l->parts.bus, m->name, "settle_failed", strerror(-rc));
         m->changed_us = clock_us(); /* not tried again at once */
     }
     return true;

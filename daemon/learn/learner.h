@@ -28,6 +28,8 @@ struct learner_settings {
     uint32_t features;
     uint64_t seed;
     double lambda, budget, score_min;
+    uint32_t annotator_rate_max; /* as of the snapshot, which carries them */
+    double annotator_influence_max;
 };
 
 struct learner_parts {
@@ -36,6 +38,7 @@ struct learner_parts {
     struct keeper *keeper; /* for embeddings and snapshot rows */
     struct batcher *batcher;
     struct live *live;
+    struct bus *bus; /* for swaps and warnings, or NULL */
     const struct encoder *encoder;
     const struct tokenizer *tokenizer;
     int64_t encoder_number;

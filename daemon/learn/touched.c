@@ -70,24 +70,15 @@ static int reserve(struct touched *t, uint32_t targets, uint32_t tokens)
     return 0;
 }
 
-static int compare_ids(const void *a, const void *b)
-{
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-
-    return (x > y) - (x < y);
-}
-
 static int add_targets(struct touched *t, const struct store_example *row,
                        const struct learned *learned)
 {
     for (uint32_t i = 0; i < row->target_len; i++) {
-        const int64_t *at = bsearch(&row->target[i].label, learned->label_ids, learned->labels->len,
-                                    sizeof *learned->label_ids, compare_ids);
+        uint32_t column = learned_column(learned, row->target[i].label);
 
-        if (at == NULL)
+        if (column == UINT32_MAX)
             return -EUCLEAN;
-        t->targets[t->targets_len++] =
-            (struct head_target){(uint32_t)(at - learned->label_ids), (float)row->target[i].value};
+        t->targets[t->targets_len++] = (struct head_target){column, (float)row->target[i].value};
     }
     return 0;
 }

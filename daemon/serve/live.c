@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -139,14 +140,66 @@ struct live_labels *live_labels_new(uint32_t len)
 
     if (labels == NULL)
         return NULL;
-    labels->names = calloc(len > 0 ? len : 1, sizeof *labels->names);
-    if (labels->names == NULL) {
-        free(labels);
+    atomic_init(&labels->refs, 1);
+    labels->names = calloc(len + 1, sizeof *labels->names);
+    labels->rules = calloc(len + 1, sizeof *labels->rules);
+    if (labels->names == NULL || labels->rules == NULL) {
+        live_labels_put(labels);
         return NULL;
     }
     labels->len = len;
-    atomic_init(&labels->refs, 1);
+    for (uint32_t i = 0; i < len; i++)
+        labels->rules[i].score_min = -1;
     return labels;
+}
+
+int live_labels_alias(struct live_labels *labels, const char *name, uint32_t column)
+{
+    uint32_t len = labels->index_len;
+
+    if ((len & (len - 1)) == 0) { /* the room is the next power of two */
+        struct live_alias *bigger =
+            realloc(labels->index, (len > 0 ? len * 2 : 1) * sizeof *bigger);
+
+        if (bigger == NULL)
+            return -ENOMEM;
+        labels->index = bigger;
+    }
+    labels->index[len].column = column;
+    snprintf(labels->index[len].name, LIVE_NAME_BYTES, "%s", name);
+    labels->index_len++;
+    return 0;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    const struct live_alias *x = a, *y = b;
+
+    return strcmp(x->name, y->name);
+}
+
+void live_labels_seal(struct live_labels *labels)
+{
+    if (labels->index_len > 0)
+        qsort(labels->index, labels->index_len, sizeof *labels->index, by_name);
+}
+
+uint32_t live_labels_find(const struct live_labels *labels, const char *name)
+{
+    uint32_t from = 0, to = labels->index_len;
+
+    while (from < to) {
+        uint32_t middle = from + (to - from) / 2;
+        int order = strcmp(name, labels->index[middle].name);
+
+        if (order == 0)
+            return labels->index[middle].column;
+        if (order < 0)
+            to = middle;
+        else
+            from = middle + 1;
+    }
+    return UINT32_MAX;
 }
 
 struct live_labels *live_labels_get(struct live_labels *labels)
@@ -159,7 +212,11 @@ void live_labels_put(struct live_labels *labels)
 {
     if (labels == NULL || atomic_fetch_sub_explicit(&labels->refs, 1, memory_order_acq_rel) != 1)
         return;
+    for (uint32_t i = 0; i < labels->len; i++)
+        free(labels->rules[i].payload);
     free(labels->names);
+    free(labels->rules);
+    free(labels->index);
     free(labels);
 }
 

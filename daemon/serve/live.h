@@ -1,9 +1,9 @@
 /* live.h -- what answers questions now: one frozen snapshot a model, swapped under traffic.
  *
- * A snapshot is {encoder, head view, label names, thresholds, version}: all that an answer needs,
- * so that a request uses one version from first to last. live_get and live_publish take a short
- * mutex; the last live_put frees. (An atomic pointer and an atomic count are not enough: the count
- * can reach zero between the load and the increment.)
+ * A snapshot is {encoder, head view, labels with their names, thresholds and payloads, version}:
+ * all that an answer needs, so that a request uses one version from first to last. live_get and
+ * live_publish take a short mutex; the last live_put frees. (An atomic pointer and an atomic count
+ * are not enough: the count can reach zero between the load and the increment.)
  *
  * Threads: any. Nothing is freed, computed or waited for under the lock.
  */
@@ -20,11 +20,25 @@
 
 enum { LIVE_NAME_BYTES = 129 };
 
-/* Label names by column; frozen, shared by the snapshots between two label events. */
+struct live_alias {
+    char name[LIVE_NAME_BYTES];
+    uint32_t column;
+};
+
+/* What an answer with this label takes along. */
+struct live_label {
+    double score_min; /* abstain below; negative: as the model does */
+    char *payload;    /* JSON text; NULL: none */
+};
+
+/* Labels by column; frozen once sealed, shared by the snapshots between two label events. */
 struct live_labels {
     atomic_uint refs;
     uint32_t len;
-    char (*names)[LIVE_NAME_BYTES];
+    char (*names)[LIVE_NAME_BYTES]; /* (len) */
+    struct live_label *rules;       /* (len) */
+    struct live_alias *index;       /* (index_len) every name that is understood, sorted */
+    uint32_t index_len;
 };
 
 /* What the last audit of a model found; frozen, shared by the snapshots until the next. */
@@ -47,6 +61,8 @@ struct snapshot {
     struct live_labels *labels;    /* one reference */
     struct live_review *review;    /* one reference, or NULL: not audited yet */
     double score_min;              /* abstain below */
+    uint32_t rate_max;             /* items of one annotator in a minute; 0: any number */
+    double influence_max;          /* share of a label's votes; more is listed for review */
     int64_t encoder_number, seq;   /* the version */
     bool settled;                  /* fitted and audited on exactly this set of examples */
     int64_t published_us;          /* Unix time */
@@ -71,7 +87,14 @@ void live_remove(struct live *live, int64_t model);
 /* Publishes so far. */
 uint64_t live_swaps(struct live *live);
 
-struct live_labels *live_labels_new(uint32_t len); /* one reference, names empty; NULL: no memory */
+/* One reference; names empty, no rules. NULL: no memory. Fill in names, rules, aliases; then seal.
+ */
+struct live_labels *live_labels_new(uint32_t len);
+/* A name is understood as this column's label. 0 or -ENOMEM. */
+int live_labels_alias(struct live_labels *labels, const char *name, uint32_t column);
+void live_labels_seal(struct live_labels *labels);
+/* The column that a name or an alias means; UINT32_MAX: none. */
+uint32_t live_labels_find(const struct live_labels *labels, const char *name);
 struct live_labels *live_labels_get(struct live_labels *labels);
 void live_labels_put(struct live_labels *labels);
 

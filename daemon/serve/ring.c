@@ -21,6 +21,7 @@ struct ring {
     uint32_t *buckets;  /* (max) first slot of the chain */
     uint32_t max, head, len;
     size_t bytes, bytes_max;
+    uint64_t puts; /* the newest entry's number */
 };
 
 int ring_open(uint32_t entries_max, size_t bytes_max, struct ring **ret_ring)
@@ -135,6 +136,7 @@ void ring_put(struct ring *ring, const struct ring_entry *entry)
     i = ring->head;
     ring->head = (ring->head + 1) % ring->max;
     ring->len++;
+    ring->puts++;
     b = bucket_of(ring, own->request_id);
     ring->slots[i] = (struct slot){own, bytes, ring->buckets[b]};
     ring->buckets[b] = i;
@@ -157,6 +159,32 @@ struct ring_entry *ring_get(struct ring *ring, const char *request_id)
     }
     pthread_mutex_unlock(&ring->lock);
     return found;
+}
+
+uint32_t ring_walk(struct ring *ring, int64_t model, uint64_t *before, uint32_t max,
+                   struct ring_entry **ret_entries)
+{
+    uint32_t len = 0;
+    uint64_t number;
+    size_t bytes;
+
+    pthread_mutex_lock(&ring->lock);
+    number = *before != 0 && *before <= ring->puts ? *before - 1 : ring->puts;
+    for (; number > ring->puts - ring->len && len < max; number--) {
+        uint64_t back = ring->puts - number;
+        const struct ring_entry *e =
+            ring->slots[(ring->head + ring->max - 1 - back) % ring->max].entry;
+
+        if (e == NULL || e->model != model)
+            continue;
+        ret_entries[len] = copy(e, &bytes);
+        if (ret_entries[len] == NULL)
+            break;
+        len++;
+    }
+    *before = number + 1; /* what is left is older */
+    pthread_mutex_unlock(&ring->lock);
+    return len;
 }
 
 void ring_forget_model(struct ring *ring, int64_t model)

@@ -24,7 +24,8 @@ struct ring_entry {
     char label[LIVE_NAME_BYTES]; /* "" if none */
     const char *labels;          /* kind multi: all that were answered, each with its NUL */
     size_t labels_bytes;
-    double score;
+    double score, second; /* of the label, of the next best one */
+    float novelty;
     int64_t created_us; /* Unix time */
     const char *text;   /* put: borrowed. get: inside the malloc'd entry */
     size_t text_bytes;
@@ -44,6 +45,12 @@ void ring_close(struct ring *ring);
 void ring_put(struct ring *ring, const struct ring_entry *entry);
 /* One malloc'd block that the caller frees; NULL: unknown, or gone. */
 struct ring_entry *ring_get(struct ring *ring, const char *request_id);
+/* Up to max entries that were answered for a model before entry number *before (0: to the end), the
+ * newest first, each as ring_get gives it. Returns how many and moves *before on; 0: that was all.
+ * A walk takes the lock once a call, and what comes or goes between two calls moves nothing else.
+ */
+uint32_t ring_walk(struct ring *ring, int64_t model, uint64_t *before, uint32_t max,
+                   struct ring_entry **ret_entries);
 /* Drops what was answered for a model, or all that holds this text. */
 void ring_forget_model(struct ring *ring, int64_t model);
 void ring_forget_text(struct ring *ring, int64_t model, const char *text, size_t text_bytes);

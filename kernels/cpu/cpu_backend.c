@@ -37,6 +37,15 @@ static void *at(struct kview v, size_t element)
     return (char *)v.data + element * element_bytes(v.dtype);
 }
 
+/* OMP_THREAD_LIMIT may allow smaller teams, and oneDNN leaves work undone when its team is smaller
+ * than the one it planned for. */
+static uint32_t team_max(uint32_t threads)
+{
+    uint32_t limit = (uint32_t)omp_get_thread_limit();
+
+    return threads < limit ? threads : limit;
+}
+
 static int ctx_open(uint32_t rows_max, uint32_t threads_max, struct kctx **ret_ctx)
 {
     struct kctx *k = calloc(1, sizeof *k);
@@ -47,7 +56,7 @@ static int ctx_open(uint32_t rows_max, uint32_t threads_max, struct kctx **ret_c
         return -ENOMEM;
     k->simd = simd_pick();
     k->threads = 1;
-    k->threads_max = threads_max;
+    k->threads_max = team_max(threads_max);
     rc = cpu_linear_open(&k->linear);
     if (rc != 0) {
         free(k);

@@ -337,6 +337,7 @@ int cpu_linear_run(struct cpu_linear *linear, void *y, const void *x, const stru
     if (w->own != NULL)
         return own_linear_run(y, x, w->own, bias, N, threads);
     omp_set_num_threads((int)threads);
+    omp_set_dynamic(0); /* exactly so many, or oneDNN leaves work undone */
     while (p != NULL && (p->rows != rows || p->M != w->M || p->K != w->K || p->threads != threads ||
                          p->dtype != w->dtype || p->has_bias != (bias != NULL)))
         p = p->next;

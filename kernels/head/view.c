@@ -168,6 +168,68 @@ double head_view_novelty_max(const struct head_view *v)
     return v->novelty_max;
 }
 
+/* ---- what it has ----------------------------------------------------------------------------- */
+
+/* An embedding's first eight bytes say which it is, all but surely; the rest is compared then. */
+struct start {
+    uint64_t bits;
+    uint32_t row;
+};
+
+static int by_bits(const void *a, const void *b)
+{
+    const struct start *x = a, *y = b;
+
+    return (x->bits > y->bits) - (x->bits < y->bits);
+}
+
+static struct start start_of(const uint16_t *embedding, uint32_t dim, uint32_t row)
+{
+    struct start start = {0, row};
+
+    memcpy(&start.bits, embedding, (dim < 4 ? dim : 4) * sizeof *embedding);
+    return start;
+}
+
+/* The first of starts (N) that is not before bits. */
+static uint32_t lower(const struct start *starts, uint32_t N, uint64_t bits)
+{
+    uint32_t from = 0, to = N;
+
+    while (from < to) {
+        uint32_t middle = from + (to - from) / 2;
+
+        if (starts[middle].bits < bits)
+            from = middle + 1;
+        else
+            to = middle;
+    }
+    return from;
+}
+
+int head_view_has(const struct head_view *v, const uint16_t *embeddings, uint32_t N, bool *ret_has)
+{
+    struct start *starts = malloc(((size_t)N + 1) * sizeof *starts);
+    size_t d = v->dim;
+
+    if (starts == NULL)
+        return -ENOMEM;
+    memset(ret_has, 0, N * sizeof *ret_has);
+    for (uint32_t i = 0; i < N; i++)
+        starts[i] = start_of(embeddings + i * d, v->dim, i);
+    qsort(starts, N, sizeof *starts, by_bits);
+    for (uint32_t e = 0; e < v->examples_len; e++) {
+        const uint16_t *own = v->chunks[e / CHUNK_ROWS]->embeddings + e % CHUNK_ROWS * d;
+        uint64_t bits = start_of(own, v->dim, 0).bits;
+
+        for (uint32_t i = lower(starts, N, bits); i < N && starts[i].bits == bits; i++)
+            if (memcmp(embeddings + starts[i].row * d, own, d * sizeof *own) == 0)
+                ret_has[starts[i].row] = true;
+    }
+    free(starts);
+    return 0;
+}
+
 /* ---- scoring --------------------------------------------------------------------------------- */
 
 /* Scratch of a batch, in order: fp64 first, then fp32. */

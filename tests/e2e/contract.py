@@ -52,6 +52,12 @@ class Contract:
         self.seen.add((method, pattern, answer.status_code))
         self.check_body(self.response(pattern, method, answer.status_code), answer)
 
+    def check_event(self, kind, data):
+        """Data of an event stream."""
+        media = self.document["paths"]["/v1/events"]["get"]["responses"]["200"]["content"]
+        self.seen.add(("get", "/v1/events", 200))
+        self.validator(media["text/event-stream"]["x-event-data"][kind]).validate(data)
+
     def check_body(self, response, answer):
         if "content" not in response:
             assert answer.content == b""

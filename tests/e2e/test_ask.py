@@ -1,5 +1,6 @@
 """Asking: POST /v1/classify and /v1/embed."""
 import json
+import math
 import os
 import threading
 from pathlib import Path
@@ -113,6 +114,24 @@ def test_explain(taught):
     assert similar == sorted(similar, reverse=True)
     assert taught.get(f"/v1/examples/{best['example']}")["text"] == best["text"]
     assert "because" not in ask(taught, "where is my card")[0]
+
+
+def test_explain_says_what_each_score_gives(taught):
+    """The shares' sums are the logits: their softmax is the answer, also among chosen labels."""
+    for chosen in (["card", "cash", "transfer"], ["transfer", "card"]):
+        (result,) = ask(taught, "my money at the machine", explain=True, top_k=3, labels=chosen)
+        assert sorted(s["label"] for s in result["labels"]) == sorted(chosen)
+        for votes in (s["votes"] for s in result["labels"]):
+            assert sorted(votes) == ["count", "lda", "nearest", "prototype", "ridge"]
+        logits = [sum(s["votes"].values()) for s in result["labels"]]
+        assert logits == sorted(logits, reverse=True)
+        total = sum(math.exp(x - logits[0]) for x in logits)
+        for s, x in zip(result["labels"], logits, strict=True):
+            assert s["score"] == pytest.approx(math.exp(x - logits[0]) / total, rel=1e-4)
+    first, second = (r["labels"] for r in ask(taught, ["where is my card", "transfer"],
+                                              explain=True, top_k=3))
+    assert [s["votes"] for s in first] != [s["votes"] for s in second]
+    assert all("votes" not in s for s in ask(taught, "where", top_k=3)[0]["labels"])
 
 
 def test_pairs_are_not_their_halves(taught):

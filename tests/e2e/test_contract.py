@@ -9,6 +9,7 @@ import re
 import jsonschema
 import pytest
 
+from event_stream import EventStream
 from learnd_process import ROOT
 
 
@@ -49,11 +50,21 @@ def test_every_operation_answers(shared, model, contract):
     example = taught["accepted"][0]["example"]
     shared.get(f"/v1/examples/{example}")
     for path in ("/v1/models", "/v1/models/contract", f"/v1/models/{model}/labels",
-                 f"/v1/models/{model}/examples", f"/v1/models/{model}/versions",
+                 f"/v1/models/{model}/examples", f"/v1/models/{model}/review",
+                 f"/v1/models/{model}/next", f"/v1/models/{model}/versions",
                  f"/v1/models/{model}/versions/{taught['version']}", "/v1/info", "/health/live",
                  "/health/ready", "/openapi.json"):
         shared.get(path)
     shared.call("GET", "/metrics", expect=200)
+    with EventStream(shared, f"types=label&model={model}") as stream:
+        shared.post(f"/v1/models/{model}/labels", {"label": "event"}, expect=201)
+        assert next(stream).kind == "label"
+    label = f"/v1/models/{model}/labels/"
+    shared.patch(label + "early", {"label": "late", "score_min": 0.5, "payload": {"any": [1, None]}})
+    shared.post(label + "x/split", {"label": "late", "examples": [example]})
+    shared.post(label + "late/merge", {"into": "y"})
+    shared.delete(label + "x")
+    shared.get(f"/v1/models/{model}/labels")
     shared.delete(f"/v1/examples/{example}")
     shared.delete("/v1/models/contract")
     called = {(m.upper(), re.sub(r"\{[^}]*\}", "{}", p)) for m, p, status in contract.seen

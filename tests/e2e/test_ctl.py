@@ -36,6 +36,9 @@ COMMANDS = [
     "labels",
     "examples",
     "versions",
+    "events",
+    "review",
+    "next",
     "status",
     "version",
 ]

@@ -27,7 +27,8 @@ def test_life_of_a_model(shared):
                        expect=201)
     assert made["name"] == "life" and made["examples"] == made["labels"] == 0
     assert made["settings"] == {"features": 128, "seed": 1, "ridge_lambda": 0.15, "score_min": 0,
-                                "rejection_budget": 0.02}
+                                "rejection_budget": 0.02, "annotator_rate_max": 0,
+                                "annotator_influence_max": 1}
     assert shared.get("/v1/models/life") == made
     assert shared.problem("POST", "/v1/models", {"name": "life"}) == (409, "model_exists", "name")
     shared.teach([("a", "x"), ("b", "x"), ("c", "y")], model="life")

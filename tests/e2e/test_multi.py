@@ -376,3 +376,33 @@ def test_ctl_names_the_bad_rows(ctl, tmp_path):
 def test_ctl_shows_a_set(shared, taught, ctl):
     out, _ = ctl("classify", f"{TOPICS['card']} {TOPICS['cash']} please", model=taught)
     assert {"card", "cash"} <= set(out.split()) and " and" in out and " or" not in out
+
+
+# ---- labels that change
+
+def test_merged_and_renamed_labels(shared, multi):
+    both = say(shared, multi, "t", labels=["a", "b"], annotator="ann")
+    one = say(shared, multi, "u", labels=["a"])
+    shared.post(f"/v1/models/{multi}/labels/a/merge", {"into": "b"})
+    assert row(shared, both) == ("active", {"b": 1}) and row(shared, one) == ("active", {"b": 1})
+    labels = shared.get(f"/v1/models/{multi}/labels")["labels"]
+    assert {x["label"]: x["examples"] for x in labels if x["status"] == "active"} == {"b": 2}
+    say(shared, multi, "v", labels=["a", "c"])  # the old name still means it
+    assert [e["text"] for e in shared.get(f"/v1/models/{multi}/examples?label=b")["examples"]] == \
+        ["t", "u", "v"]
+
+
+def test_a_retired_label_is_of_no_text(shared, multi):
+    both = say(shared, multi, "t", labels=["a", "b"])
+    one = say(shared, multi, "u", labels=["a"])
+    shared.delete(f"/v1/models/{multi}/labels/a")
+    assert row(shared, both) == ("active", {"b": 1}) and row(shared, one) == ("active", {})
+    shared.patch(f"/v1/models/{multi}/labels/a", {"status": "active"})
+    assert row(shared, both) == ("active", {"a": 1, "b": 1})
+
+
+def test_sets_of_several_annotators_are_no_contradiction(shared, multi):
+    say(shared, multi, "t", labels=["a", "b"], annotator="ann")
+    say(shared, multi, "t", labels=["a", "b"], annotator="bob")
+    shared.settle(multi)
+    assert shared.get(f"/v1/models/{multi}/review")["items"] == []

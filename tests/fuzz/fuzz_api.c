@@ -105,6 +105,30 @@ static void try_feedback(const char *body, size_t bytes, bool line)
     api_feedback_free(teach);
 }
 
+static void try_labels(const char *body, size_t bytes)
+{
+    struct api_problem problem = {0, NULL, "", ""};
+    struct api_label_patch *patch = NULL;
+    struct api_label_merge *merge = NULL;
+    struct api_label_split *split = NULL;
+
+    check_problem(api_parse_label_patch(body, bytes, &patch, &problem), &problem);
+    if (patch && patch->payload) {
+        struct json_value *root;
+        must(strlen(patch->payload) <= API_PAYLOAD_BYTES_MAX);
+        must(json_parse(patch->payload, strlen(patch->payload), NULL, &root, NULL) == 0);
+        json_free(root);
+    }
+    must(!patch || patch->score_min <= 1.0);
+    api_label_patch_free(patch);
+    check_problem(api_parse_label_merge(body, bytes, &merge, &problem), &problem);
+    must(!merge || api_name_valid(merge->into, strlen(merge->into)));
+    api_label_merge_free(merge);
+    check_problem(api_parse_label_split(body, bytes, &split, &problem), &problem);
+    must(!split || (split->examples_len > 0 && split->examples_len <= API_ITEMS_MAX));
+    api_label_split_free(split);
+}
+
 static void try_manage(const char *body, size_t bytes)
 {
     struct api_problem problem = {0, NULL, "", ""};
@@ -204,6 +228,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         break;
     case 'm':
         try_manage(body, size - 1);
+        try_labels(body, size - 1);
         break;
     case 'w':
         try_words(body, size - 1);

@@ -34,6 +34,7 @@ static void check_bytes(struct api_buffer *b, const char *expected)
 static void write_classify(struct api_buffer *b)
 {
     const struct api_scored labels[] = {{"card_arrival", 0.94, 0}, {"lost_card", 0.04, 0}};
+    const float votes[2 * API_VOTES] = {1.5f, -2, 0.25f, 3, 4, 0, 1, 2, 3, 4.5f};
     const struct api_because because[] = {{{0}, "a\"b", 3, "card_arrival", 0.91}};
     const struct api_result results[] = {
         {.id = "0",
@@ -41,8 +42,10 @@ static void write_classify(struct api_buffer *b)
          .label = "card_arrival",
          .score = 0.94,
          .novelty = 0.03,
+         .payload = "[null,\"p\"]",
          .labels = labels,
          .labels_len = 2,
+         .votes = votes,
          .tokens = 7,
          .explained = true,
          .because = because,
@@ -73,8 +76,11 @@ static void test_classify(void **state)
     check_bytes(
         &b, "{\"model\":\"intents\",\"version\":\"2.1850\",\"results\":["
             "{\"id\":\"0\",\"request_id\":\"01J9\",\"label\":\"card_arrival\",\"score\":0.94,"
-            "\"abstain\":false,\"novelty\":0.03,\"labels\":[{\"label\":\"card_arrival\","
-            "\"score\":0.94},{\"label\":\"lost_card\",\"score\":0.04}],\"tokens\":7,"
+            "\"abstain\":false,\"novelty\":0.03,\"payload\":[null,\"p\"],"
+            "\"labels\":[{\"label\":\"card_arrival\","
+            "\"score\":0.94,\"votes\":{\"ridge\":1.5,\"lda\":-2,\"count\":0.25,\"prototype\":3,"
+            "\"nearest\":4}},{\"label\":\"lost_card\",\"score\":0.04,\"votes\":{\"ridge\":0,"
+            "\"lda\":1,\"count\":2,\"prototype\":3,\"nearest\":4.5}}],\"tokens\":7,"
             "\"truncated\":false,\"because\":[{\"example\":\"00000000000000000000000000000000\","
             "\"text\":\"a\\\"b\",\"label\":\"card_arrival\",\"similarity\":0.91}]},"
             "{\"id\":\"1\",\"request_id\":null,\"label\":null,\"score\":null,\"abstain\":true,"
@@ -174,9 +180,17 @@ static void write_example(struct api_buffer *b)
 
 static void write_label(struct api_buffer *b)
 {
-    const struct api_label_row row = {"x", "active", 42, 0};
+    const struct api_label_row row = {.label = "x",
+                                      .status = "merged",
+                                      .examples = 42,
+                                      .has_score_min = true,
+                                      .score_min = 0.5,
+                                      .payload = "{\"a\":[1]}",
+                                      .into = "y"};
 
-    api_write_label(b, &row);
+    api_label_begin(b, &row);
+    api_label_alias(b, "w");
+    api_label_end(b);
 }
 
 static void write_version(struct api_buffer *b)
@@ -197,7 +211,8 @@ static void test_rows(void **state)
     check_bytes(&b, "{\"name\":\"intents\",\"kind\":\"single\",\"encoder\":\"default\","
                     "\"version\":\"0.9\",\"settled\":true,\"examples\":3,\"labels\":2,\"settings\":"
                     "{\"features\":1024,"
-                    "\"seed\":1,\"ridge_lambda\":0.15,\"score_min\":0,\"rejection_budget\":0.05},"
+                    "\"seed\":1,\"ridge_lambda\":0.15,\"score_min\":0,\"rejection_budget\":0.05,"
+                    "\"annotator_rate_max\":0,\"annotator_influence_max\":1},"
                     "\"created\":\"" EPOCH "\"}");
     write_example(&b);
     check_bytes(&b,
@@ -220,6 +235,11 @@ static void test_rows(void **state)
                 "{\"version\":\"0.0\",\"encoder\":0,\"seq\":0,\"state\":\"past\",\"op\":null,"
                 "\"example\":null,\"label\":null,\"annotator\":null,\"created\":\"" EPOCH "\"}");
 }
+
+#define LABEL_ROW                                                                                  \
+    "{\"label\":\"x\",\"examples\":42,\"status\":\"merged\",\"into\":\"y\","                       \
+    "\"score_min\":0.5,"                                                                           \
+    "\"payload\":{\"a\":[1]},\"created\":\"" EPOCH "\",\"aliases\":[\"w\"]}"
 
 static void write_labels(struct api_buffer *b)
 {
@@ -256,9 +276,7 @@ static void test_lists(void **state)
 
     (void)state;
     write_labels(&b);
-    check_bytes(&b, "{\"labels\":[{\"label\":\"x\",\"examples\":42,\"status\":\"active\","
-                    "\"created\":\"" EPOCH "\"},{\"label\":\"x\",\"examples\":42,"
-                    "\"status\":\"active\",\"created\":\"" EPOCH "\"}],\"next_cursor\":\"abc\"}");
+    check_bytes(&b, "{\"labels\":[" LABEL_ROW "," LABEL_ROW "],\"next_cursor\":\"abc\"}");
     api_list_begin(&b, "models");
     api_list_end(&b, NULL);
     check_bytes(&b, "{\"models\":[],\"next_cursor\":null}");
@@ -307,6 +325,104 @@ static void write_problem(struct api_buffer *b)
     api_write_problem(b, &problem, "01J9");
 }
 
+/* ---- what events tell ---- */
+
+static void write_swap(struct api_buffer *b)
+{
+    api_write_event_swap(
+        b, &(struct api_event_swap){
+               .model = "m", .version = {2, 1850}, .settled = true, .examples = 12, .labels = 3});
+}
+
+static void write_label_event(struct api_buffer *b)
+{
+    api_write_event_label(b, &(struct api_event_label){"m", "renamed", "new \"name\"", "old", 0});
+}
+
+static void write_model_event(struct api_buffer *b)
+{
+    api_write_event_model(b, &(struct api_event_model){"m", "removed", 0});
+}
+
+static void write_drift(struct api_buffer *b)
+{
+    api_write_event_drift(b, &(struct api_event_drift){.model = "m",
+                                                       .detector = "mmd",
+                                                       .measure = "features",
+                                                       .before = NAN,
+                                                       .after = 0.25,
+                                                       .statistic = 0.5,
+                                                       .threshold = 0.125});
+}
+
+static void write_warning(struct api_buffer *b)
+{
+    api_write_event_warning(b, &(struct api_event_warning){NULL, "disk", "line\nend", 0});
+}
+
+static void write_reset(struct api_buffer *b)
+{
+    api_write_event_reset(b, &(struct api_event_reset){"restarted", 0});
+}
+
+#define ABOUT_M "{\"time\":\"" EPOCH "\",\"model\":\"m\","
+#define ABOUT_ALL "{\"time\":\"" EPOCH "\",\"model\":null,"
+
+static void test_events(void **state)
+{
+    struct api_buffer b = API_BUFFER_INIT;
+
+    (void)state;
+    write_swap(&b);
+    check_bytes(&b, ABOUT_M "\"version\":\"2.1850\",\"settled\":true,\"examples\":12,"
+                            "\"labels\":3}");
+    write_label_event(&b);
+    check_bytes(&b, ABOUT_M "\"action\":\"renamed\",\"label\":\"new \\\"name\\\"\","
+                            "\"from\":\"old\"}");
+    write_model_event(&b);
+    check_bytes(&b, ABOUT_M "\"action\":\"removed\"}");
+    write_drift(&b);
+    check_bytes(&b, ABOUT_M "\"detector\":\"mmd\",\"measure\":\"features\",\"label\":null,"
+                            "\"before\":null,\"after\":0.25,\"statistic\":0.5,"
+                            "\"threshold\":0.125,\"since\":null}");
+    write_warning(&b);
+    check_bytes(&b, ABOUT_ALL "\"code\":\"disk\",\"detail\":\"line\\nend\"}");
+    write_reset(&b);
+    check_bytes(&b, ABOUT_ALL "\"reason\":\"restarted\"}");
+    api_write_event_retry(&b, 2000);
+    api_write_event_mark(&b, "b-0");
+    api_write_event(&b, "b-1", "swap", "{}", 2);
+    check_bytes(&b, "retry: 2000\n:\nid: b-0\n\nid: b-1\nevent: swap\ndata: {}\n\n");
+}
+
+static void test_event_types(void **state)
+{
+    static const char *const bad[] = {
+        "",    ",",          "swap,", ",swap", "swap,,label",       "swaps",
+        "swa", "swap label", "SWAP",  "reset", "swap,label,nothing"};
+    struct api_problem problem;
+    uint32_t types = 77;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        assert_int_equal(api_event_types_parse(bad[i], strlen(bad[i]), &types, &problem), -EINVAL);
+        assert_int_equal(problem.status, 422);
+        assert_string_equal(problem.code, "invalid_value");
+        assert_string_equal(problem.field, "types");
+        assert_int_equal(types, 77);
+    }
+    assert_int_equal(api_event_types_parse(NULL, 0, &types, &problem), 0);
+    assert_int_equal(types, API_EVENT_TYPES_ALL);
+    assert_int_equal(api_event_types_parse("warning,swap,warning", 20, &types, &problem), 0);
+    assert_int_equal(types, 1u << API_EVENT_WARNING | 1u << API_EVENT_SWAP);
+    for (int i = 0; i < API_EVENTS_LEN; i++) {
+        const char *name = api_event_name((enum api_event)i);
+
+        assert_int_equal(api_event_types_parse(name, strlen(name), &types, &problem), 0);
+        assert_int_equal(types, 1u << i);
+    }
+}
+
 static void test_about(void **state)
 {
     struct api_buffer b = API_BUFFER_INIT;
@@ -319,6 +435,108 @@ static void test_about(void **state)
     check_bytes(&b, "{\"status\":\"unready\",\"checks\":[{\"name\":\"encoder\",\"ok\":true,"
                     "\"detail\":null},{\"name\":\"journal\",\"ok\":false,"
                     "\"detail\":\"the disk is full\"}]}");
+}
+
+static void write_review(struct api_buffer *b)
+{
+    const struct api_review review = {"m", true, {0, 9}, 100, 8, true, false};
+    const struct api_review_vote votes[] = {
+        {"x", "a", false}, {"x", "", false}, {"x", "b", true}, {"y", "c", true}};
+    struct api_review_item item = {.kind = API_DUPLICATE,
+                                   .text = "t",
+                                   .text_bytes = 1,
+                                   .pair = "p",
+                                   .pair_bytes = 1,
+                                   .label = "x",
+                                   .other = "y",
+                                   .margin = NAN,
+                                   .annotators = 2,
+                                   .votes = votes,
+                                   .votes_len = 4,
+                                   .twin = {.text = "T", .text_bytes = 1}};
+    const struct api_review_item influence = {
+        .kind = API_INFLUENCE, .label = "x", .annotator = "", .share = 0.75, .examples = 3};
+
+    memcpy(item.example, ID, sizeof ID);
+    memcpy(item.twin.example, ID, sizeof ID);
+    api_review_begin(b, &review);
+    api_review_item(b, &item);
+    item.kind = API_LIKELY_WRONG;
+    item.pair = NULL;
+    item.other = NULL;
+    item.margin = 0.5;
+    item.votes_len = 0;
+    api_review_item(b, &item);
+    api_review_item(b, &influence);
+    api_review_end(b, "abc");
+}
+
+static void write_unaudited(struct api_buffer *b)
+{
+    const struct api_review review = {.model = "m"};
+
+    api_review_begin(b, &review);
+    api_review_end(b, NULL);
+}
+
+static void test_review(void **state)
+{
+    struct api_buffer b = API_BUFFER_INIT;
+
+    (void)state;
+    write_review(&b);
+    check_bytes(&b, "{\"model\":\"m\",\"version\":\"0.9\",\"examined\":100,\"suspects\":8,"
+                    "\"distrusted\":true,\"distrusted_share\":0.08,\"settled\":false,\"items\":["
+                    "{\"kind\":\"duplicate\",\"example\":\"" ID_TEXT "\",\"text\":\"t\","
+                    "\"text_pair\":\"p\",\"label\":\"x\",\"other\":\"y\",\"margin\":null,"
+                    "\"annotators\":2,\"votes\":[{\"label\":\"x\",\"for\":[\"a\",null],"
+                    "\"against\":[\"b\"]},{\"label\":\"y\",\"for\":[],\"against\":[\"c\"]}],"
+                    "\"twin\":{\"example\":\"" ID_TEXT "\",\"text\":\"T\"},"
+                    "\"created\":\"" EPOCH "\"},"
+                    "{\"kind\":\"likely_wrong\",\"example\":\"" ID_TEXT "\",\"text\":\"t\","
+                    "\"label\":\"x\",\"other\":null,\"margin\":0.5,\"annotators\":2,\"votes\":[],"
+                    "\"created\":\"" EPOCH "\"},"
+                    "{\"kind\":\"influence\",\"label\":\"x\",\"annotator\":null,\"share\":0.75,"
+                    "\"examples\":3}],\"next_cursor\":\"abc\"}");
+    write_unaudited(&b);
+    check_bytes(&b, "{\"model\":\"m\",\"version\":null,\"examined\":0,\"suspects\":0,"
+                    "\"distrusted\":false,\"distrusted_share\":0,\"settled\":false,\"items\":[],"
+                    "\"next_cursor\":null}");
+}
+
+static void write_next(struct api_buffer *b)
+{
+    const struct api_next next = {"m", {0, 9}, 7, 0.2, 5};
+    struct api_next_item item = {.request_id = "01J9",
+                                 .text = "t",
+                                 .text_bytes = 1,
+                                 .pair = "p",
+                                 .pair_bytes = 1,
+                                 .label = "x",
+                                 .score = 0.5,
+                                 .novelty = -1.5,
+                                 .why = "random"};
+
+    api_next_begin(b, &next);
+    api_next_item(b, &item);
+    item.label = "";
+    item.pair = NULL;
+    api_next_item(b, &item);
+    api_next_end(b);
+}
+
+static void test_next(void **state)
+{
+    struct api_buffer b = API_BUFFER_INIT;
+
+    (void)state;
+    write_next(&b);
+    check_bytes(&b, "{\"model\":\"m\",\"version\":\"0.9\",\"candidates\":7,\"random_share\":0.2,"
+                    "\"seed\":5,\"items\":[{\"request_id\":\"01J9\",\"text\":\"t\","
+                    "\"text_pair\":\"p\",\"label\":\"x\",\"score\":0.5,\"novelty\":-1.5,"
+                    "\"why\":\"random\",\"created\":\"" EPOCH "\"},{\"request_id\":\"01J9\","
+                    "\"text\":\"t\",\"label\":null,\"score\":0.5,\"novelty\":-1.5,"
+                    "\"why\":\"random\",\"created\":\"" EPOCH "\"}]}");
 }
 
 /* ---- against the contract -------------------------------------------------------------------- */
@@ -401,6 +619,8 @@ static void check_schema(const struct json_value *doc, const struct json_value *
                          const struct json_value *value, const char *where)
 {
     schema = resolve(doc, schema);
+    if (json_len(schema) == 1 && json_member(schema, "description"))
+        return; /* any JSON, and what is in it is nobody's promise */
     if (!type_fits(doc, schema, value))
         fail_msg("%s has the wrong type", where);
     if (json_kind(value) == JSON_KIND_ARRAY) {
@@ -432,7 +652,11 @@ static void test_answers_keep_the_contract(void **state)
         {"Examples", write_examples},       {"VersionRow", write_version},
         {"Versions", write_versions},       {"Info", write_info},
         {"Request", write_request},         {"Health", write_health},
-        {"Problem", write_problem},
+        {"Problem", write_problem},         {"EventSwap", write_swap},
+        {"EventLabel", write_label_event},  {"EventModel", write_model_event},
+        {"EventDrift", write_drift},        {"EventWarning", write_warning},
+        {"EventReset", write_reset},        {"Review", write_review},
+        {"Review", write_unaudited},        {"Next", write_next},
     };
     struct json_value *doc = NULL;
     size_t bytes;
@@ -489,6 +713,10 @@ int main(void)
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_lists),
         cmocka_unit_test(test_about),
+        cmocka_unit_test(test_events),
+        cmocka_unit_test(test_event_types),
+        cmocka_unit_test(test_review),
+        cmocka_unit_test(test_next),
         cmocka_unit_test(test_answers_keep_the_contract),
         cmocka_unit_test(test_no_memory_sticks),
     };

@@ -355,6 +355,42 @@ static void test_the_nearest_are_the_nearest(void **state)
     head_close(h);
 }
 
+/* A view has the embeddings of its examples, bit for bit, and no others; not even one that begins
+ * as another does, and none that was unlearned. */
+static void test_a_view_has_what_it_was_taught(void **state)
+{
+    enum { HELD = 600, ALL = 900 };
+    const struct world *w = *state;
+    static uint16_t asked[ALL + HELD][D];
+    static bool has[ALL + HELD];
+    struct head *h = empty();
+    struct head_view *v;
+
+    for (uint32_t i = 0; i < ALL + HELD; i++)
+        memcpy(asked[i], w->embeddings[i % ALL], sizeof asked[i]);
+    for (uint32_t i = ALL; i < ALL + HELD; i++)
+        asked[i][D - 1 - i % 8] ^= 1; /* the end, or the middle, differs by one bit */
+    assert_int_equal(head_publish(h, 0.05, &v), 0);
+    memset(has, 1, sizeof has);
+    assert_int_equal(head_view_has(v, asked[0], ALL, has), 0);
+    for (uint32_t i = 0; i < ALL; i++)
+        assert_false(has[i]);
+    assert_int_equal(head_view_has(v, asked[0], 0, has), 0);
+    head_view_free(v);
+    teach(h, w, 0, ALL, 64);
+    for (uint32_t i = HELD; i < ALL; i++) {
+        struct head_change gone = {.id = w->changes[i].id};
+
+        assert_int_equal(head_apply(h, &gone, 1), 0);
+    }
+    assert_int_equal(head_publish(h, 0.05, &v), 0);
+    assert_int_equal(head_view_has(v, asked[0], ALL + HELD, has), 0);
+    for (uint32_t i = 0; i < ALL + HELD; i++)
+        assert_int_equal(has[i], i < HELD);
+    head_view_free(v);
+    head_close(h);
+}
+
 /* ---- what goes wrong ------------------------------------------------------------------------- */
 
 static void test_asking_with_no_number(void **state)
@@ -487,6 +523,7 @@ int main(void)
         cmocka_unit_test(test_changing_is_having_taught_it_so),
         cmocka_unit_test(test_long_streams_do_not_drift),
         cmocka_unit_test(test_a_restart_leaves_no_trace),
+        cmocka_unit_test(test_a_view_has_what_it_was_taught),
         cmocka_unit_test(test_asking_with_no_number),
         cmocka_unit_test(test_nothing_allowed_is_no_label),
         cmocka_unit_test(test_wrong_settings_are_refused),

@@ -111,6 +111,55 @@ static void test_forgetting(void **state)
     ring_close(ring);
 }
 
+/* Walks in steps of `step` and checks that it meets exactly `want` (len), newest first. */
+static void check_walk(struct ring *ring, int64_t model, uint32_t step, const int *want, int len)
+{
+    struct ring_entry *entries[16];
+    uint64_t before = 0;
+    uint32_t got;
+    int at = 0;
+
+    while ((got = ring_walk(ring, model, &before, step, entries)) > 0) {
+        assert_true(got <= step);
+        for (uint32_t i = 0; i < got; i++) {
+            assert_true(at < len);
+            assert_int_equal(entries[i]->seq, want[at++]);
+            assert_int_equal(entries[i]->embedding[0], entries[i]->seq);
+            free(entries[i]);
+        }
+    }
+    assert_int_equal(at, len);
+}
+
+static void test_walk(void **state)
+{
+    static const int odd[] = {39, 37, 35, 33}, rest[] = {39, 37, 35}, none[] = {0};
+    struct ring_entry *entries[2];
+    uint64_t before = 0;
+    struct ring *ring;
+
+    (void)state;
+    assert_int_equal(ring_open(8, 1 << 20, &ring), 0);
+    check_walk(ring, 1, 3, none, 0);
+    for (int n = 0; n < 40; n++) /* 32 .. 39 are held */
+        put(ring, n, n % 2, n == 33 ? "erase me" : "text");
+    for (uint32_t step = 1; step < 6; step++)
+        check_walk(ring, 1, step, odd, 4);
+    check_walk(ring, 2, 3, none, 0);
+    ring_forget_text(ring, 1, "erase me", 8);
+    check_walk(ring, 1, 2, rest, 3);
+    assert_int_equal(ring_walk(ring, 1, &before, 2, entries), 2);
+    assert_int_equal(entries[1]->seq, 37);
+    free(entries[0]);
+    free(entries[1]);
+    put(ring, 41, 1, "later"); /* pushes 32 out, and is not met any more */
+    assert_int_equal(ring_walk(ring, 1, &before, 2, entries), 1);
+    assert_int_equal(entries[0]->seq, 35);
+    free(entries[0]);
+    assert_int_equal(ring_walk(ring, 1, &before, 2, entries), 0);
+    ring_close(ring);
+}
+
 static void test_a_set_of_labels(void **state)
 {
     static const char names[] = "card\0cash";
@@ -149,6 +198,7 @@ int main(void)
         cmocka_unit_test(test_bytes_are_bounded),
         cmocka_unit_test(test_forgetting),
         cmocka_unit_test(test_a_set_of_labels),
+        cmocka_unit_test(test_walk),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -62,6 +62,46 @@ static int put(struct walk *w, enum store_op op, const char *text, const char *k
     return rc;
 }
 
+/* Every act on labels once, in one transaction. */
+static int relabel(struct walk *w)
+{
+    struct store_label_change c = {.model = w->model, .now_us = 1};
+    uint8_t id[1][STORE_ID_BYTES];
+    const char *field;
+    int64_t other, seq = 0;
+    uint32_t bad;
+    int rc = store_begin(w->store);
+
+    store_example_id("m", "first", 5, NULL, 0, id[0]);
+    if (rc == 0)
+        rc = store_label_find(w->store, w->model, "label", &c.label);
+    if (rc == 0)
+        rc = store_label_add(w->store, w->model, "other", 1, &other, &seq);
+    if (rc == 0)
+        rc = store_label_split(w->store, &c, other, (const uint8_t(*)[STORE_ID_BYTES])id, 1, &seq,
+                               &field, &bad);
+    if (rc == 0)
+        rc = store_label_retire(w->store, &c, &seq, &field);
+    if (rc == 0)
+        rc = store_label_restore(w->store, &c, &seq, &field);
+    if (rc == 0)
+        rc = store_label_rename(w->store, &c, "renamed", &seq, &field);
+    if (rc == 0)
+        rc = store_label_set(w->store, &c, 0.5, "{}", &seq, &field);
+    c.label = other;
+    if (rc == 0)
+        rc = store_label_find(w->store, w->model, "label", &other);
+    if (rc == 0)
+        rc = store_label_merge(w->store, &c, other, &seq, &field);
+    if (rc == 0)
+        rc = store_commit(w->store);
+    if (rc == 0)
+        w->acknowledged = seq;
+    else
+        store_rollback(w->store);
+    return rc;
+}
+
 /* open + create + insert, and every other kind of write once. */
 static int walk(struct walk *w)
 {
@@ -81,6 +121,8 @@ static int walk(struct walk *w)
         rc = put(w, STORE_LABEL, "second", NULL);
     if (rc == 0)
         rc = put(w, STORE_REJECT, "second", NULL);
+    if (rc == 0)
+        rc = relabel(w);
     if (rc == 0)
         rc = put(w, STORE_DELETE, "second", "k2");
     if (rc == 0)
