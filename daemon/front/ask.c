@@ -259,11 +259,8 @@ static void write_result(const struct asking *a, uint32_t i, struct api_scored *
 
     result_id(a, i, id);
     if (best != UINT32_MAX) {
-        const struct live_label *rules = &s->labels->rules[best];
-
-        r.payload = rules->payload;
-        if (rules->score_min >= 0)
-            score_min = rules->score_min;
+        r.payload = s->labels->rules[best].payload;
+        score_min = live_score_min(s, best);
     }
     r.abstain = best == UINT32_MAX || item->answer.novel || r.score < (float)score_min;
     r.labels_len = list_labels(a, item, scored);

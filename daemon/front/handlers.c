@@ -28,6 +28,7 @@ const struct route server_routes[] = {
     {"GET", "/v1/models/{}/examples", handle_examples, ROLE_ANNOTATE, 0, NULL},
     {"GET", "/v1/models/{}/review", handle_review, ROLE_ANNOTATE, 0, NULL},
     {"GET", "/v1/models/{}/next", handle_next, ROLE_ANNOTATE, 0, NULL},
+    {"GET", "/v1/models/{}/evaluation", handle_evaluation, ROLE_PREDICT, 0, NULL},
     {"GET", "/v1/models/{}/versions", handle_versions, ROLE_PREDICT, 0, NULL},
     {"GET", "/v1/models/{}/versions/{}", handle_version, ROLE_PREDICT, 0, NULL},
     {"GET", "/v1/examples/{}", handle_example, ROLE_ANNOTATE, 0, NULL},

@@ -36,6 +36,8 @@ void handle_events(struct exchange *x);
 /* review.c, next.c: what annotators look at */
 void handle_review(struct exchange *x);
 void handle_next(struct exchange *x);
+/* evaluate.c */
+void handle_evaluation(struct exchange *x);
 /* about.c */
 void handle_info(struct exchange *x);
 void handle_request(struct exchange *x);

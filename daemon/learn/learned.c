@@ -10,6 +10,8 @@
 
 #include "daemon/clock.h"
 #include "daemon/events.h"
+#include "daemon/learn/judge.h"
+#include "daemon/learn/learned_image.h"
 #include "daemon/learn/touched.h"
 #include "daemon/log.h"
 
@@ -36,7 +38,7 @@ static int open_head(struct learned *l, const struct learner_parts *parts)
         store_snapshot_read(parts->store, l->model, parts->encoder_number, &seq, &image, &bytes);
 
     if (rc == 0) {
-        rc = head_image_read(&settings, image, bytes, &l->head);
+        rc = learned_image_read(&settings, image, bytes, &l->head, &l->judge);
         free(image);
         if (rc == 0) {
             l->applied = seq;
@@ -46,7 +48,8 @@ static int open_head(struct learned *l, const struct learner_parts *parts)
     } else if (rc != -ENOENT) {
         log_warn("learner", "event", "image_unreadable", "model", l->name, NULL);
     }
-    return head_open(&settings, &l->head);
+    rc = head_open(&settings, &l->head);
+    return rc == 0 ? judge_open(settings.dim, settings.seed, &l->judge) : rc;
 }
 
 void learned_close(struct learned *l)
@@ -54,6 +57,7 @@ void learned_close(struct learned *l)
     if (l == NULL)
         return;
     head_audit_close(l->audit);
+    judge_close(l->judge);
     live_review_put(l->review);
     head_close(l->head);
     live_labels_put(l->labels);
@@ -278,10 +282,45 @@ static int read_touched(struct learned *l, const struct learner_parts *parts, st
     }
 }
 
+struct taught_reading {
+    struct judge_events *events;
+    const struct live_labels *labels;
+    int64_t upto;
+};
+
+/* An event "label" of the stretch. Stops behind it, or when there are too many to be scored. */
+static int read_taught(void *ud, const struct store_event *row)
+{
+    struct taught_reading *r = ud;
+    struct judge_events *e = r->events;
+    uint32_t column;
+
+    if (row->seq > r->upto || e->len == LEARNED_SCORED_MAX)
+        return 1;
+    if (strcmp(row->op, "label") != 0 || !row->has_example)
+        return 0;
+    column = live_labels_find(r->labels, row->label);
+    if (column == UINT32_MAX)
+        return 0;
+    if (e->len == e->max) {
+        uint32_t max = e->max * 2 + 64;
+        struct judge_event *bigger = realloc(e->rows, max * sizeof *bigger);
+
+        if (bigger == NULL)
+            return 1;
+        e->rows = bigger;
+        e->max = max;
+    }
+    e->rows[e->len] = (struct judge_event){.seq = row->seq, .column = column};
+    memcpy(e->rows[e->len].example, row->example, STORE_ID_BYTES);
+    snprintf(e->rows[e->len++].annotator, sizeof e->rows->annotator, "%s", row->annotator);
+    return 0;
+}
+
 /* What (applied, *ret_upto] did, in one view of the store. *ret_labels untouched: as they are. */
 static int read_stretch(struct learned *l, const struct learner_parts *parts, struct touched *t,
                         int64_t *ret_upto, struct live_labels **ret_labels,
-                        struct learned_round *round)
+                        struct judge_events *taught, struct learned_round *round)
 {
     struct event_reading events = {l->applied, 0};
     int rc = store_begin(parts->store);
@@ -296,6 +335,13 @@ static int read_stretch(struct learned *l, const struct learner_parts *parts, st
         rc = read_touched(l, parts, t, &events.last);
     if (rc == 0 && events.len > 0)
         rc = read_labels(l, parts->store, events.last, ret_labels);
+    if (rc == 0 && events.len > 0) {
+        struct taught_reading r = {taught, *ret_labels != NULL ? *ret_labels : l->labels,
+                                   events.last};
+
+        rc = store_event_scan(parts->store, l->model, l->applied, 0, read_taught, &r);
+        rc = rc == 1 ? 0 : rc;
+    }
     store_rollback(parts->store);
     *ret_upto = events.last;
     round->events = events.len;
@@ -377,11 +423,12 @@ int learned_catch_up(struct learned *l, const struct learner_parts *parts,
     struct learned_round round = {0};
     int64_t upto, started, before = l->applied;
     struct live_labels *labels = NULL;
+    struct judge_events taught = {0};
     struct touched t;
     int rc;
 
     touched_init(&t, encoder_info(parts->encoder)->dim);
-    rc = read_stretch(l, parts, &t, &upto, &labels, &round);
+    rc = read_stretch(l, parts, &t, &upto, &labels, &taught, &round);
     if (rc != 0 || round.events == 0)
         goto out;
     rc = touched_embed(&t, parts, &round.embedded);
@@ -391,6 +438,8 @@ int learned_catch_up(struct learned *l, const struct learner_parts *parts,
         labels = NULL;
     }
     if (rc == 0) {
+        if (!l->multi) /* its measures are of one label against another */
+            judge_score(l->judge, l, parts, &t, &taught);
         l->ahead = true;
         rc = touched_apply(&t, l->head);
     }
@@ -412,6 +461,7 @@ int learned_catch_up(struct learned *l, const struct learner_parts *parts,
     round.publish_us = clock_us() - started;
 out:
     live_labels_put(labels);
+    free(taught.rows);
     touched_done(&t);
     if (rc == 0)
         *ret_round = round;
@@ -530,13 +580,13 @@ static void image_done(struct change *change, int rc)
 int learned_save(struct learned *l, const struct learner_parts *parts)
 {
     struct image_change *c = calloc(1, sizeof *c);
-    size_t bytes = head_image_bytes(l->head);
+    size_t bytes = learned_image_bytes(l->head, l->judge);
     void *image = malloc(bytes);
     char why[256] = "out of memory";
     int rc = c != NULL && image != NULL ? 0 : -ENOMEM;
 
     if (rc == 0) {
-        head_image_write(l->head, image);
+        learned_image_write(l->head, l->judge, image);
         rc = store_snapshot_write(parts->folder, l->model, parts->encoder_number, l->applied, image,
                                   bytes, why, sizeof why, c->sha256);
     }

@@ -13,8 +13,11 @@ enum {
     LEARNED_ROUND_EVENTS = 512, /* events read in one round */
     LEARNED_FIT_INLINE =
         300, /* up to so many examples a fit costs a few ms and is done before publishing */
+    LEARNED_SCORED_MAX = 4096,   /* corrections of one stretch that are scored before they count */
     LEARNED_AUDIT_INLINE = 2000, /* up to so many examples an audit at the start costs a moment */
 };
+
+struct judge;
 
 struct learned {
     int64_t model;
@@ -29,6 +32,7 @@ struct learned {
     int64_t applied;            /* seq that the head has reached */
     uint64_t unsaved;           /* changes since the last image */
     int64_t changed_us;         /* monotonic, of the last change */
+    struct judge *judge;
     struct head_audit *audit;   /* under way, or NULL */
     int64_t audit_seq;          /* what the audit under way, or the last one, looked at */
     struct live_review *review; /* of the last audit, or NULL */

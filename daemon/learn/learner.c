@@ -16,6 +16,7 @@
 
 #include "daemon/clock.h"
 #include "daemon/events.h"
+#include "daemon/learn/judge.h"
 #include "daemon/learn/learned.h"
 #include "daemon/log.h"
 
@@ -317,6 +318,46 @@ int learner_model_remove(struct learner *l, int64_t model)
     live_remove(l->parts.live, model);
     wake(l, model, -ENOENT);
     return 0;
+}
+
+int learner_report(struct learner *l, int64_t model, struct learner_report *ret_report)
+{
+    struct learned *m = find(l, model);
+    struct learner_report r = {0};
+    int rc;
+
+    if (m == NULL)
+        return -ENOENT;
+    rc = judge_report(m->judge, &r.prequential, &r.drift);
+    if (rc == 0)
+        rc = judge_loo_report(m->head, &r.leave_one_out);
+    if (rc != 0) {
+        learner_report_done(&r);
+        return rc;
+    }
+    memcpy(r.model, m->name, sizeof r.model);
+    r.encoder_number = l->parts.encoder_number;
+    r.seq = m->applied;
+    r.settled = m->fitted && m->audited;
+    r.examples = head_examples_len(m->head);
+    r.fit_stale = head_fit_stale(m->head);
+    (void)head_fit_rows(m->head, &r.fit_examples);
+    memcpy(r.coefficients, head_coefficients(m->head), sizeof r.coefficients);
+    r.labels = live_labels_get(m->labels);
+    r.review = live_review_get(m->review);
+    *ret_report = r;
+    return 0;
+}
+
+void learner_report_done(struct learner_report *r)
+{
+    if (r->prequential != NULL)
+        evaluation_report_free(r->prequential);
+    if (r->leave_one_out != NULL)
+        evaluation_report_free(r->leave_one_out);
+    live_labels_put(r->labels);
+    live_review_put(r->review);
+    *r = (struct learner_report){0};
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */

@@ -19,6 +19,8 @@
 #include "daemon/learn/keeper.h"
 #include "daemon/serve/batcher.h"
 #include "daemon/serve/live.h"
+#include "kernels/measure/drift.h"
+#include "kernels/measure/evaluation.h"
 #include "kernels/text/tokenizer.h"
 
 struct learner;
@@ -66,6 +68,23 @@ void learner_close(struct learner *learner);
 int learner_model_add(struct learner *learner, int64_t model);
 int learner_model_remove(struct learner *learner, int64_t model);
 int learner_model_settings(struct learner *learner, int64_t model);
+
+/* How good a model is, by its own count. A copy: owned by who asked. */
+struct learner_report {
+    char model[LIVE_NAME_BYTES];
+    int64_t encoder_number, seq;
+    bool settled;
+    uint64_t examples, fit_stale;
+    uint32_t fit_examples;
+    double coefficients[HEAD_SCORES];
+    struct evaluation_report *prequential, *leave_one_out;
+    struct drift_report drift;
+    struct live_labels *labels; /* one reference: the names of the columns */
+    struct live_review *review; /* one reference, or NULL */
+};
+/* For a change's apply(), on the learner's thread. 0, -ENOENT, -ENOMEM. */
+int learner_report(struct learner *learner, int64_t model, struct learner_report *ret_report);
+void learner_report_done(struct learner_report *report);
 
 struct learner_counts {
     uint64_t events, examples, publishes, fits, audits, suspects_last, failures, embedded;

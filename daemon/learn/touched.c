@@ -252,6 +252,11 @@ static struct head_id head_id_of(const uint8_t example[STORE_ID_BYTES])
     return id;
 }
 
+struct head_id touched_id(const struct touched_row *row)
+{
+    return head_id_of(row->example);
+}
+
 int touched_apply(const struct touched *t, struct head *head)
 {
     struct head_change *changes = malloc((t->len + 1) * sizeof *changes);

@@ -68,6 +68,14 @@ struct snapshot {
     int64_t published_us;          /* Unix time */
 };
 
+/* Below this score an answer with the column's label is not to be trusted. */
+static inline double live_score_min(const struct snapshot *snapshot, uint32_t column)
+{
+    const struct live_label *rules = &snapshot->labels->rules[column];
+
+    return rules->score_min >= 0 ? rules->score_min : snapshot->score_min;
+}
+
 struct live;
 
 /* models_max: table size. 0, -ENOMEM. */

@@ -96,3 +96,9 @@ void head_embedding_pack(const float *embedding, uint32_t dim, uint16_t *ret_pac
         }
     }
 }
+
+void head_embedding_unpack(const uint16_t *packed, uint32_t dim, float *ret_embedding)
+{
+    for (uint32_t i = 0; i < dim; i++)
+        ret_embedding[i] = head_half_to_float(packed[i]);
+}

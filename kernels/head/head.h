@@ -6,11 +6,13 @@
  * the mean cosine of the five nearest. The formulas stand where they are computed: ridge.c,
  * scores.c, pool.c; for heads of sets of labels (HEAD_MULTI) multi.c.
  *
- * Two objects, two lives. struct head: the learning state (fp64), one owner, one thread at a time;
- * a function of the SET of examples it holds: any order of changes gives the same state to rounding
- * (relative 1e-9), and removing an example equals never having seen it. struct head_view: a frozen
- * serving snapshot (fp32 arrays, fp16 embeddings), any number of threads; views share unchanged
- * blocks of embeddings with the head and with one another.
+ * Two objects, two lives:
+ *
+ *     struct head       the learning state (fp64). One owner, one thread at a time. A function of
+ *                       the SET of examples it holds: any order of changes gives the same state to
+ *                       rounding (relative 1e-9), and removing one equals never having seen it.
+ *     struct head_view  a frozen serving snapshot (fp32 arrays, fp16 embeddings). Any number of
+ *                       threads. Views share unchanged blocks of embeddings with the head.
  *
  * Never: a clock, a thread, randomness that is not an argument, a log, a file.
  */
@@ -74,6 +76,9 @@ int head_open(const struct head_settings *settings, struct head **ret_head);
 void head_close(struct head *head);
 
 const struct head_settings *head_settings(const struct head *head);
+bool head_has(const struct head *head, struct head_id id);
+/* Weighted examples of a column; 0: no answer can name it. */
+double head_label_weight(const struct head *head, uint32_t label);
 uint32_t head_labels_len(const struct head *head);
 uint64_t head_examples_len(const struct head *head);
 
@@ -90,47 +95,6 @@ int head_apply(struct head *head, const struct head_change *changes, uint32_t ch
 /* Largest relative distance of P, W and A from a batch rebuild. For tests and doctor. */
 int head_check(const struct head *head, double *ret_distance);
 
-/* ---- wrong labels (audit.c) ------------------------------------------------------------------ */
-
-/* An example whose own leave-one-out score prefers another label. */
-struct head_suspect {
-    struct head_id id;
-    uint32_t label, other; /* as taught; as the rest would have it */
-    double margin;         /* of other over label; above HEAD_SUSPECT_MARGIN */
-};
-#define HEAD_SUSPECT_MARGIN 0.2
-#define HEAD_SUSPECT_WEIGHT 0.25 /* factor on the weight of a distrusted example */
-/* Beside it, of its label. Clean BANKING77 has 9 % suspects at 5 examples a label, 5 % at 10. */
-#define HEAD_SUSPECT_OTHERS 9
-#define HEAD_SUSPECT_SHARE 0.06 /* of those examined: up to it listed, above it distrusted */
-#define HEAD_SUSPECT_SET 50     /* examined examples without which nobody is distrusted */
-
-/* Two examples of one embedding and different labels. */
-struct head_twin {
-    struct head_id id, other; /* id is the smallest of that embedding */
-    uint32_t label, other_label;
-};
-
-/* A pass over the present set, in steps of about 0.3 GFLOP at M = 1024, on a copy of the state: the
- * head may change meanwhile. 0, -ENOMEM. */
-struct head_audit;
-int head_audit_open(const struct head *head, struct head_audit **ret_audit);
-void head_audit_close(struct head_audit *audit); /* NULL is fine */
-/* 0; -ENOMEM: close it. */
-int head_audit_step(struct head_audit *audit, bool *ret_done);
-/* Once done: the most doubtful first, borrowed; of how many that could be examined. */
-const struct head_suspect *head_audit_suspects(const struct head_audit *audit, uint32_t *ret_len,
-                                               uint32_t *ret_examined);
-/* Are there so many suspects that they harm? On clean data distrust would cost 1 to 2 points of
- * ECE. */
-bool head_audit_acts(const struct head_audit *audit);
-const struct head_twin *head_audit_twins(const struct head_audit *audit, uint32_t *ret_len);
-/* These examples count HEAD_SUSPECT_WEIGHT of their weight, stay out of the neighbour table and the
- * fit; all others count in full. Unknown ids are passed over. A change of an example ends its
- * distrust. 0, -ENOMEM. */
-int head_distrust(struct head *head, const struct head_id *ids, uint32_t ids_len);
-uint64_t head_distrusted_len(const struct head *head);
-
 /* ---- serving --------------------------------------------------------------------------------- */
 
 /* Fits the pool's coefficients and the novelty statistics: a function of the set alone. Costs up to
@@ -138,6 +102,15 @@ uint64_t head_distrusted_len(const struct head *head);
 int head_fit(struct head *head);
 /* Examples changed since the last fit; 0: the coefficients are those of the present set. */
 uint64_t head_fit_stale(const struct head *head);
+
+/* What the last fit's coefficients say of each of its examples without that example. */
+struct head_loo_row {
+    uint32_t label, predicted;
+    double p_label, p_predicted, p_squares; /* of both, and the sum of squares over all labels */
+};
+/* (*ret_len) borrowed until the next fit; none without one. */
+const struct head_loo_row *head_fit_rows(const struct head *head, uint32_t *ret_len);
+const double *head_coefficients(const struct head *head); /* (HEAD_SCORES) of the last fit */
 
 /* Freezes the present state with the coefficients of the last fit; HEAD_SINGLE: one Cholesky over
  * the labels in use. budget: share of in-scope texts that the novelty threshold may reject (0.05).
@@ -196,5 +169,8 @@ int head_image_read(const struct head_settings *settings, const void *image, siz
 
 /* fp32 -> IEEE fp16, to nearest even: the form in which embeddings are learned and kept. */
 void head_embedding_pack(const float *embedding, uint32_t dim, uint16_t *ret_packed);
+void head_embedding_unpack(const uint16_t *packed, uint32_t dim, float *ret_embedding);
+
+#include "kernels/head/head_audit.h"
 
 #endif

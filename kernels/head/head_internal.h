@@ -87,6 +87,8 @@ struct head {
     double novelty_mean[2], novelty_scale[2]; /* of the ridge maximum, of the mean cosine */
     double *novelties;                        /* (novelties_len) ascending, leave-one-out */
     uint32_t novelties_len;
+    struct head_loo_row *loo_rows; /* (loo_rows_len) */
+    uint32_t loo_rows_len;
     uint64_t stale;
     uint64_t distrusted_len;
 };
@@ -161,6 +163,8 @@ int pool_fit(const struct loo *loo, const struct derived *derived,
              double coefficients[HEAD_SCORES]);
 /* p(len) = softmax over len labels of the weighted scores (len,HEAD_SCORES). */
 void pool_softmax(double *p, uint32_t len);
+/* z(L) = scores(L,HEAD_SCORES) b. */
+void pool_combine(const double *scores, const double b[HEAD_SCORES], double *z, uint32_t L);
 
 /* ---- multi.c --------------------------------------------------------------------------------- */
 void calibration_init(struct calibration *calibration);

@@ -461,6 +461,7 @@ int multi_fit(struct head *h)
     }
     calibration_done(&h->calibration);
     h->calibration = c;
+    memcpy(h->coefficients, (double[HEAD_SCORES]){c.slope}, sizeof h->coefficients);
     h->stale = 0;
     return 0;
 }

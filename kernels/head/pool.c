@@ -84,7 +84,7 @@ void pool_softmax(double *p, uint32_t len)
         p[c] /= total;
 }
 
-static void combine(const double *scores, const double b[H], double *z, uint32_t L)
+void pool_combine(const double *scores, const double b[H], double *z, uint32_t L)
 {
     for (uint32_t c = 0; c < L; c++) {
         z[c] = 0;
@@ -102,7 +102,7 @@ static double objective(const struct loo *loo, const double prior[H], const doub
     for (uint32_t i = 0; i < loo->len; i++) {
         double largest = -INFINITY, total = 0;
 
-        combine(loo->scores + (size_t)i * L * H, b, z, L);
+        pool_combine(loo->scores + (size_t)i * L * H, b, z, L);
         for (uint32_t c = 0; c < L; c++)
             largest = fmax(largest, z[c]);
         for (uint32_t c = 0; c < L; c++)
@@ -127,7 +127,7 @@ static void derivatives(const struct loo *loo, const double b[H], double *p, dou
         const double *s = loo->scores + (size_t)i * L * H;
         double m[H] = {0};
 
-        combine(s, b, p, L);
+        pool_combine(s, b, p, L);
         pool_softmax(p, L);
         for (uint32_t c = 0; c < L; c++)
             for (int h = 0; h < H; h++) {

@@ -45,6 +45,9 @@ int head_open(const struct head_settings *settings, struct head **ret_head)
     h->settings = *settings;
     memcpy(h->coefficients, pool_prior, sizeof h->coefficients);
     calibration_init(&h->calibration);
+    if (settings->kind == HEAD_MULTI)
+        memcpy(h->coefficients, (double[HEAD_SCORES]){h->calibration.slope},
+               sizeof h->coefficients);
     h->projection = projection_make(settings);
     h->wide = malloc((size_t)settings->dim * M * sizeof *h->wide);
     h->P = calloc(square, sizeof *h->P);
@@ -79,12 +82,23 @@ void head_close(struct head *h)
     free(h->trusted_len);
     free(h->novelties);
     calibration_done(&h->calibration);
+    free(h->loo_rows);
     free(h);
 }
 
 const struct head_settings *head_settings(const struct head *h)
 {
     return &h->settings;
+}
+
+bool head_has(const struct head *h, struct head_id id)
+{
+    return examples_find(h, id) != SLOT_NONE;
+}
+
+double head_label_weight(const struct head *h, uint32_t label)
+{
+    return label < h->labels_len ? h->n[label] : 0;
 }
 
 uint32_t head_labels_len(const struct head *h)

@@ -462,6 +462,51 @@ static int fit_novelty(struct head *h, const struct loo *loo)
     return rc;
 }
 
+/* The fit's examples under their coefficients. */
+static int keep_rows(struct head *h, const struct derived *d, const struct loo *loo,
+                     const double coefficients[H])
+{
+    struct head_loo_row *rows = malloc((loo->len + 1) * sizeof *rows);
+    double *p = malloc((loo->labels_len + 1) * sizeof *p);
+
+    if (rows == NULL || p == NULL) {
+        free(rows);
+        free(p);
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < loo->len; i++) {
+        uint32_t best = 0;
+        struct head_loo_row *row = &rows[i];
+
+        pool_combine(loo->scores + (size_t)i * loo->labels_len * H, coefficients, p,
+                     loo->labels_len);
+        pool_softmax(p, loo->labels_len);
+        *row = (struct head_loo_row){.label = d->labels[loo->own[i]], .p_label = p[loo->own[i]]};
+        for (uint32_t c = 0; c < loo->labels_len; c++) {
+            row->p_squares += p[c] * p[c];
+            best = p[c] > p[best] ? c : best;
+        }
+        row->predicted = d->labels[best];
+        row->p_predicted = p[best];
+    }
+    free(p);
+    free(h->loo_rows);
+    h->loo_rows = rows;
+    h->loo_rows_len = loo->len;
+    return 0;
+}
+
+const struct head_loo_row *head_fit_rows(const struct head *h, uint32_t *ret_len)
+{
+    *ret_len = h->loo_rows_len;
+    return h->loo_rows;
+}
+
+const double *head_coefficients(const struct head *h)
+{
+    return h->coefficients;
+}
+
 int head_fit(struct head *h)
 {
     struct derived d;
@@ -487,6 +532,8 @@ int head_fit(struct head *h)
         rc = fit_novelty(h, &loo);
     else
         h->novelties_len = 0;
+    if (rc == 0)
+        rc = keep_rows(h, &d, &loo, coefficients);
     loo_done(&loo);
     derived_done(&d);
     if (rc == 0) {

@@ -110,8 +110,6 @@ int head_publish(struct head *h, double budget, struct head_view **ret_view)
     }
     v->projection = projection_get(h->projection);
     memcpy(v->coefficients, h->coefficients, sizeof v->coefficients);
-    if (v->kind == HEAD_MULTI)
-        memcpy(v->coefficients, (double[H]){h->calibration.slope}, sizeof v->coefficients);
     memcpy(v->novelty_mean, h->novelty_mean, sizeof v->novelty_mean);
     memcpy(v->novelty_scale, h->novelty_scale, sizeof v->novelty_scale);
     v->novelty_max =

@@ -52,6 +52,7 @@ def test_every_operation_answers(shared, model, contract):
     for path in ("/v1/models", "/v1/models/contract", f"/v1/models/{model}/labels",
                  f"/v1/models/{model}/examples", f"/v1/models/{model}/review",
                  f"/v1/models/{model}/next", f"/v1/models/{model}/versions",
+                 f"/v1/models/{model}/evaluation",
                  f"/v1/models/{model}/versions/{taught['version']}", "/v1/info", "/health/live",
                  "/health/ready", "/openapi.json"):
         shared.get(path)

@@ -406,3 +406,11 @@ def test_sets_of_several_annotators_are_no_contradiction(shared, multi):
     say(shared, multi, "t", labels=["a", "b"], annotator="bob")
     shared.settle(multi)
     assert shared.get(f"/v1/models/{multi}/review")["items"] == []
+
+
+def test_evaluation_answers(shared, taught):
+    """Prequential figures are of one label against another: of sets there are none yet."""
+    got = shared.get(f"/v1/models/{taught}/evaluation")
+    assert got["model"] == taught
+    fitted = json.dumps(got["fit"]["coefficients"])
+    assert json.loads(fitted)["ridge"] > 1 and fitted.count(": 0") == 4, fitted
