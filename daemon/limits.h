@@ -35,6 +35,9 @@ enum {
     LIMIT_BATCH_ITEMS = 128,
     LIMIT_SHARE_TOKENS = 96,     /* less is not split between lanes */
     LIMIT_LEARNING_TOKENS = 512, /* one batch of learning work, about a millisecond */
+    LIMIT_TEAM_TOKENS = 512, /* less is quicker on one core: every barrier of OpenMP sleeps where
+                                more teams than cores stand by. 15 tokens: 1.35 ms by two, 1.14 by
+                                one; 480: equal */
     LIMIT_RING_ENTRIES = 8192,
     LIMIT_RING_BYTES = 16 << 20,
     /* teaching */

@@ -144,7 +144,8 @@ static int open_lanes(void)
                                           .batch_tokens_max = LIMIT_BATCH_TOKENS,
                                           .batch_items_max = LIMIT_BATCH_ITEMS,
                                           .share_tokens_min = LIMIT_SHARE_TOKENS,
-                                          .learning_tokens = LIMIT_LEARNING_TOKENS};
+                                          .learning_tokens = LIMIT_LEARNING_TOKENS,
+                                          .team_tokens_min = LIMIT_TEAM_TOKENS};
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     uint32_t len = server.settings.lanes > 0 ? server.settings.lanes
                    : cores < 1               ? 1
@@ -175,7 +176,8 @@ static int read_settings(const char *text, struct learner_settings *ret_settings
                                       .budget = s.rejection_budget,
                                       .score_min = s.score_min,
                                       .annotator_rate_max = s.annotator_rate_max,
-                                      .annotator_influence_max = s.annotator_influence_max};
+                                      .annotator_influence_max = s.annotator_influence_max,
+                                      .dim = s.dim};
     return rc;
 }
 
@@ -238,7 +240,7 @@ static int start(void)
         server.started_us = clock_unix_us();
         server.loops_len = server.settings.loops > 0 ? server.settings.loops : 1;
         rc = loops_open(&server.settings, server.loops_len, server_routes, server_routes_len,
-                        server.bus, &server, why, sizeof why, &server.loops);
+                        server.bus, server_round, &server, why, sizeof why, &server.loops);
     }
     return rc;
 }

@@ -43,5 +43,6 @@ struct server {
 
 extern const struct route server_routes[];
 extern const size_t server_routes_len;
+void server_round(void *server); /* loop.h's round: wakes the lanes for what a loop has queued */
 
 #endif

@@ -28,10 +28,10 @@ void algebra_symm(uint32_t N, uint32_t M, const double *a, uint32_t a_stride, co
 void algebra_syr2k(uint32_t M, uint32_t K, double alpha, const double *a, uint32_t a_stride,
                    const double *b, uint32_t b_stride, double *p, uint32_t p_stride);
 
-/* f(M) = scale relu(x(K) w(K,M)), the products added one after the other over K: the same bits for
- * the same x, whatever else is computed. */
-void algebra_features(uint32_t K, uint32_t M, const float *x, const double *w, double scale,
-                      double *f);
+/* f(N,M) = scale relu(x(N,K) w(K,M)) in fp64, the products added one after the other over K: the
+ * same bits for the same row of x, whatever else is computed. */
+void algebra_features(uint32_t N, uint32_t K, uint32_t M, const float *x, const float *w,
+                      double scale, double *f);
 
 /* x^T y of length N. */
 double algebra_dot(uint32_t N, const double *x, const double *y);

@@ -39,6 +39,8 @@ enum {
     API_VERSION_CHARS = 42, /* "E.S" and NUL */
     API_TIME_CHARS = 28,    /* "2026-11-24T02:54:35.123456Z" and NUL */
     API_CURSOR_CHARS = 33,
+    API_DIM_MIN = 2, /* of a vector */
+    API_DIM_MAX = 4096,
     API_INPUTS_MAX = 256,  /* of one classify or embed */
     API_ITEMS_MAX = 1000,  /* of one feedback */
     API_LABELS_MAX = 1000, /* chosen among, in one classify */
@@ -123,6 +125,7 @@ bool api_model_name_valid(const char *name, size_t name_bytes);
 bool api_name_valid(const char *name, size_t name_bytes);
 
 #include "proto/api_classify.h"
+#include "proto/api_erase.h"
 #include "proto/api_events.h"
 #include "proto/api_feedback.h"
 #include "proto/api_labels.h"

@@ -12,10 +12,12 @@
 enum api_truncate { API_TRUNCATE_RIGHT, API_TRUNCATE_LEFT, API_TRUNCATE_NEVER };
 
 struct api_input {
-    const char *text; /* (text_bytes) never empty; may hold NUL */
+    const char *text; /* (text_bytes) never empty; may hold NUL; NULL: a vector */
     size_t text_bytes;
     const char *pair; /* NULL: none */
     size_t pair_bytes;
+    const float *vector; /* (vector_len) of unit length; NULL: a text */
+    uint32_t vector_len;
     const char *id; /* as given, or the place in the list: "0", "1" .. */
 };
 

@@ -17,6 +17,7 @@
 struct item_target {
     const char *model, *request_id, *label, *annotator, *source, *idempotency_key;
     struct api_text text, pair;
+    struct api_vector vector;
     bool has_example, create_labels, wait_applied;
     uint8_t example[API_ID_BYTES];
     enum api_action action;
@@ -92,6 +93,7 @@ static const struct api_field ITEM_FIELDS[] = {
     {"request_id", api_read_request_id, offsetof(struct item_target, request_id), 0, 0},
     {"text", api_read_text, offsetof(struct item_target, text), 0, 0},
     {"text_pair", api_read_text, offsetof(struct item_target, pair), 0, 0},
+    {"vector", api_read_vector, offsetof(struct item_target, vector), 0, 0},
     {"example", read_example, 0, 0, 0},
     {"action", read_action, 0, 0, 0},
     {"label", api_read_label, offsetof(struct item_target, label), 0, 0},
@@ -122,16 +124,20 @@ static const struct item_target ITEM_DEFAULTS = {
 /* The rules between fields. */
 static int check_item(struct api_reader *reader, const struct item_target *item)
 {
-    int named = (item->request_id != NULL) + (item->text.bytes != NULL) + item->has_example;
+    int named = (item->request_id != NULL) + (item->text.bytes != NULL) +
+                (item->vector.values != NULL) + item->has_example;
     bool labelled = item->label || item->labels.names;
 
     if (item->label && item->labels.names)
         return api_refuse_field(reader, "labels", "conflicting_fields",
                                 "label and labels exclude each other");
     if (named > 1)
-        return api_refuse_field(reader, item->has_example ? "example" : "text",
+        return api_refuse_field(reader,
+                                item->has_example     ? "example"
+                                : item->vector.values ? "vector"
+                                                      : "text",
                                 "conflicting_fields",
-                                "request_id, text and example exclude each other");
+                                "request_id, text, vector and example exclude each other");
     if (item->pair.bytes && !item->text.bytes)
         return api_refuse_field(reader, "text_pair", "conflicting_fields",
                                 "text_pair needs text beside it");
@@ -146,10 +152,10 @@ static int check_item(struct api_reader *reader, const struct item_target *item)
     }
     if (named == 0)
         return api_refuse_field(reader, "text", "missing_field",
-                                "one of request_id, text and example is required");
+                                "one of request_id, text, vector and example is required");
     if (item->action == API_REJECT && item->labels.names && item->labels.len == 0)
         return api_refuse_field(reader, "labels", "out_of_range", "rejecting needs a label");
-    if (!labelled && (item->action == API_LABEL || item->text.bytes))
+    if (!labelled && (item->action == API_LABEL || item->text.bytes || item->vector.values))
         return api_refuse_field(reader, "label", "missing_field", "a label is required here");
     return 0;
 }
@@ -201,6 +207,13 @@ static void write_canonical(struct api_buffer *buffer, const struct item_target 
         json_write_key(buffer, "text_pair");
         json_write_text(buffer, item->pair.bytes, item->pair.len);
     }
+    if (item->vector.values) {
+        json_write_key(buffer, "vector");
+        json_open_array(buffer);
+        for (uint32_t i = 0; i < item->vector.len; i++)
+            json_write_float(buffer, item->vector.values[i]);
+        json_close_array(buffer);
+    }
     if (item->has_example) {
         api_id_format(item->example, id);
         write_pair(buffer, "example", id);
@@ -235,6 +248,8 @@ static int fill_item(struct api_reader *reader, struct api_buffer *scratch,
     item->text_bytes = from->text.len;
     item->pair = from->pair.bytes;
     item->pair_bytes = from->pair.len;
+    item->vector = from->vector.values;
+    item->vector_len = from->vector.len;
     item->has_example = from->has_example;
     memcpy(item->example, from->example, sizeof item->example);
     item->label = from->label;

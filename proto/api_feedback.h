@@ -16,7 +16,7 @@
 
 enum api_action { API_LABEL, API_REJECT, API_CONFIRM, API_WITHDRAW };
 
-/* Exactly one of request_id, text, example is set in a good item.
+/* Exactly one of request_id, text, vector, example is set in a good item.
  *
  *   LABEL: label or labels is set; with any of the three.
  *
@@ -34,6 +34,8 @@ struct api_feedback_item {
     size_t text_bytes;
     const char *pair; /* NULL: none; only with text */
     size_t pair_bytes;
+    const float *vector; /* (vector_len) of unit length; NULL: not given */
+    uint32_t vector_len;
     bool has_example;
     uint8_t example[API_ID_BYTES];
     const char *label;         /* NULL: not given */

@@ -273,6 +273,7 @@ int api_read_label_set(struct api_reader *reader, const struct json_value *value
 
 struct input_target {
     struct api_text text, pair;
+    struct api_vector vector;
     const char *id;
 };
 
@@ -280,29 +281,36 @@ static const struct api_field INPUT_FIELDS[] = {
     {"text", api_read_text, offsetof(struct input_target, text), 0, 0},
     {"text_pair", api_read_text, offsetof(struct input_target, pair), 0, 0},
     {"id", api_read_label, offsetof(struct input_target, id), 0, 0},
+    {"vector", api_read_vector, offsetof(struct input_target, vector), 0, 0},
 };
 
 static int read_input(struct api_reader *reader, const struct json_value *value, bool object,
                       struct api_input *input)
 {
-    struct input_target read = {{NULL, 0}, {NULL, 0}, NULL};
+    struct input_target read = {{NULL, 0}, {NULL, 0}, {NULL, 0}, NULL};
     int rc;
 
     if (!object && json_kind(value) == JSON_KIND_TEXT)
         rc = api_read_text(reader, value, &INPUT_FIELDS[0], &read);
     else if (object && json_kind(value) == JSON_KIND_OBJECT)
-        rc = api_read_object(reader, value, INPUT_FIELDS, 3, &read, NULL);
+        rc = api_read_object(reader, value, INPUT_FIELDS, 4, &read, NULL);
     else
         rc = api_refuse(reader, "wrong_type", "must be %s", object ? "an object" : "a text");
     if (rc < 0)
         return rc;
-    if (!read.text.bytes)
-        return api_refuse_field(reader, "text", "missing_field", "every input needs a text");
+    if (read.vector.values && (read.text.bytes || read.pair.bytes))
+        return api_refuse_field(reader, "vector", "conflicting_fields",
+                                "text and vector exclude each other");
+    if (!read.text.bytes && !read.vector.values)
+        return api_refuse_field(reader, "text", "missing_field",
+                                "every input needs a text, or a vector");
 
     input->text = read.text.bytes;
     input->text_bytes = read.text.len;
     input->pair = read.pair.bytes;
     input->pair_bytes = read.pair.len;
+    input->vector = read.vector.values;
+    input->vector_len = read.vector.len;
     if (read.id)
         input->id = read.id;
     return 0;

@@ -7,6 +7,7 @@
 #include "proto/api_manage.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -27,8 +28,10 @@ static const struct api_field SETTINGS_FIELDS[] = {
      1e6},
     {"annotator_influence_max", api_read_number,
      offsetof(struct api_settings, annotator_influence_max), 0, 1},
+    {"dim", api_read_uint, offsetof(struct api_settings, dim), API_DIM_MIN, API_DIM_MAX},
 };
 
+/* `dim` is last: only what the store kept has it here. */
 enum { SETTINGS_FIELDS_LEN = sizeof SETTINGS_FIELDS / sizeof SETTINGS_FIELDS[0] };
 
 void api_settings_default(struct api_settings *ret_settings)
@@ -46,7 +49,7 @@ void api_settings_default(struct api_settings *ret_settings)
 static int read_settings(struct api_reader *reader, const struct json_value *value,
                          const struct api_field *field, void *target)
 {
-    return api_read_object(reader, value, SETTINGS_FIELDS, SETTINGS_FIELDS_LEN,
+    return api_read_object(reader, value, SETTINGS_FIELDS, SETTINGS_FIELDS_LEN - 1,
                            (char *)target + field->offset, NULL);
 }
 
@@ -72,9 +75,8 @@ int api_settings_parse(const char *text, size_t text_bytes, struct api_settings 
     return rc;
 }
 
-void api_write_settings(struct api_buffer *buffer, const struct api_settings *settings)
+static void write_settings(struct api_buffer *buffer, const struct api_settings *settings)
 {
-    json_open_object(buffer);
     json_write_key(buffer, "features");
     json_write_int(buffer, settings->features);
     json_write_key(buffer, "seed");
@@ -89,6 +91,16 @@ void api_write_settings(struct api_buffer *buffer, const struct api_settings *se
     json_write_int(buffer, settings->annotator_rate_max);
     json_write_key(buffer, "annotator_influence_max");
     json_write_number(buffer, settings->annotator_influence_max);
+}
+
+void api_write_settings(struct api_buffer *buffer, const struct api_settings *settings)
+{
+    json_open_object(buffer);
+    write_settings(buffer, settings);
+    if (settings->dim > 0) {
+        json_write_key(buffer, "dim");
+        json_write_int(buffer, settings->dim);
+    }
     json_close_object(buffer);
 }
 
@@ -131,12 +143,15 @@ static int read_kind(struct api_reader *reader, const struct json_value *value,
 static int read_encoder(struct api_reader *reader, const struct json_value *value,
                         const struct api_field *field, void *target)
 {
-    static const char *const ENCODERS[] = {"default", NULL};
+    static const char *const ENCODERS[] = {"default", "none", NULL};
+    struct api_model_create *create = target;
     int index = 0;
 
     (void)field;
-    (void)target;
-    return api_read_word(reader, value, ENCODERS, &index);
+    int rc = api_read_word(reader, value, ENCODERS, &index);
+    if (rc == 0)
+        create->vectors = index == 1;
+    return rc;
 }
 
 static const struct api_field CREATE_FIELDS[] = {
@@ -144,6 +159,8 @@ static const struct api_field CREATE_FIELDS[] = {
     {"kind", read_kind, 0, 0, 0},
     {"encoder", read_encoder, 0, 0, 0},
     {"settings", read_settings, offsetof(struct api_model_create, settings), 0, 0},
+    {"dim", api_read_uint, offsetof(struct api_model_create, settings.dim), API_DIM_MIN,
+     API_DIM_MAX},
 };
 
 static int read_create(struct api_reader *reader, const char *body, size_t body_bytes)
@@ -155,9 +172,17 @@ static int read_create(struct api_reader *reader, const char *body, size_t body_
     api_settings_default(&create->settings);
     int rc = api_read_body(reader, body, body_bytes, &root);
     if (rc == 0)
-        rc = api_read_object(reader, root, CREATE_FIELDS, 4, create, NULL);
+        rc = api_read_object(reader, root, CREATE_FIELDS, 5, create, NULL);
     if (rc == 0 && !create->name)
         rc = api_refuse_field(reader, "name", "missing_field", "name is required");
+    if (rc == 0 && create->vectors && create->settings.dim == 0)
+        rc = api_refuse_field(reader, "dim", "missing_field", "encoder none needs dim");
+    if (rc == 0 && !create->vectors && create->settings.dim > 0)
+        rc = api_refuse_field(reader, "dim", "conflicting_fields",
+                              "dim is for encoder none; an encoder has its own");
+    if (rc == 0 && create->vectors && strcmp(create->kind, "single") != 0)
+        rc = api_refuse_field(reader, "kind", "kind_unsupported",
+                              "a model of encoder none can only be of kind single");
     return rc;
 }
 
@@ -268,16 +293,30 @@ void api_write_model(struct api_buffer *buffer, const struct api_model *model)
     json_open_object(buffer);
     write_pair(buffer, "name", model->name);
     write_pair(buffer, "kind", model->kind);
-    write_pair(buffer, "encoder", "default");
+    write_pair(buffer, "encoder", model->settings.dim > 0 ? "none" : "default");
+    if (model->settings.dim > 0)
+        write_count(buffer, "dim", model->settings.dim);
     write_version(buffer, model->version);
     json_write_key(buffer, "settled");
     json_write_bool(buffer, model->settled);
     write_count(buffer, "examples", model->examples);
     write_count(buffer, "labels", model->labels);
     json_write_key(buffer, "settings");
-    api_write_settings(buffer, &model->settings);
+    json_open_object(buffer);
+    write_settings(buffer, &model->settings);
+    json_close_object(buffer);
     write_time(buffer, "created", model->created_us);
     json_close_object(buffer);
+}
+
+/* IEEE fp16; what is stored is finite. */
+static float half_to_float(uint16_t half)
+{
+    int exponent = half >> 10 & 31;
+    float size = exponent > 0 ? ldexpf((float)(1024 + (half & 1023)), exponent - 25)
+                              : ldexpf((float)(half & 1023), -24);
+
+    return half >> 15 ? -size : size;
 }
 
 static void write_target(struct api_buffer *buffer, const struct api_example *example)
@@ -301,6 +340,19 @@ static void write_target(struct api_buffer *buffer, const struct api_example *ex
     json_close_array(buffer);
 }
 
+static void write_vector(struct api_buffer *buffer, const struct api_example *example)
+{
+    json_write_key(buffer, "vector");
+    if (!example->vector) {
+        json_write_bool(buffer, true);
+        return;
+    }
+    json_open_array(buffer);
+    for (uint32_t i = 0; i < example->vector_len; i++)
+        json_write_float(buffer, half_to_float(example->vector[i]));
+    json_close_array(buffer);
+}
+
 void api_write_example(struct api_buffer *buffer, const struct api_example *example)
 {
     char id[API_ID_CHARS];
@@ -311,6 +363,8 @@ void api_write_example(struct api_buffer *buffer, const struct api_example *exam
     write_pair(buffer, "model", example->model);
     json_write_key(buffer, "text");
     json_write_text(buffer, example->text, example->text_bytes);
+    if (!example->text)
+        write_vector(buffer, example);
     if (example->pair) {
         json_write_key(buffer, "text_pair");
         json_write_text(buffer, example->pair, example->pair_bytes);

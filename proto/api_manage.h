@@ -14,8 +14,9 @@
 struct api_settings {
     uint32_t features; /* M, 64 .. 8192; 1024. Fixed when the model is created */
     uint64_t seed; /* of the random features, 0 .. 2^53 - 1; 1. Fixed when the model is created */
-    double ridge_lambda;     /* 1e-6 .. 1e3; 0.15. Fixed when the model is created */
-    double score_min;        /* abstain below this score; 0 .. 1; 0 */
+    double ridge_lambda; /* 1e-6 .. 1e3; 0.15. Fixed when the model is created */
+    double score_min;    /* abstain below this score; 0 .. 1; 0 */
+    uint32_t dim; /* of the vectors of a model without encoder; 0: texts. Fixed when created */
     double rejection_budget; /* share of in-scope texts that novelty may reject, 0 .. 0.5; 0.05 */
     uint32_t annotator_rate_max; /* items of one annotator in a minute, 0 .. 1e6; 0: any number */
     double annotator_influence_max; /* of a label's votes, 0 .. 1; above it /review says so; 1 */
@@ -30,9 +31,11 @@ void api_write_settings(struct api_buffer *buffer, const struct api_settings *se
 struct api_model_create {
     const char *name; /* valid by api_model_name_valid */
     const char *kind; /* "single", "multi" */
+    bool vectors;     /* encoder none: settings.dim is set; only kind single */
     struct api_settings settings;
 };
-/* {"name","kind"?,"encoder"?,"settings"?}; encoder only "default". */
+/* {"name","kind"?,"encoder"?,"dim"?,"settings"?}; encoder "default", or "none" with dim, which is
+ * kept in settings. */
 int api_parse_model_create(const char *body, size_t body_bytes,
                            struct api_model_create **ret_create, struct api_problem *problem);
 void api_model_create_free(struct api_model_create *create); /* NULL is fine */
@@ -58,8 +61,10 @@ void api_write_model(struct api_buffer *buffer, const struct api_model *model);
 struct api_example {
     uint8_t example[API_ID_BYTES];
     const char *model;
-    const char *text;
+    const char *text; /* NULL: null, a vector */
     size_t text_bytes;
+    const uint16_t *vector; /* (vector_len) fp16: written as numbers. NULL with text NULL: true */
+    uint32_t vector_len;
     const char *pair; /* NULL: not written */
     size_t pair_bytes;
     const struct api_scored

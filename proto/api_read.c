@@ -18,7 +18,7 @@ static const struct json_limits LIMITS_OF_REQUESTS = {
     .bytes_max = (size_t)64 << 20,
     .depth_max = 16,
     .containers_max = 8192,
-    .commas_max = 65536,
+    .commas_max = 262144, /* 1,000 vectors of 256 */
 };
 
 enum { BLOCK_BYTES = 4096 };

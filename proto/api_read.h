@@ -91,6 +91,12 @@ api_read_fn api_read_label_set;     /* (struct api_names) the same, but also non
 api_read_fn api_read_truncate;      /* (enum api_truncate) */
 api_read_fn api_read_keep;          /* (const struct json_value *) any, for later */
 
+api_read_fn api_read_vector; /* (struct api_vector) of unit length */
+
+struct api_vector {
+    const float *values; /* NULL: not given */
+    uint32_t len;
+};
 struct api_text {
     const char *bytes;
     size_t len;

@@ -29,6 +29,8 @@ static int show(struct store *s, sqlite3_stmt *q, store_example_fn *fn, void *ud
     row.target_len = fold.target_len;
     row.embedding = sqlite3_column_blob(q, 11);
     row.embedding_bytes = (size_t)sqlite3_column_bytes(q, 11);
+    row.vector = sqlite3_column_blob(q, 12);
+    row.vector_bytes = (size_t)sqlite3_column_bytes(q, 12);
     rc = row.text != NULL && row.status != NULL ? fn(ud, &row) : -ENOMEM;
     store_fold_done(&fold);
     return rc;

@@ -344,14 +344,20 @@ static int add_example(struct store *s, const struct store_feedback *f,
 
     sqlite3_bind_blob(q, 1, id, STORE_ID_BYTES, SQLITE_STATIC);
     sqlite3_bind_int64(q, 2, f->model);
-    sqlite3_bind_text64(q, 3, f->text, f->text_bytes, SQLITE_STATIC, SQLITE_UTF8);
+    sqlite3_bind_text64(q, 3, f->text != NULL ? f->text : "", f->text_bytes, SQLITE_STATIC,
+                        SQLITE_UTF8);
     if (f->pair != NULL)
         sqlite3_bind_text64(q, 4, f->pair, f->pair_bytes, SQLITE_STATIC, SQLITE_UTF8);
     sqlite3_bind_int64(q, 5, f->now_us);
     rc = store_run(s, q);
     if (rc == 0)
         *ret_number = sqlite3_last_insert_rowid(s->db);
-    return rc;
+    if (rc != 0 || f->vector == NULL)
+        return rc;
+    q = store_statement(s, STORE_VECTOR_ADD);
+    sqlite3_bind_int64(q, 1, *ret_number);
+    sqlite3_bind_blob64(q, 2, f->vector, f->vector_bytes, SQLITE_STATIC);
+    return store_run(s, q);
 }
 
 /* The example a feedback is about, made if it comes with a new text. */
@@ -366,12 +372,15 @@ static int resolve_example(struct store *s, const struct store_feedback *f,
     if (rc != 0)
         return rc;
     *ret_field = "example";
-    if (f->text != NULL)
+    if (f->vector != NULL)
+        store_example_id(name, (const char *)f->vector, f->vector_bytes, NULL, 0, id);
+    else if (f->text != NULL)
         store_example_id(name, f->text, f->text_bytes, f->pair, f->pair_bytes, id);
     else
         memcpy(id, f->example, STORE_ID_BYTES);
     rc = find_example(s, f->model, id, ret_number);
-    if (rc == -ENOENT && f->text != NULL && f->op != STORE_WITHDRAW && f->op != STORE_DELETE)
+    if (rc == -ENOENT && (f->text != NULL || f->vector != NULL) && f->op != STORE_WITHDRAW &&
+        f->op != STORE_DELETE)
         rc = add_example(s, f, id, ret_number);
     return rc;
 }
@@ -434,12 +443,22 @@ static int add_event_labels(struct store *s, int64_t seq, const struct named *na
     return rc;
 }
 
-static int remove_example(struct store *s, int64_t number)
+/* STORE_DELETE: as store_erase does it, but for the scrub of the files. */
+static int remove_example(struct store *s, int64_t number, const struct store_feedback *f,
+                          const struct store_receipt *receipt)
 {
-    sqlite3_stmt *q = store_statement(s, STORE_EXAMPLE_REMOVE);
+    sqlite3_stmt *q = store_statement(s, STORE_ERASE_SHOW);
+    int64_t first_seq = 0;
+    int rc;
 
     sqlite3_bind_int64(q, 1, number);
-    return store_run(s, q);
+    rc = store_step(s, q);
+    if (rc == 1)
+        first_seq = sqlite3_column_int64(q, 4);
+    sqlite3_reset(q);
+    return rc < 0 ? rc
+                  : store_example_forget(s, number, receipt->example, f->model, first_seq,
+                                         receipt->seq);
 }
 
 int store_feedback_put(struct store *s, const struct store_feedback *f,
@@ -477,7 +496,7 @@ int store_feedback_put(struct store *s, const struct store_feedback *f,
         rc = add_event_labels(s, receipt.seq, &named);
     free(named.ids);
     if (rc == 0)
-        rc = f->op == STORE_DELETE ? remove_example(s, number)
+        rc = f->op == STORE_DELETE ? remove_example(s, number, f, &receipt)
                                    : store_refold(s, number, receipt.seq);
     if (rc == 0)
         rc = add_key(s, f, &receipt);

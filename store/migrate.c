@@ -90,6 +90,19 @@ static const char *const steps[] = {
     " AND e.label = vote.label), 0);",
     /* The few examples that several annotators have voted on. */
     "CREATE INDEX example_several ON example(model) WHERE annotators > 1;",
+    /* Erasing: what was done for whom, and which of it is still in slack, log or images. */
+    "ALTER TABLE meta ADD COLUMN unscrubbed INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE model ADD COLUMN erased_seq INTEGER NOT NULL DEFAULT 0;"
+    "CREATE INDEX idempotency_example ON idempotency(example);"
+    "CREATE TABLE audit("
+    " number INTEGER PRIMARY KEY AUTOINCREMENT, t_us INTEGER NOT NULL, action TEXT NOT NULL,"
+    " model INTEGER," /* NULL: all. It may be gone */
+    " object BLOB NOT NULL, who TEXT NOT NULL, examples INTEGER NOT NULL,"
+    " votes INTEGER NOT NULL);",
+    /* Of examples without a text: what was taught, not a cache. fp16. */
+    "CREATE TABLE vector("
+    " example INTEGER PRIMARY KEY REFERENCES example(number) ON DELETE CASCADE,"
+    " data BLOB NOT NULL);",
     /* Models of kind multi. Whoever said which labels a text has said so by a row here, also when
      * it has none; the labels are the annotator's votes. */
     "CREATE TABLE opinion("

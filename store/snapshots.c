@@ -132,13 +132,51 @@ static int add_row(struct store *s, int64_t model, int64_t encoder, int64_t seq,
     return rc;
 }
 
+/* Is it older than the last erasure of its model? On doubt, no. */
+static bool outlived(struct store *s, int64_t model, int64_t seq)
+{
+    sqlite3_stmt *q = store_statement(s, STORE_ERASED_SEQ);
+    bool yes;
+
+    sqlite3_bind_int64(q, 1, model);
+    yes = store_step(s, q) == 1 && seq < sqlite3_column_int64(q, 0);
+    sqlite3_reset(q);
+    return yes;
+}
+
+/* Overwrites an image before its name goes: it holds embeddings, and an embedding tells its text.
+ */
+static int wipe(int dir, const char *name)
+{
+    static const char zeros[65536];
+    int fd = openat(dir, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW), rc = 0;
+    struct stat st = {0};
+
+    if (fd < 0 && errno == ENOENT)
+        return 0;
+    if (fd >= 0 && fstat(fd, &st) == 0) {
+        for (off_t left = st.st_size; left > 0 && rc == 0; left -= (off_t)sizeof zeros)
+            rc = write_all(fd, zeros, left < (off_t)sizeof zeros ? (size_t)left : sizeof zeros);
+        if (rc == 0 && fsync(fd) != 0)
+            rc = -errno;
+    }
+    if (fd >= 0)
+        close(fd);
+    return unlinkat(dir, name, 0) == 0 ? rc : -errno;
+}
+
 int store_snapshot_add(struct store *s, int64_t model, int64_t encoder, int64_t seq,
                        const uint8_t sha256[STORE_HASH_BYTES])
 {
     struct row rows[ROWS_MAX];
     char path[4096];
-    int rc = store_begin(s), len = 0;
+    int rc, len = 0;
 
+    if (outlived(s, model, seq)) {
+        rc = path_of(path, s->folder, model, encoder, seq, "");
+        return rc == 0 ? wipe(AT_FDCWD, path) : rc;
+    }
+    rc = store_begin(s);
     if (rc != 0)
         return rc;
     rc = add_row(s, model, encoder, seq, sha256, rows, &len);
@@ -168,29 +206,39 @@ static bool promised(struct store *s, int64_t model, int64_t encoder, int64_t se
     return rc != 0;
 }
 
-void store_snapshot_sweep(struct store *s)
+int store_snapshot_sweep(struct store *s, bool start)
 {
     const struct dirent *entry;
     char path[4096];
     DIR *dir;
+    int rc = 0;
 
     if (snprintf(path, sizeof path, "%s/heads", s->folder) >= (int)sizeof path)
-        return;
+        return -ENAMETOOLONG;
     dir = opendir(path);
-    while (dir != NULL && (entry = readdir(dir)) != NULL) {
+    if (dir == NULL)
+        return -errno;
+    while ((entry = readdir(dir)) != NULL) {
         long long model, encoder, seq;
-        int end = 0;
+        bool half;
+        int end = 0, gone;
 
         if (sscanf(entry->d_name, "%lld-%lld-%lld.head%n", &model, &encoder, &seq, &end) != 3 ||
             end == 0)
             continue;
-        if (strcmp(entry->d_name + end, ".new") != 0 &&
-            (entry->d_name[end] != '\0' || promised(s, model, encoder, seq)))
+        half = strcmp(entry->d_name + end, ".new") == 0;
+        if (!half && (entry->d_name[end] != '\0' || promised(s, model, encoder, seq)))
             continue;
-        unlinkat(dirfd(dir), entry->d_name, 0);
+        if (!start && !outlived(s, model, seq))
+            continue;
+        gone = wipe(dirfd(dir), entry->d_name);
+        if (rc == 0 && gone != 0)
+            rc = store_fail_file(s, path, -gone);
     }
-    if (dir != NULL)
-        closedir(dir);
+    if (fsync(dirfd(dir)) != 0 && rc == 0)
+        rc = store_fail_file(s, path, errno);
+    closedir(dir);
+    return rc;
 }
 
 static int read_file(const char *path, void **ret_bytes, size_t *ret_len)

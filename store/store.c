@@ -171,7 +171,7 @@ static int connect(struct store *s)
 /* What begins and ends transactions is prepared beforehand (after the last change of the schema,
  * which would have it prepared again): a rollback that needs memory when there is none would leave
  * its transaction open, and no other could begin. */
-static int prepare_transactions(struct store *s)
+int store_prepare_transactions(struct store *s)
 {
     for (int i = STORE_BEGIN_WRITE; i <= STORE_MARK_UNDO; i++) {
         sqlite3_finalize(s->statements[i]);
@@ -210,15 +210,17 @@ int store_open(const char *folder, enum store_mode mode, char *why, size_t why_b
     if (rc == 0)
         rc = store_migrate(s);
     if (rc == 0)
-        rc = prepare_transactions(s);
+        rc = store_prepare_transactions(s);
+    if (rc == 0 && mode == STORE_WRITER) {
+        store_snapshot_sweep(s, true); /* what stays is tried again at the next start */
+        rc = store_scrub_left(s);
+    }
     if (rc != 0) {
         if (s->why[0] != '\0')
             snprintf(why, why_bytes, "%s", s->why);
         store_close(s);
         return rc;
     }
-    if (mode == STORE_WRITER)
-        store_snapshot_sweep(s);
     *ret_store = s;
     return 0;
 }

@@ -99,6 +99,8 @@ struct store_feedback {
     size_t text_bytes;
     const char *pair; /* NULL: none */
     size_t pair_bytes;
+    const uint16_t *vector; /* fp16, instead of a text; NULL: none */
+    size_t vector_bytes;
     uint8_t example[STORE_ID_BYTES];
     const char *label;         /* LABEL, REJECT */
     const char *const *labels; /* (labels_len) kind multi: several or none; NULL: label */
@@ -123,8 +125,9 @@ struct store_receipt {
     bool label_created;
 };
 
-/* The id of a text in a model: 8 bytes of SHA-256 over the text, then 8 over the model's name and
- * the text. It does not depend on arrival, and the order of examples not on the model's name. */
+/* The id of a text, or of a vector's bytes, in a model: 8 bytes of SHA-256 over the text, then 8
+ * over the model's name and the text. It does not depend on arrival, and the order of examples not
+ * on the model's name. */
 void store_example_id(const char *model_name, const char *text, size_t text_bytes, const char *pair,
                       size_t pair_bytes, uint8_t ret_id[STORE_ID_BYTES]);
 void store_sha256(const void *bytes, size_t bytes_len, uint8_t ret_hash[STORE_HASH_BYTES]);
@@ -147,7 +150,7 @@ int store_snapshot_write(const char *folder, int64_t model, int64_t encoder, int
                          const void *image, size_t image_bytes, char *why, size_t why_bytes,
                          uint8_t ret_sha256[STORE_HASH_BYTES]);
 /* Names the file as the newest and removes older ones of the same model and encoder, keeping two.
- * In its own transaction. */
+ * One from before the model's last erasure is removed instead. In its own transaction. */
 int store_snapshot_add(struct store *store, int64_t model, int64_t encoder, int64_t seq,
                        const uint8_t sha256[STORE_HASH_BYTES]);
 /* The newest snapshot of (model, encoder) whose file is there and whose hash is right: malloc'd

@@ -4,6 +4,7 @@
 
 #include <sqlite3.h>
 
+#include "store/erase_statements.h"
 #include "store/label_statements.h"
 #include "store/set_statements.h"
 #include "store/store.h"
@@ -55,17 +56,20 @@
     X(EXAMPLE_ADD, "INSERT INTO example(id, model, text, pair, status, weight, annotators, "       \
                    "first_seq, last_seq,"                                                          \
                    " created_us) VALUES(?1, ?2, ?3, ?4, 'withdrawn', 0, 0, 0, 0, ?5)")             \
+    X(VECTOR_ADD, "INSERT INTO vector(example, data) VALUES(?1, ?2)")                              \
     X(EXAMPLE_FOLD,                                                                                \
       "UPDATE example SET status = ?2, label = ?3, weight = ?4, annotators = ?5, last_seq = ?6,"   \
       " first_seq = CASE first_seq WHEN 0 THEN ?6 ELSE first_seq END WHERE number = ?1")           \
     X(EXAMPLE_REMOVE, "DELETE FROM example WHERE number = ?1")                                     \
     X(EXAMPLE_GET,                                                                                 \
       "SELECT number, id, model, text, pair, status, weight, annotators, first_seq, last_seq,"     \
-      " created_us, (SELECT data FROM embedding b WHERE b.example = e.number AND b.encoder = ?2)"  \
+      " created_us, (SELECT data FROM embedding b WHERE b.example = e.number AND b.encoder = ?2)," \
+      " (SELECT data FROM vector v WHERE v.example = e.number)"                                    \
       " FROM example e WHERE id = ?1")                                                             \
     X(EXAMPLE_SCAN,                                                                                \
       "SELECT number, id, model, text, pair, status, weight, annotators, first_seq, last_seq,"     \
-      " created_us, (SELECT data FROM embedding b WHERE b.example = e.number AND b.encoder = ?2)"  \
+      " created_us, (SELECT data FROM embedding b WHERE b.example = e.number AND b.encoder = ?2)," \
+      " (SELECT data FROM vector v WHERE v.example = e.number)"                                    \
       " FROM example e WHERE model = ?1 AND first_seq > ?3"                                        \
       " AND (?4 IS NULL OR label = ?4 OR (status = 'retired' AND EXISTS(SELECT 1 FROM vote v"      \
       " WHERE v.example = e.number AND v.label = ?4 AND v.sign > 0))"                              \
@@ -74,22 +78,7 @@
       " AND v.annotator = ?5) OR EXISTS(SELECT 1 FROM opinion o WHERE o.example = e.number"        \
       " AND o.annotator = ?5)) AND (?6 IS NULL OR status = ?6)"                                    \
       " AND (?7 IS NULL OR instr(text, ?7) > 0) ORDER BY first_seq LIMIT ?8")                      \
-    X(VOTE_PUT,                                                                                    \
-      "INSERT INTO vote(example, annotator, sign, label, weight, seq)"                             \
-      " VALUES(?1, ?2, ?3, ?4, ?5, ?6)"                                                            \
-      " ON CONFLICT(example, annotator, sign, label) DO UPDATE SET weight = ?5, seq = ?6")         \
-    X(VOTE_DROP_LABEL,                                                                             \
-      "DELETE FROM vote WHERE example = ?1 AND annotator = ?2 AND sign = ?3 AND label = ?4")       \
-    X(VOTE_DROP_SIGN, "DELETE FROM vote WHERE example = ?1 AND annotator = ?2 AND sign = ?3")      \
-    X(VOTE_DROP, "DELETE FROM vote WHERE example = ?1 AND annotator = ?2")                         \
-    X(VOTE_DROP_ALL, "DELETE FROM vote WHERE example = ?1")                                        \
     SET_STATEMENTS(X)                                                                              \
-    X(VOTE_SCAN,                                                                                   \
-      "SELECT label, sign, weight, (SELECT status FROM label l WHERE l.id = v.label) = 'retired'"  \
-      " FROM vote v WHERE example = ?1 ORDER BY label, sign, annotator")                           \
-    X(VOTE_LIST, "SELECT (SELECT name FROM label WHERE id = v.label), sign, v.weight, annotator"   \
-                 " FROM vote v JOIN example e ON e.number = v.example WHERE e.id = ?1"             \
-                 " ORDER BY v.label, sign DESC, annotator")                                        \
     X(CONTRADICTION_SCAN,                                                                          \
       "SELECT id, max(score), sum(score) FROM (SELECT e.id AS id,"                                 \
       " sum(v.weight * v.sign) AS score, sum(v.weight) AS weight"                                  \
@@ -115,6 +104,8 @@
     X(SNAPSHOT_FIND, "SELECT 1 FROM head_snapshot WHERE model = ?1 AND encoder = ?2 AND seq = ?3") \
     X(SNAPSHOT_REMOVE, "DELETE FROM head_snapshot WHERE model = ?1 AND encoder = ?2 AND seq = ?3") \
     X(SNAPSHOT_OF_MODEL, "SELECT encoder, seq FROM head_snapshot WHERE model = ?1")                \
+    X(SNAPSHOT_FORGET, "DELETE FROM head_snapshot WHERE model = ?1 AND seq >= ?2")                 \
+    ERASE_STATEMENTS(X)                                                                            \
     X(ENCODER_FIND, "SELECT id FROM encoder_version WHERE sha256 = ?1")                            \
     X(ENCODER_COUNT, "SELECT count(*) FROM encoder_version")                                       \
     X(ENCODER_ADD, "INSERT INTO encoder_version(id, sha256, state, created_us)"                    \
@@ -134,6 +125,7 @@ struct store {
     enum store_mode mode;
     sqlite3_stmt *statements[STORE_STATEMENTS_LEN];
     char why[256];
+    bool rebuilt; /* erase.c: since the last erasure */
 };
 
 /* The statement, reset, without parameters. NULL: it cannot be prepared; store_fail() says why. */
@@ -152,9 +144,20 @@ void store_copy_name(char to[STORE_NAME_BYTES_MAX + 1], const unsigned char *fro
 
 /* migrate.c: brings the database to this program's version. */
 int store_migrate(struct store *store);
-/* snapshots.c: removes images that no row promises, and halves: what a process left that was
- * killed. Writer. */
-void store_snapshot_sweep(struct store *store);
+/* store.c: prepares what begins and ends transactions; again after the schema was read anew. */
+int store_prepare_transactions(struct store *store);
+/* snapshots.c: overwrites and removes images that no row promises, and halves. At the start all of
+ * them: what a process left that was killed. Else those from before their model's last erasure; a
+ * newer one may be on its way to its row. Writer. 0 or -errno of the first that is still there. */
+int store_snapshot_sweep(struct store *store, bool start);
+/* erase.c: takes an example with its keys, votes, embeddings and the rows of the images that hold
+ * it. seq: of the event that says so. */
+int store_example_forget(struct store *store, int64_t number, const uint8_t id[STORE_ID_BYTES],
+                         int64_t model, int64_t first_seq, int64_t seq);
+/* erase.c: an erasure that an earlier process committed and did not scrub is scrubbed now. */
+int store_scrub_left(struct store *store);
+/* feedback.c: folds the standing votes of an example again, after event seq. */
+int store_refold(struct store *store, int64_t number, int64_t seq);
 /* journal.c: appends an event and moves the model's seq. */
 struct store_event_row {
     int64_t model;
@@ -182,7 +185,5 @@ struct store_fold {
 };
 int store_fold_read(struct store *store, int64_t number, struct store_fold *ret_fold);
 void store_fold_done(struct store_fold *fold);
-/* feedback.c: folds an example's votes into its row, as of seq. */
-int store_refold(struct store *store, int64_t number, int64_t seq);
 
 #endif

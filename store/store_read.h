@@ -34,7 +34,7 @@ struct store_vote {
 struct store_example {
     uint8_t id[STORE_ID_BYTES];
     int64_t model;
-    const char *text; /* borrowed for the callback */
+    const char *text; /* borrowed for the callback; empty: it is a vector, or deleted */
     size_t text_bytes;
     const char *pair; /* NULL: none */
     size_t pair_bytes;
@@ -46,6 +46,8 @@ struct store_example {
     uint32_t annotators;       /* that have a standing vote */
     const uint16_t *embedding; /* fp16 of `encoder`, or NULL: not cached */
     size_t embedding_bytes;
+    const uint16_t *vector; /* fp16, what was taught; NULL: a text */
+    size_t vector_bytes;
     int64_t first_seq, last_seq, created_us;
 };
 typedef int store_example_fn(void *ud, const struct store_example *row);

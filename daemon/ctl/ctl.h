@@ -7,7 +7,7 @@
  *     ctl_teach.c   teach confirm reject withdraw forget ctl_export.c  export
  *     ctl_browse.c  models examples versions             ctl_about.c   status, version
  *     ctl_labels.c  labels                               ctl_events.c  events
- *     ctl_review.c  review, next
+ *     ctl_review.c  review, next                         ctl_erase.c   erase
  *
  * Results go to stdout, everything else to stderr. In human form texts of the daemon are cleaned of
  * control characters (ctl_table.h); with --json the daemon's own words are passed on, one object a
@@ -54,6 +54,7 @@ enum ctl_exit ctl_confirm(struct ctl *ctl);
 enum ctl_exit ctl_reject(struct ctl *ctl);
 enum ctl_exit ctl_withdraw(struct ctl *ctl);
 enum ctl_exit ctl_forget(struct ctl *ctl);
+enum ctl_exit ctl_erase(struct ctl *ctl);
 enum ctl_exit ctl_import(struct ctl *ctl);
 enum ctl_exit ctl_export(struct ctl *ctl);
 enum ctl_exit ctl_models(struct ctl *ctl);

@@ -103,32 +103,54 @@ static void model_cells(struct ctl_table *t, const struct json_value *row)
 static const char *const model_heads[] = {"model", "examples", "labels", "version", "created"};
 static const struct ctl_kind models = {"models", "lrrll", model_heads, model_cells, UINT64_MAX};
 
-/* name=value ..: a number or true or false is written as such, the rest as a text; what is known is
- * the daemon's to say. */
-static enum ctl_exit write_settings(const struct ctl *ctl, int first, struct api_buffer *body)
+/* Does name=value say what the model is, and not how it behaves? */
+static bool says_what(const char *arg)
 {
-    if (first >= ctl->args_len)
-        return CTL_OK;
+    return strncmp(arg, "encoder=", 8) == 0 || strncmp(arg, "dim=", 4) == 0;
+}
+
+/* name=value: a number or true or false is written as such, the rest as a text; what is known is
+ * the daemon's to say. */
+static enum ctl_exit write_setting(const struct ctl *ctl, const char *arg, struct api_buffer *body)
+{
+    const char *equals = strchr(arg, '=');
+    struct json_value *value = NULL;
+    char name[64];
+
+    if (equals == NULL || equals == arg || (size_t)(equals - arg) >= sizeof name)
+        return ctl_misused(ctl, "\"%.40s\": a setting is NAME=VALUE", arg);
+    snprintf(name, sizeof name, "%.*s", (int)(equals - arg), arg);
+    json_write_key(body, name);
+    if (json_parse(equals + 1, strlen(equals + 1), NULL, &value, NULL) == 0)
+        json_write_value(body, value);
+    else
+        json_write_string(body, equals + 1);
+    json_free(value);
+    return CTL_OK;
+}
+
+/* What is of the model first, if that is allowed, then the settings, if there are any. */
+static enum ctl_exit write_settings(const struct ctl *ctl, int first, bool create,
+                                    struct api_buffer *body)
+{
+    enum ctl_exit code = CTL_OK;
+    bool any = false;
+
+    for (int i = first; i < ctl->args_len && code == CTL_OK; i++) {
+        if (create && says_what(ctl->args[i]))
+            code = write_setting(ctl, ctl->args[i], body);
+        else
+            any = true;
+    }
+    if (!any || code != CTL_OK)
+        return code;
     json_write_key(body, "settings");
     json_open_object(body);
-    for (int i = first; i < ctl->args_len; i++) {
-        const char *equals = strchr(ctl->args[i], '=');
-        struct json_value *value = NULL;
-        char name[64];
-
-        if (equals == NULL || equals == ctl->args[i] ||
-            (size_t)(equals - ctl->args[i]) >= sizeof name)
-            return ctl_misused(ctl, "\"%.40s\": a setting is NAME=VALUE", ctl->args[i]);
-        snprintf(name, sizeof name, "%.*s", (int)(equals - ctl->args[i]), ctl->args[i]);
-        json_write_key(body, name);
-        if (json_parse(equals + 1, strlen(equals + 1), NULL, &value, NULL) == 0)
-            json_write_value(body, value);
-        else
-            json_write_string(body, equals + 1);
-        json_free(value);
-    }
+    for (int i = first; i < ctl->args_len && code == CTL_OK; i++)
+        if (!create || !says_what(ctl->args[i]))
+            code = write_setting(ctl, ctl->args[i], body);
     json_close_object(body);
-    return CTL_OK;
+    return code;
 }
 
 static enum ctl_exit models_change(struct ctl *ctl, bool create)
@@ -149,7 +171,7 @@ static enum ctl_exit models_change(struct ctl *ctl, bool create)
         ctl_target(&target, "/");
         ctl_target_name(&target, ctl->args[1]);
     }
-    code = write_settings(ctl, 2, &body);
+    code = write_settings(ctl, 2, create, &body);
     json_close_object(&body);
     if (code == CTL_OK)
         code = ctl_change(ctl, create ? "POST" : "PATCH", &target, &body, &models);

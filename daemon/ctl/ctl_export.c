@@ -1,6 +1,7 @@
 /* ctl_export.c -- what a model was taught, as a file that import reads back to the same model.
  *
- * A row an example: text, label, text_pair, weight. An example whose annotators disagree has a soft
+ * A row an example: text (or vector, which is asked for example by example), label, text_pair,
+ * weight. An example whose annotators disagree has a soft
  * target; it becomes a row for each label, by annotators export-1, export-2 .., with weights whose
  * shares are the target's and whose mean is the example's weight: so the fold of what is imported
  * equals the fold that was exported. Examples that teach nothing (rejected, withdrawn) are left
@@ -36,6 +37,7 @@ struct export
     char *temporary; /* NULL: stdout */
     struct api_buffer row;
     bool multi;
+    struct json_value *whole; /* the example of a vector, with its numbers */
     uint64_t examples;
     struct ctl_progress progress;
 };
@@ -82,8 +84,11 @@ static void write_vote(struct export *e, const struct json_value *example, const
         return;
     }
     json_open_object(&e->row);
-    json_write_key(&e->row, "text");
-    json_write_text(&e->row, text, text_len);
+    json_write_key(&e->row, text != NULL ? "text" : "vector");
+    if (text != NULL)
+        json_write_text(&e->row, text, text_len);
+    else
+        json_write_value(&e->row, json_member(e->whole, "vector"));
     if (label != NULL) {
         json_write_key(&e->row, "label");
         json_write_string(&e->row, label);
@@ -174,6 +179,27 @@ static enum ctl_exit write_row(struct export *e)
     return CTL_USAGE;
 }
 
+/* A list says only that it is a vector; one example has its numbers. */
+static enum ctl_exit fetch_vector(struct export *e, const struct json_value *example)
+{
+    const char *id = json_text(json_member(example, "example"), NULL), *path;
+    struct api_buffer target = API_BUFFER_INIT;
+    enum ctl_exit code;
+
+    if (e->format == CTL_FORMAT_CSV) {
+        ctl_say("the model has vectors, which a CSV file does not hold; jsonl does");
+        return CTL_USAGE;
+    }
+    json_free(e->whole);
+    e->whole = NULL;
+    ctl_target(&target, "/v1/examples/");
+    ctl_target_name(&target, id != NULL ? id : "");
+    path = ctl_target_end(&target);
+    code = path != NULL ? ctl_call(e->ctl, "GET", path, NULL, &e->whole) : ctl_no_memory();
+    api_buffer_done(&target);
+    return code;
+}
+
 static enum ctl_exit on_row(void *ud, const struct json_value *example)
 {
     struct export *e = ud;
@@ -181,9 +207,14 @@ static enum ctl_exit on_row(void *ud, const struct json_value *example)
     double weight = json_number(json_member(example, "weight"), 1);
     double scale = scale_of(labels, weight);
 
-    if (json_text(json_member(example, "text"), NULL) == NULL ||
-        (json_len(labels) == 0 && !e->multi))
+    if (json_len(labels) == 0 && !e->multi)
         return CTL_OK;
+    if (json_text(json_member(example, "text"), NULL) == NULL) {
+        enum ctl_exit code = fetch_vector(e, example);
+
+        if (code != CTL_OK)
+            return code;
+    }
     e->examples++;
     api_buffer_reset(&e->row);
     if (e->multi) {
@@ -355,5 +386,6 @@ enum ctl_exit ctl_export(struct ctl *ctl)
     if (code == CTL_OK && path != NULL && !ctl->options.quiet)
         ctl_say("%llu examples in %s", (unsigned long long)e.examples, path);
     api_buffer_done(&e.row);
+    json_free(e.whole);
     return code;
 }

@@ -202,6 +202,10 @@ static void write_row(struct import *m, const struct ctl_row *row)
         json_write_key(&m->row, "labels");
         json_write_value(&m->row, row->labels);
     }
+    if (row->vector != NULL) {
+        json_write_key(&m->row, "vector");
+        json_write_value(&m->row, row->vector);
+    }
     if (row->has_weight || o->weight >= 0) {
         json_write_key(&m->row, "weight");
         json_write_number(&m->row, row->has_weight ? row->weight : o->weight);

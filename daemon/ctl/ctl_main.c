@@ -36,6 +36,11 @@ static const struct ctl_command commands[] = {
      "Those of --annotator, or without it all. The text stays and teaches nothing.\n",
      "annotator source wait", ctl_withdraw},
     {"forget", "EXAMPLE...", "delete examples, as if never seen", "", "", ctl_forget},
+    {"erase", "--text TEXT [--pair TEXT] | --annotator NAME",
+     "remove a text, or all of an annotator, from everywhere",
+     "From examples, journal, keys, logs, images and what the models have learned; done when the\n"
+     "command ends. In every model, or with --model in one. Asks first, unless --yes.\n",
+     "text pair annotator yes", ctl_erase},
     {"import", "FILE | -", "teach a file of examples: jsonl, ndjson or csv",
      "Columns: text, label (kind multi, jsonl: or labels, a list), and if needed text_pair,\n"
      "annotator, source, weight. CSV (RFC 4180) "
@@ -53,7 +58,8 @@ static const struct ctl_command commands[] = {
      "[show NAME | create NAME [SETTING=VALUE...] | set NAME SETTING=VALUE... | delete NAME]",
      "list, make, change and remove models",
      "Settings: features, seed, ridge_lambda (fixed when created), score_min, rejection_budget,\n"
-     "annotator_rate_max, annotator_influence_max.\n",
+     "annotator_rate_max, annotator_influence_max.\n"
+     "create NAME encoder=none dim=64 makes a model of vectors instead of texts.\n",
      "kind limit yes", ctl_models},
     {"labels",
      "[add LABEL | rename LABEL NEW | retire LABEL | restore LABEL | merge LABEL INTO |\n"

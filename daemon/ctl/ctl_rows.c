@@ -207,9 +207,14 @@ static int take_member(void *ud, const char *key, const struct json_value *value
         w->row->labels = kind == JSON_KIND_ARRAY ? value : NULL;
         return 0;
     }
+    if (column < 0 && strcmp(key, "vector") == 0 && kind == JSON_KIND_ARRAY) {
+        w->row->vector = value;
+        return 0;
+    }
     if (column < 0)
         return refuse(w->row, "unknown_field", "",
-                      "a row has text, label or labels, text_pair, annotator, source, weight");
+                      "a row has text or vector, label or labels, text_pair, annotator, source, "
+                      "weight");
     if (kind == JSON_KIND_NULL)
         return 0;
     if (column == CTL_WEIGHT) {
@@ -227,7 +232,7 @@ static int take_member(void *ud, const char *key, const struct json_value *value
 
 static int next_object(struct ctl_rows *r, struct ctl_row *row)
 {
-    static const struct json_limits limits = {ROW_BYTES_MAX, 8, 1000, 10000};
+    static const struct json_limits limits = {ROW_BYTES_MAX, 8, 1000, 16384};
     struct member_walk walk = {r, row};
     struct json_problem problem;
     int rc;
@@ -262,7 +267,8 @@ int ctl_rows_next(struct ctl_rows *r, struct ctl_row *ret_row)
     if (rc != 1 || ret_row->code != NULL)
         return rc;
     for (int i = CTL_TEXT; i <= CTL_LABEL; i++)
-        if (ret_row->columns[i].bytes == NULL && (i != CTL_LABEL || ret_row->labels == NULL))
+        if (ret_row->columns[i].bytes == NULL &&
+            (i == CTL_TEXT ? ret_row->vector == NULL : ret_row->labels == NULL))
             return refuse(ret_row, "missing_field", NAMES[i], "the row has no %s", r->names[i]);
     return 1;
 }

@@ -201,7 +201,7 @@ static void remember(const struct asking *a, const struct api_input *input,
                      const struct work_item *item, const struct api_result *result)
 {
     const struct snapshot *s = a->work.snapshot;
-    uint32_t dim = a->server->dim;
+    uint32_t dim = s->dim;
     uint16_t *packed = malloc(dim * sizeof *packed);
     char *names = NULL;
     struct ring_entry e = {.model = s->model,
@@ -226,6 +226,11 @@ static void remember(const struct asking *a, const struct api_input *input,
         return;
     }
     head_embedding_pack(item->embedding, dim, packed);
+    if (input->vector != NULL) {
+        e.vector = true;
+        e.text = (const char *)packed;
+        e.text_bytes = dim * sizeof *packed;
+    }
     snprintf(e.request_id, sizeof e.request_id, "%s", result->request_id);
     snprintf(e.model_name, sizeof e.model_name, "%s", s->model_name);
     snprintf(e.label, sizeof e.label, "%s", result->label != NULL ? result->label : "");
@@ -336,6 +341,8 @@ static int keep_text(void *ud, const struct store_example *row)
 {
     struct because_text *text = ud;
 
+    if (row->vector != NULL)
+        return 0;
     text->text = malloc(row->text_bytes + 1);
     if (text->text == NULL)
         return -ENOMEM;
@@ -432,7 +439,7 @@ static struct asking *asking_new(struct server *server, const struct snapshot *s
                       len * sizeof(struct work_item),
                       len * sizeof(bool),
                       labels + 1,
-                      (size_t)len * server->dim * sizeof(float),
+                      (size_t)len * s->dim * sizeof(float),
                       score ? (size_t)len * labels * sizeof(float) : 0,
                       explain ? (size_t)len * HEAD_NEIGHBOURS * sizeof(struct because_text) : 0,
                       (size_t)len * tokens * sizeof(int32_t),
@@ -473,13 +480,32 @@ static struct asking *asking_new(struct server *server, const struct snapshot *s
         a->work.items[i] = (struct work_item){
             .ids = ids + (size_t)i * tokens,
             .types = types + (size_t)i * tokens,
-            .embedding = embeddings + (size_t)i * server->dim,
+            .embedding = embeddings + (size_t)i * s->dim,
             .probabilities = score ? probabilities + (size_t)i * labels : NULL,
             .shares = explain ? shares + (size_t)i * labels * HEAD_SCORES : NULL};
     return a;
 }
 
-/* Tokenizes every input. 0, or -errno with *problem filled. */
+/* Does an input fit the model: a text, or a vector of its length? */
+static int fits(const struct snapshot *s, const struct api_input *in, uint32_t i,
+                struct api_problem *problem)
+{
+    char field[32];
+
+    snprintf(field, sizeof field, "inputs[%u].vector", i);
+    if (s->vectors && in->vector == NULL)
+        return api_problem_set(problem, 422, "vector_expected", field,
+                               "the model has no encoder: send a vector");
+    if (!s->vectors && in->vector != NULL)
+        return api_problem_set(problem, 422, "text_expected", field,
+                               "the model has an encoder: send a text");
+    if (s->vectors && in->vector_len != s->dim)
+        return api_problem_set(problem, 422, "wrong_dim", field,
+                               "the model's vectors have %u numbers", s->dim);
+    return 0;
+}
+
+/* Tokenizes every text, copies every vector. 0, or -errno with *problem filled. */
 static int tokenize(struct asking *a, enum api_truncate truncate, struct api_problem *problem)
 {
     int64_t started = clock_us();
@@ -489,12 +515,21 @@ static int tokenize(struct asking *a, enum api_truncate truncate, struct api_pro
         struct tokenizer_input input = {in->text, in->text_bytes, in->pair, in->pair_bytes};
         struct work_item *item = &a->work.items[i];
         char field[96] = "";
-        int rc = tokenizer_encode(a->server->tokenizer, &input,
-                                  truncate == API_TRUNCATE_LEFT    ? TOKENIZER_TRUNCATE_LEFT
-                                  : truncate == API_TRUNCATE_NEVER ? TOKENIZER_TRUNCATE_NEVER
-                                                                   : TOKENIZER_TRUNCATE_RIGHT,
-                                  a->server->tokens_max, (int32_t *)(uintptr_t)item->ids,
-                                  (uint8_t *)(uintptr_t)item->types, &item->len, &a->truncated[i]);
+        int rc = fits(a->work.snapshot, in, i, problem);
+
+        if (rc != 0)
+            return rc;
+        if (in->vector != NULL) {
+            memcpy(item->embedding, in->vector, in->vector_len * sizeof *in->vector);
+            a->truncated[i] = false;
+            continue;
+        }
+        rc = tokenizer_encode(a->server->tokenizer, &input,
+                              truncate == API_TRUNCATE_LEFT    ? TOKENIZER_TRUNCATE_LEFT
+                              : truncate == API_TRUNCATE_NEVER ? TOKENIZER_TRUNCATE_NEVER
+                                                               : TOKENIZER_TRUNCATE_RIGHT,
+                              a->server->tokens_max, (int32_t *)(uintptr_t)item->ids,
+                              (uint8_t *)(uintptr_t)item->types, &item->len, &a->truncated[i]);
 
         if (rc == -EMSGSIZE) {
             if (a->classify != NULL)
@@ -550,7 +585,7 @@ static void submit(struct exchange *x, struct asking *a, int rc, const struct ap
     a->started_us = exchange_started_us(x);
     snprintf(a->request_id, sizeof a->request_id, "%s", exchange_request_id(x));
     exchange_on_gone(x, on_gone, a);
-    rc = batcher_submit(a->server->batcher, &a->work);
+    rc = batcher_queue(a->server->batcher, &a->work); /* server_round wakes a lane */
     if (rc != 0) {
         exchange_on_gone(x, NULL, NULL);
         exchange_failed(x, rc);
@@ -613,6 +648,13 @@ void handle_embed(struct exchange *x)
     }
     s = handlers_model(x, e->model, "model");
     if (s == NULL) {
+        api_embed_free(e);
+        return;
+    }
+    if (s->vectors) {
+        api_problem_set(&problem, 422, "no_encoder", "model", "the model has no encoder");
+        exchange_problem(x, &problem);
+        live_put(s);
         api_embed_free(e);
         return;
     }

@@ -24,6 +24,7 @@ struct browsing {
     char label[LIVE_NAME_BYTES], annotator[LIVE_NAME_BYTES], status[32], q[512];
     struct store_example_filter filter;
     uint8_t example[API_ID_BYTES];
+    bool whole; /* an example with its vector */
     struct api_version version;
 };
 
@@ -259,7 +260,7 @@ static int example_row(void *ud, const struct store_example *row)
     char(*names)[STORE_NAME_BYTES_MAX + 1] = malloc((row->target_len + 1) * sizeof *names);
     struct api_scored *labels = malloc((row->target_len + 1) * sizeof *labels);
     struct api_example example = {.model = b->model_name,
-                                  .text = row->text,
+                                  .text = row->vector == NULL ? row->text : NULL,
                                   .text_bytes = row->text_bytes,
                                   .pair = row->pair,
                                   .pair_bytes = row->pair_bytes,
@@ -273,6 +274,10 @@ static int example_row(void *ud, const struct store_example *row)
                                   .created_us = row->created_us};
     int rc = names != NULL && labels != NULL ? 0 : -ENOMEM;
 
+    if (b->whole && row->vector != NULL) {
+        example.vector = row->vector;
+        example.vector_len = (uint32_t)(row->vector_bytes / sizeof *row->vector);
+    }
     for (uint32_t i = 0; i < row->target_len && rc == 0; i++) {
         rc = store_label_name(b->store, row->target[i].label, names[i]);
         labels[i] = (struct api_scored){names[i], row->target[i].value, 0};
@@ -345,6 +350,7 @@ void handle_example(struct exchange *x)
     if (b == NULL)
         return;
     memcpy(b->example, example, sizeof example);
+    b->whole = true;
     post(b, x);
 }
 

@@ -72,6 +72,8 @@ struct loop {
     uv_loop_t uv;
     uv_async_t wake;
     uv_timer_t tick;
+    uv_prepare_t prepare;
+    void (*round)(void *server); /* loop.h */
     struct listener listeners[SETTINGS_LISTEN_MAX];
     uint32_t listeners_len;
     struct conn *slots[LIMIT_CONNECTIONS];

@@ -34,6 +34,7 @@ const struct route server_routes[] = {
     {"GET", "/v1/examples/{}", handle_example, ROLE_ANNOTATE, 0, NULL},
     {"DELETE", "/v1/examples/{}", handle_example_delete, ROLE_ANNOTATE, 0, NULL},
     {"GET", "/v1/events", handle_events, ROLE_ANNOTATE, 0, NULL},
+    {"POST", "/v1/erase", handle_erase, ROLE_ADMIN, ASK, NULL},
     {"GET", "/v1/info", handle_info, ROLE_PREDICT, 0, NULL},
     {"GET", "/health/live", handle_live, ROLE_NONE, 0, NULL},
     {"GET", "/health/ready", handle_ready, ROLE_NONE, 0, NULL},
@@ -42,6 +43,11 @@ const struct route server_routes[] = {
 };
 
 const size_t server_routes_len = sizeof server_routes / sizeof *server_routes;
+
+void server_round(void *server)
+{
+    batcher_wake(((struct server *)server)->batcher);
+}
 
 void handlers_failure(int rc, struct api_problem *problem)
 {

@@ -17,6 +17,8 @@ void handle_model_create(struct exchange *x);
 void handle_model_patch(struct exchange *x);
 void handle_model_delete(struct exchange *x);
 void handle_label_add(struct exchange *x);
+/* erasing.c */
+void handle_erase(struct exchange *x);
 void handle_example_delete(struct exchange *x);
 /* label_change.c: what becomes of a label */
 void handle_label_patch(struct exchange *x);

@@ -94,6 +94,7 @@ static void on_tick(uv_timer_t *timer)
     if (l->draining && atomic_load(&l->connections) == 0) {
         uv_close((uv_handle_t *)&l->tick, NULL);
         uv_close((uv_handle_t *)&l->wake, NULL);
+        uv_close((uv_handle_t *)&l->prepare, NULL);
     }
 }
 
@@ -116,6 +117,13 @@ static void on_wake(uv_async_t *async)
         watch_pump(l);
     if (atomic_load(&l->stop) && !l->draining)
         start_draining(l);
+}
+
+static void before_sleep(uv_prepare_t *prepare)
+{
+    struct loop *l = prepare->data;
+
+    l->round(l->server);
 }
 
 static void on_connection(uv_stream_t *stream, int status)
@@ -304,7 +312,7 @@ static int bind_all(struct loops *loops, const char *text, char *why, size_t why
 /* ---- life ------------------------------------------------------------------------------------ */
 
 static int loop_init(struct loops *loops, const struct route *routes, size_t routes_len,
-                     struct bus *bus, void *server)
+                     struct bus *bus, void (*round)(void *server), void *server)
 {
     struct loop *l = calloc(1, sizeof *l);
 
@@ -314,6 +322,7 @@ static int loop_init(struct loops *loops, const struct route *routes, size_t rou
     l->last = &l->first;
     l->routes = routes;
     l->routes_len = routes_len;
+    l->round = round;
     l->server = server;
     for (uint32_t i = LIMIT_CONNECTIONS; i-- > 0;)
         l->free_slots[l->free_len++] = i;
@@ -325,15 +334,17 @@ static int loop_init(struct loops *loops, const struct route *routes, size_t rou
     pthread_mutex_init(&l->lock, NULL);
     uv_async_init(&l->uv, &l->wake, on_wake);
     uv_timer_init(&l->uv, &l->tick);
-    l->wake.data = l->tick.data = l;
+    uv_prepare_init(&l->uv, &l->prepare);
+    l->wake.data = l->tick.data = l->prepare.data = l;
     uv_timer_start(&l->tick, on_tick, TICK_MS, TICK_MS);
+    uv_prepare_start(&l->prepare, before_sleep);
     loops->loops[loops->len++] = l;
     return watch_open(l, bus);
 }
 
 int loops_open(const struct settings *settings, uint32_t len, const struct route *routes,
-               size_t routes_len, struct bus *bus, void *server, char *why, size_t why_bytes,
-               struct loops **ret_loops)
+               size_t routes_len, struct bus *bus, void (*round)(void *server), void *server,
+               char *why, size_t why_bytes, struct loops **ret_loops)
 {
     struct loops *loops = calloc(1, sizeof *loops);
     int rc = loops != NULL ? 0 : -ENOMEM;
@@ -341,7 +352,7 @@ int loops_open(const struct settings *settings, uint32_t len, const struct route
     snprintf(why, why_bytes, "no memory for the event loops");
     all = loops;
     for (uint32_t i = 0; i < len && rc == 0; i++)
-        rc = loop_init(loops, routes, routes_len, bus, server);
+        rc = loop_init(loops, routes, routes_len, bus, round, server);
     for (uint32_t i = 0; i < settings->listen_len && rc == 0; i++)
         rc = bind_all(loops, settings->listen[i], why, why_bytes);
     if (rc == 0)

@@ -1,7 +1,8 @@
 /* loop.h -- the event loops: listeners, connections, answers from other threads.
  *
  * One loop a thread, each with its own SO_REUSEPORT listener, connections and answers box; loops
- * share nothing. The home of libuv.
+ * share nothing. The home of libuv. What came in together is answered together: before a loop goes
+ * to sleep it calls round(server), where handlers hand over what they have gathered.
  */
 #ifndef LEARND_LOOP_H
 #define LEARND_LOOP_H
@@ -16,8 +17,8 @@ struct loops;
  * handed to handlers. 0 or -errno; `why` then says which address and what is wrong with it. Logs
  * one line `listening` an address. */
 int loops_open(const struct settings *settings, uint32_t len, const struct route *routes,
-               size_t routes_len, struct bus *bus, void *server, char *why, size_t why_bytes,
-               struct loops **ret_loops);
+               size_t routes_len, struct bus *bus, void (*round)(void *server), void *server,
+               char *why, size_t why_bytes, struct loops **ret_loops);
 /* Stops accepting, lets requests under way finish (at most LIMIT_DRAIN_S), joins the threads. No
  * message may be on its way afterwards but those of exchanges that were cut off: loops_close takes
  * them. */

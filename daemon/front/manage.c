@@ -1,4 +1,4 @@
-/* manage.c -- what changes models, labels and examples. Each is one change for the keeper; models
+/* manage.c -- what changes models and labels. Each is one change for the keeper; models
  * also pass by the learner, which owns their heads, before they are answered.
  */
 #include <errno.h>
@@ -21,7 +21,6 @@ struct managing {
     struct api_settings settings;
     struct api_buffer settings_text;
     struct api_problem problem; /* with rc -EINVAL */
-    uint8_t example[API_ID_BYTES];
     int64_t now_us;
     bool tells_model; /* when it is done, that the model .. */
     enum events_model_action model_action;
@@ -284,7 +283,7 @@ void handle_model_patch(struct exchange *x)
     live_put(s);
 }
 
-/* ---- labels and examples --------------------------------------------------------------------- */
+/* ---- labels ---------------------------------------------------------------------------------- */
 
 static int write_label(struct change *change, struct store *store)
 {
@@ -348,60 +347,4 @@ void handle_label_add(struct exchange *x)
     }
     api_label_add_free(add);
     live_put(s);
-}
-
-static int forget_example(void *ud, const struct store_example *row)
-{
-    struct managing *m = ud;
-
-    m->model = row->model;
-    ring_forget_text(m->server->ring, row->model, row->text, row->text_bytes);
-    return 0;
-}
-
-static int write_delete(struct change *change, struct store *store)
-{
-    struct managing *m = of_change(change);
-    struct store_feedback f = {.op = STORE_DELETE,
-                               .weight = 0,
-                               .annotator = "",
-                               .source = "",
-                               .request_encoder = -1,
-                               .request_seq = -1,
-                               .now_us = m->now_us};
-    struct store_receipt receipt;
-    const char *field;
-    int rc = store_example_get(store, m->example, -1, forget_example, m);
-
-    if (rc != 0)
-        return rc;
-    f.model = m->model;
-    memcpy(f.example, m->example, STORE_ID_BYTES);
-    rc = store_feedback_put(store, &f, &receipt, &field);
-    if (rc == 0) {
-        change->model = m->model;
-        change->seq = receipt.seq;
-    }
-    return rc;
-}
-
-void handle_example_delete(struct exchange *x)
-{
-    const char *id = exchange_param(x, 0);
-    struct api_problem problem;
-    struct managing *m;
-    uint8_t example[API_ID_BYTES];
-
-    if (api_id_parse(id, strlen(id), example) != 0) {
-        api_problem_set(&problem, 422, "invalid_id", "id", "an example's id has 32 hex digits");
-        exchange_problem(x, &problem);
-        return;
-    }
-    m = managing_new(x, answer_empty);
-    if (m == NULL)
-        return;
-    memcpy(m->example, example, sizeof example);
-    m->change.write = write_delete;
-    m->change.wait_applied = true; /* deleted is unlearned */
-    post(m, x);
 }

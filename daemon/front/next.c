@@ -55,7 +55,8 @@ static int keep(struct proposing *p, struct ring_entry *entry)
 {
     const struct server *server = p->look.server;
 
-    if (entry->encoder_number != server->encoder_number || entry->dim != server->dim) {
+    if (entry->encoder_number != server->encoder_number || entry->dim != server->dim ||
+        entry->vector) {
         free(entry);
         return 0;
     }

@@ -1,9 +1,11 @@
 /* teach_stream.c -- POST /v1/feedback with application/x-ndjson: a line an item, without limit.
  *
  * Lines gather to batches of LIMIT_STREAM_ITEMS; while one is with the keeper the socket is not
- * read, so memory is bounded by what one read brought and one line. The answer comes at the end;
- * its lists are cut at API_ITEMS_MAX, its counts are not. A failure of the store ends the stream:
- * the answer says how many lines were kept, by the counts of a problem's detail.
+ * read, so memory is bounded by what one read brought and one line. The answer comes at the end, so
+ * the end is where wait=applied is waited for: until then the learner works behind the keeper. Only
+ * when a stream changes models a batch waits on its own, since one place is remembered. The
+ * answer's lists are cut at API_ITEMS_MAX, its counts are not. A failure of the store ends the
+ * stream: the answer says how many lines were kept, by the counts of a problem's detail.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -25,7 +27,9 @@ struct stream {
     bool wait_all;     /* ?wait=applied: every batch waits */
     bool wait_applied; /* a line of the present batch asks for it */
     bool ended, busy;
-    int failed; /* -errno that ends the stream */
+    bool asking;                  /* busy with the learner, not with the keeper */
+    int64_t owed_model, owed_seq; /* to be applied before the answer; 0: nothing */
+    int failed;                   /* -errno that ends the stream */
 };
 
 static void stream_free(struct stream *s)
@@ -144,6 +148,14 @@ static void take_lines(struct stream *s)
     s->len -= at;
 }
 
+/* Comes back to arrive() when the model has applied seq. False: it cannot be waited for. */
+static bool ask_learner(struct stream *s, int64_t model, int64_t seq)
+{
+    s->failed = teaching_wait(&s->teaching, model, seq);
+    s->busy = s->asking = s->failed == 0;
+    return s->busy;
+}
+
 /* Sends the next batch, or ends, or asks for more. */
 static void pump(struct stream *s)
 {
@@ -156,11 +168,18 @@ static void pump(struct stream *s)
     if (s->failed == 0 && s->teaching.items_len > 0) {
         s->busy = true;
         exchange_pause(s->x);
-        rc = teaching_post(&s->teaching, s->wait_applied || s->wait_all);
+        rc = teaching_post(&s->teaching, false);
         if (rc == 0)
             return;
         s->busy = false;
         s->failed = rc;
+    }
+    if (s->ended && s->failed == 0 && s->owed_seq != 0) {
+        int64_t seq = s->owed_seq;
+
+        s->owed_seq = 0;
+        if (ask_learner(s, s->owed_model, seq))
+            return;
     }
     if (s->ended || s->failed != 0)
         finish(s);
@@ -168,18 +187,36 @@ static void pump(struct stream *s)
         exchange_resume(s->x);
 }
 
+/* What the batch just written owes to wait=applied. True: the learner has been asked at once. */
+static bool owe(struct stream *s)
+{
+    const struct change *c = &s->teaching.change;
+
+    if (c->seq == 0 || !(s->wait_applied || s->wait_all))
+        return false;
+    if (s->owed_seq != 0 && s->owed_model != c->model)
+        return ask_learner(s, c->model, c->seq);
+    s->owed_model = c->model;
+    s->owed_seq = c->seq;
+    return false;
+}
+
 static void arrive(struct front_message *message, struct exchange *x)
 {
     struct stream *s = (struct stream *)message;
     struct teaching *t = &s->teaching;
+    bool asked = s->asking, wait = false;
 
-    s->busy = false;
-    if (t->rc == 0) {
+    s->busy = s->asking = false;
+    if (asked) {
+        s->failed = t->rc;
+    } else if (t->rc == 0) {
         teaching_count(t);
         for (uint32_t i = 0; i < t->items_len; i++)
             note(s, &t->items[i]);
         if (t->change.seq > s->version.seq)
             s->version = (struct api_version){t->server->encoder_number, t->change.seq};
+        wait = x != NULL && owe(s);
     } else {
         s->failed = t->rc;
     }
@@ -187,7 +224,7 @@ static void arrive(struct front_message *message, struct exchange *x)
     s->wait_applied = false;
     if (x == NULL)
         stream_free(s);
-    else
+    else if (!wait)
         pump(s);
 }
 

@@ -26,6 +26,7 @@ void teaching_clear(struct teaching *t)
         free(t->items[i].ring);
         free(t->items[i].labels);
         free(t->items[i].names);
+        free(t->items[i].vector);
         api_feedback_free(t->items[i].owner);
     }
     t->items_len = 0;
@@ -39,10 +40,36 @@ void teaching_done(struct teaching *t)
 
 /* ---- on the loop ----------------------------------------------------------------------------- */
 
+/* A text for a text model, a vector of its length for a vector model. */
+static int find_vector(struct teaching_item *t, const struct snapshot *s)
+{
+    const struct api_feedback_item *in = t->item;
+
+    if (s->vectors && in->text != NULL)
+        return api_problem_set(&t->problem, 422, "vector_expected", "vector",
+                               "the model has no encoder: send a vector");
+    if (in->vector == NULL)
+        return 0;
+    if (!s->vectors)
+        return api_problem_set(&t->problem, 422, "text_expected", "vector",
+                               "the model has an encoder: send a text");
+    if (in->vector_len != s->dim)
+        return api_problem_set(&t->problem, 422, "wrong_dim", "vector",
+                               "the model's vectors have %u numbers", s->dim);
+    t->vector = malloc(s->dim * sizeof *t->vector);
+    if (t->vector == NULL)
+        return api_problem_set(&t->problem, 503, "out_of_memory", "", "no memory for this item");
+    head_embedding_pack(in->vector, s->dim, t->vector);
+    t->feedback.vector = t->vector;
+    t->feedback.vector_bytes = s->dim * sizeof *t->vector;
+    return 0;
+}
+
 static int find_model(struct teaching_item *t, struct server *server, const char *name,
                       uint32_t *ret_rate_max)
 {
     struct snapshot *s = live_get(server->live, name);
+    int rc;
 
     if (s == NULL)
         return api_problem_set(&t->problem, 404, "unknown_model", "model",
@@ -50,8 +77,9 @@ static int find_model(struct teaching_item *t, struct server *server, const char
     t->feedback.model = s->model;
     t->multi = head_view_kind(s->view) == HEAD_MULTI;
     *ret_rate_max = s->rate_max;
+    rc = find_vector(t, s);
     live_put(s);
-    return 0;
+    return rc;
 }
 
 /* Kind multi: the set that was answered, which may be empty. */
@@ -89,8 +117,13 @@ static int find_request(struct teaching_item *t, struct server *server)
     if (t->ring->model != f->model)
         return api_problem_set(&t->problem, 422, "invalid_value", "request_id",
                                "this request was answered by another model");
-    f->text = t->ring->text;
-    f->text_bytes = t->ring->text_bytes;
+    if (t->ring->vector) {
+        f->vector = t->ring->embedding;
+        f->vector_bytes = t->ring->dim * sizeof *t->ring->embedding;
+    } else {
+        f->text = t->ring->text;
+        f->text_bytes = t->ring->text_bytes;
+    }
     f->pair = t->ring->pair;
     f->pair_bytes = t->ring->pair_bytes;
     f->request_encoder = t->ring->encoder_number;
@@ -277,7 +310,8 @@ static int put(struct teaching *t, struct teaching_item *item, struct store *sto
     rc = fill_label(item, store, &field);
     if (rc == 0)
         rc = store_feedback_put(store, &item->feedback, &item->receipt, &field);
-    if (rc == 0 && item->ring != NULL && item->ring->encoder_number == t->server->encoder_number)
+    if (rc == 0 && item->ring != NULL && !item->ring->vector &&
+        item->ring->encoder_number == t->server->encoder_number)
         rc = store_embedding_put(store, item->receipt.example, item->ring->encoder_number,
                                  item->ring->embedding,
                                  item->ring->dim * sizeof *item->ring->embedding);
@@ -333,6 +367,12 @@ int teaching_post(struct teaching *t, bool wait_applied)
                                 .own_marks = true,
                                 .wait_applied = wait_applied};
     return keeper_post(t->server->keeper, &t->change);
+}
+
+int teaching_wait(struct teaching *t, int64_t model, int64_t seq)
+{
+    t->change = (struct change){.done = written, .wait_applied = true, .model = model, .seq = seq};
+    return learner_post(t->server->learner, &t->change);
 }
 
 void teaching_count(const struct teaching *t)

@@ -12,6 +12,7 @@ struct teaching_item {
     const struct api_feedback_item *item;
     struct store_feedback feedback;
     struct ring_entry *ring;        /* owned; NULL: no request_id */
+    uint16_t *vector;               /* owned; NULL: no vector was sent */
     char label[LIVE_NAME_BYTES];    /* filled in by the store for confirm and reject without one */
     bool multi;                     /* the model's kind */
     const char **labels;            /* kind multi, the same: owned; into ring or names */
@@ -42,6 +43,9 @@ void teaching_add(struct teaching *t, const struct api_feedback_item *item,
                   struct api_feedback *owner, const char *key, uint64_t index);
 /* To the keeper; comes back as t->message. 0 or -errno. */
 int teaching_post(struct teaching *t, bool wait_applied);
+/* To the learner, of nothing but a question: comes back as t->message once the model has applied
+ * seq. t holds no items. 0 or -errno. */
+int teaching_wait(struct teaching *t, int64_t model, int64_t seq);
 /* Accepted and rejected, counted for the metrics. */
 void teaching_count(const struct teaching *t);
 

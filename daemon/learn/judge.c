@@ -274,6 +274,11 @@ int judge_loo_report(const struct head *head, struct evaluation_report **ret_rep
     return rc;
 }
 
+void judge_forget(struct judge *j, const char *annotator)
+{
+    evaluation_annotator_erase(j->evaluation, annotator);
+}
+
 /* ---- keeping --------------------------------------------------------------------------------- */
 
 size_t judge_image_bytes(const struct judge *j)

@@ -44,6 +44,9 @@ int judge_report(const struct judge *judge, struct evaluation_report **ret_repor
 /* The same of the last fit's examples, each scored without itself. 0, -ENOMEM. */
 int judge_loo_report(const struct head *head, struct evaluation_report **ret_report);
 
+/* Forgets a person's name; what it counted stays, as somebody's. */
+void judge_forget(struct judge *judge, const char *annotator);
+
 /* An image of both parts, kept beside the head's. */
 size_t judge_image_bytes(const struct judge *judge);
 void judge_image_write(const struct judge *judge, void *image);

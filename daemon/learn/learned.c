@@ -17,10 +17,15 @@
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
+static uint32_t dim_of(const struct learned *l, const struct learner_parts *parts)
+{
+    return l->settings.dim > 0 ? l->settings.dim : encoder_info(parts->encoder)->dim;
+}
+
 static struct head_settings head_settings_of(const struct learned *l,
                                              const struct learner_parts *parts)
 {
-    return (struct head_settings){.dim = encoder_info(parts->encoder)->dim,
+    return (struct head_settings){.dim = dim_of(l, parts),
                                   .features = l->settings.features,
                                   .seed = l->settings.seed,
                                   .lambda = l->settings.lambda,
@@ -384,6 +389,8 @@ int learned_publish(struct learned *l, const struct learner_parts *parts)
     s->score_min = l->settings.score_min;
     s->rate_max = l->settings.annotator_rate_max;
     s->influence_max = l->settings.annotator_influence_max;
+    s->dim = dim_of(l, parts);
+    s->vectors = l->settings.dim > 0;
     s->encoder_number = parts->encoder_number;
     s->seq = l->applied;
     s->review = live_review_get(l->review);
@@ -427,7 +434,7 @@ int learned_catch_up(struct learned *l, const struct learner_parts *parts,
     struct touched t;
     int rc;
 
-    touched_init(&t, encoder_info(parts->encoder)->dim);
+    touched_init(&t, dim_of(l, parts));
     rc = read_stretch(l, parts, &t, &upto, &labels, &taught, &round);
     if (rc != 0 || round.events == 0)
         goto out;

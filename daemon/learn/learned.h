@@ -10,7 +10,7 @@
 #include "daemon/learn/learner.h"
 
 enum {
-    LEARNED_ROUND_EVENTS = 512, /* events read in one round */
+    LEARNED_ROUND_EVENTS = 2048, /* events read in one round */
     LEARNED_FIT_INLINE =
         300, /* up to so many examples a fit costs a few ms and is done before publishing */
     LEARNED_SCORED_MAX = 4096,   /* corrections of one stretch that are scored before they count */

@@ -349,6 +349,16 @@ int learner_report(struct learner *l, int64_t model, struct learner_report *ret_
     return 0;
 }
 
+void learner_forget_annotator(struct learner *l, int64_t model, const char *annotator)
+{
+    for (uint32_t i = 0; i < l->models_len; i++) {
+        if (model != 0 && l->models[i]->model != model)
+            continue;
+        judge_forget(l->models[i]->judge, annotator);
+        l->models[i]->unsaved++; /* its image may hold the name */
+    }
+}
+
 void learner_report_done(struct learner_report *r)
 {
     if (r->prequential != NULL)

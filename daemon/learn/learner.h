@@ -32,6 +32,7 @@ struct learner_settings {
     double lambda, budget, score_min;
     uint32_t annotator_rate_max; /* as of the snapshot, which carries them */
     double annotator_influence_max;
+    uint32_t dim; /* of vectors; 0: texts, by the encoder */
 };
 
 struct learner_parts {
@@ -68,6 +69,9 @@ void learner_close(struct learner *learner);
 int learner_model_add(struct learner *learner, int64_t model);
 int learner_model_remove(struct learner *learner, int64_t model);
 int learner_model_settings(struct learner *learner, int64_t model);
+
+/* A person's name leaves what a model (0: every one) has counted. On the learner's thread. */
+void learner_forget_annotator(struct learner *learner, int64_t model, const char *annotator);
 
 /* How good a model is, by its own count. A copy: owned by who asked. */
 struct learner_report {

@@ -86,6 +86,7 @@ static int add_targets(struct touched *t, const struct store_example *row,
 int touched_add(struct touched *t, const struct store_example *row, const struct learned *learned,
                 const struct learner_parts *parts)
 {
+    const uint16_t *embedding = NULL;
     struct touched_row *own;
     int rc = reserve(t, row->target_len, parts->tokens_max);
 
@@ -102,9 +103,14 @@ int touched_add(struct touched *t, const struct store_example *row, const struct
     rc = add_targets(t, row, learned);
     if (rc != 0)
         return rc;
-    if (own->teaches && row->embedding != NULL &&
-        row->embedding_bytes == t->dim * sizeof *t->embeddings) {
-        memcpy(t->embeddings + (size_t)t->len * t->dim, row->embedding, row->embedding_bytes);
+    if (row->vector != NULL)
+        embedding = row->vector;
+    else if (row->embedding_bytes == t->dim * sizeof *t->embeddings)
+        embedding = row->embedding;
+    if (row->vector != NULL && row->vector_bytes != t->dim * sizeof *t->embeddings)
+        return -EUCLEAN;
+    if (own->teaches && embedding != NULL) {
+        memcpy(t->embeddings + (size_t)t->len * t->dim, embedding, t->dim * sizeof *t->embeddings);
         own->embedded = true;
     } else if (own->teaches) {
         struct tokenizer_input input = {row->text, row->text_bytes, row->pair, row->pair_bytes};

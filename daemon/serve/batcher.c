@@ -53,7 +53,18 @@ void batcher_close(struct batcher *b)
     free(b);
 }
 
-int batcher_submit(struct batcher *b, struct work *work)
+/* Under the lock. */
+static void wake(struct batcher *b)
+{
+    uint32_t items = b->queues[WORK_TRAFFIC].items + b->queues[WORK_LEARNING].items;
+
+    if (items > 1 && b->idle > 1)
+        pthread_cond_broadcast(&b->wake);
+    else if (items > 0 && b->idle > 0)
+        pthread_cond_signal(&b->wake);
+}
+
+static int add(struct batcher *b, struct work *work, bool more_to_come)
 {
     struct queue *q = &b->queues[work->class];
     int rc = 0;
@@ -80,13 +91,28 @@ int batcher_submit(struct batcher *b, struct work *work)
             q->items++;
             q->tokens += item->len;
         }
-        if (work->items_len > 1 && b->idle > 1)
-            pthread_cond_broadcast(&b->wake);
-        else
-            pthread_cond_signal(&b->wake);
+        if (!more_to_come || q->tokens >= b->limits.learning_tokens)
+            wake(b);
     }
     pthread_mutex_unlock(&b->lock);
     return rc;
+}
+
+int batcher_submit(struct batcher *b, struct work *work)
+{
+    return add(b, work, false);
+}
+
+int batcher_queue(struct batcher *b, struct work *work)
+{
+    return add(b, work, true);
+}
+
+void batcher_wake(struct batcher *b)
+{
+    pthread_mutex_lock(&b->lock);
+    wake(b);
+    pthread_mutex_unlock(&b->lock);
 }
 
 bool batcher_cancel(struct batcher *b, struct work *work)
@@ -155,6 +181,15 @@ static uint32_t fill(struct batcher *b, enum work_class class, struct work_item 
     return len;
 }
 
+static uint64_t tokens_of(struct work_item **items, uint32_t len)
+{
+    uint64_t tokens = 0;
+
+    for (uint32_t i = 0; i < len; i++)
+        tokens += items[i]->len;
+    return tokens;
+}
+
 uint32_t batcher_take(struct batcher *b, struct work_item **items, uint32_t *ret_threads)
 {
     struct work_item *expired = NULL;
@@ -175,7 +210,7 @@ uint32_t batcher_take(struct batcher *b, struct work_item **items, uint32_t *ret
     }
     if (b->queues[WORK_TRAFFIC].first != NULL || b->queues[WORK_LEARNING].first != NULL)
         pthread_cond_signal(&b->wake);
-    else if (len > 0)
+    else if (len > 0 && tokens_of(items, len) >= b->limits.team_tokens_min)
         threads = 1 + b->idle;
     pthread_mutex_unlock(&b->lock);
 

@@ -3,11 +3,11 @@
  * A request is one struct work with an item a text. Items of all clients and models travel
  * together, packed, sorted by nothing. A lane that is idle closes a batch at once: there is no
  * timer, so the first request never waits. What waits is shared between the idle lanes; a batch
- * that is alone may use the cores of idle lanes. Work of the learner (class WORK_LEARNING) is taken
- * only when no traffic waits, in batches small enough that traffic arriving behind one waits about
- * a millisecond.
+ * that is alone and large may use the cores of idle lanes. Work of the learner (class
+ * WORK_LEARNING) is taken only when no traffic waits, in batches small enough that traffic arriving
+ * behind one waits about a millisecond.
  *
- * Threads: submit and cancel from any thread, take from lanes.
+ * Threads: submit, queue, wake and cancel from any thread, take from lanes.
  */
 #ifndef LEARND_BATCHER_H
 #define LEARND_BATCHER_H
@@ -25,9 +25,9 @@ struct work;
 struct work_item {
     struct work_item *next; /* the batcher's */
     struct work *work;
-    const int32_t *ids;   /* (len) */
-    const uint8_t *types; /* (len) */
-    uint32_t len;
+    const int32_t *ids;        /* (len) */
+    const uint8_t *types;      /* (len) */
+    uint32_t len;              /* 0: nothing to encode, embedding is filled already */
     float *embedding;          /* (d), written by the lane */
     float *probabilities;      /* (L of the snapshot's view), or NULL: embed only */
     float *shares;             /* (L,HEAD_SCORES) or NULL */
@@ -58,6 +58,7 @@ struct batcher_limits {
     uint32_t batch_items_max;  /* B */
     uint32_t share_tokens_min; /* less than this is not split between lanes */
     uint32_t learning_tokens;  /* T of a batch of learning work, about */
+    uint32_t team_tokens_min;  /* less than this uses one core, however many are idle */
 };
 
 int batcher_open(const struct batcher_limits *limits, uint32_t lanes, struct batcher **ret_batcher);
@@ -65,6 +66,10 @@ void batcher_close(struct batcher *batcher); /* after every lane has gone */
 
 /* All items or none. 0: the batcher has it until done(). -EAGAIN: full. -ESHUTDOWN. */
 int batcher_submit(struct batcher *batcher, struct work *work);
+/* The same, but a lane is woken only when a good batch waits: the caller has more to bring and ends
+ * with batcher_wake. */
+int batcher_queue(struct batcher *batcher, struct work *work);
+void batcher_wake(struct batcher *batcher);
 /* The client has gone: takes the work's waiting items out. True: none is in a lane, the caller owns
  * the work again and done() is not called. False: lanes still have some and done() follows. Once
  * only. */

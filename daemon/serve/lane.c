@@ -2,8 +2,9 @@
  *
  * The walk of a batch: items -> packed ids, types, offsets -> encoder_forward -> (B,d) -> runs of
  * items that share a snapshot and a choice of labels -> head_view_score -> probabilities copied out
- * -> finish. A batch that the encoder refuses as a whole (a weight gone bad, one text that yields
- * NaN) is run again text by text, so that one bad text fails alone.
+ * -> finish. Items that come as vectors (len 0) go past the encoder. A batch that the encoder
+ * refuses as a whole (a weight gone bad, one text that yields NaN) is run again text by text, so
+ * that one bad text fails alone.
  */
 #include "daemon/serve/lane.h"
 
@@ -20,11 +21,13 @@ struct lane {
     struct batcher_limits limits;
     uint32_t dim;
     struct encoder_ctx *ctx;
-    struct work_item **items;
+    struct work_item **items, **parting;
     int32_t *ids;
     uint8_t *types;
     uint32_t *offsets;
     float *embeddings; /* (B,d) */
+    float *vectors;    /* rows of a run of items that came as vectors; grows */
+    size_t vectors_len;
     /* Scratch of the head; grows to the largest view seen. */
     void *scratch;
     size_t scratch_bytes;
@@ -138,14 +141,63 @@ static void finish(struct lane *lane, struct work_item **items, uint32_t len, fl
     }
 }
 
+/* Scores and finishes items that came as vectors. */
+static void finish_vectors(struct lane *lane, struct work_item **items, uint32_t len)
+{
+    uint32_t at = 0;
+
+    while (at < len) {
+        uint32_t run = 1, dim = items[at]->work->snapshot->dim;
+        int64_t started = clock_us();
+        int rc;
+
+        while (at + run < len && same_run(items[at], items[at + run]))
+            run++;
+        rc = reserve((void **)&lane->vectors, &lane->vectors_len, (size_t)run * dim,
+                     sizeof *lane->vectors);
+        for (uint32_t i = 0; i < run && rc == 0; i++)
+            memcpy(lane->vectors + (size_t)i * dim, items[at + i]->embedding, dim * sizeof(float));
+        if (rc == 0)
+            rc = score(lane, items + at, run, lane->vectors);
+        if (rc != 0)
+            atomic_fetch_add(&lane->failures, run);
+        for (uint32_t i = at; i < at + run; i++) {
+            keep_longest(&items[i]->work->head_us, clock_us() - started);
+            batcher_finish(items[i], rc);
+        }
+        at += run;
+    }
+}
+
+/* Brings the texts to the front, in their order. Returns how many there are. */
+static uint32_t part(struct work_item **items, struct work_item **vectors, uint32_t len)
+{
+    uint32_t texts = 0, rest = 0;
+
+    for (uint32_t i = 0; i < len; i++) {
+        if (items[i]->len > 0)
+            items[texts++] = items[i];
+        else
+            vectors[rest++] = items[i];
+    }
+    memcpy(items + texts, vectors, rest * sizeof *items);
+    return texts;
+}
+
 static void *run(void *arg)
 {
     struct lane *lane = arg;
-    uint32_t len, threads;
+    uint32_t all, len, threads;
 
-    while ((len = batcher_take(lane->batcher, lane->items, &threads)) > 0) {
+    while ((all = batcher_take(lane->batcher, lane->items, &threads)) > 0) {
         int64_t started = clock_us();
-        int rc = encode(lane, lane->items, len, threads, lane->embeddings);
+        int rc;
+
+        len = part(lane->items, lane->parting, all);
+        finish_vectors(lane, lane->items + len, all - len);
+        if (len == 0)
+            continue;
+        rc = encode(lane, lane->items, len, threads, lane->embeddings);
 
         atomic_fetch_add(&lane->batches, 1);
         atomic_fetch_add(&lane->texts, len);
@@ -166,6 +218,8 @@ static void lane_free(struct lane *lane)
 {
     encoder_ctx_close(lane->ctx);
     free(lane->items);
+    free(lane->parting);
+    free(lane->vectors);
     free(lane->ids);
     free(lane->types);
     free(lane->offsets);
@@ -190,13 +244,14 @@ int lane_open(const struct encoder *encoder, struct batcher *batcher,
     lane->limits = *limits;
     lane->dim = encoder_info(encoder)->dim;
     lane->items = calloc(seqs, sizeof *lane->items);
+    lane->parting = calloc(seqs, sizeof *lane->parting);
     lane->ids = calloc(tokens, sizeof *lane->ids);
     lane->types = calloc(tokens, 1);
     lane->offsets = calloc(seqs + 1, sizeof *lane->offsets);
     lane->embeddings = calloc((size_t)seqs * lane->dim, sizeof *lane->embeddings);
     lane->answers = calloc(seqs, sizeof *lane->answers);
-    if (lane->items == NULL || lane->ids == NULL || lane->types == NULL || lane->offsets == NULL ||
-        lane->embeddings == NULL || lane->answers == NULL) {
+    if (lane->items == NULL || lane->parting == NULL || lane->ids == NULL || lane->types == NULL ||
+        lane->offsets == NULL || lane->embeddings == NULL || lane->answers == NULL) {
         rc = -ENOMEM;
         goto fail;
     }

@@ -63,6 +63,8 @@ struct snapshot {
     double score_min;              /* abstain below */
     uint32_t rate_max;             /* items of one annotator in a minute; 0: any number */
     double influence_max;          /* share of a label's votes; more is listed for review */
+    uint32_t dim;                  /* of what the view scores */
+    bool vectors;                  /* asked and taught with vectors: no encoder */
     int64_t encoder_number, seq;   /* the version */
     bool settled;                  /* fitted and audited on exactly this set of examples */
     int64_t published_us;          /* Unix time */

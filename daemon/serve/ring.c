@@ -196,15 +196,31 @@ void ring_forget_model(struct ring *ring, int64_t model)
     pthread_mutex_unlock(&ring->lock);
 }
 
-void ring_forget_text(struct ring *ring, int64_t model, const char *text, size_t text_bytes)
+static bool same(const char *a, size_t a_bytes, const char *b, size_t b_bytes)
 {
+    return a != NULL && a_bytes == b_bytes && memcmp(a, b, b_bytes) == 0;
+}
+
+uint64_t ring_forget_text(struct ring *ring, int64_t model, const char *text, size_t text_bytes,
+                          const char *pair, size_t pair_bytes)
+{
+    uint64_t dropped = 0;
+
     pthread_mutex_lock(&ring->lock);
     for (uint32_t i = 0; i < ring->max; i++) {
         const struct ring_entry *e = ring->slots[i].entry;
+        bool first, second;
 
-        if (e != NULL && e->model == model && e->text_bytes == text_bytes &&
-            memcmp(e->text, text, text_bytes) == 0)
+        if (e == NULL || (model != 0 && e->model != model))
+            continue;
+        first = same(e->text, e->text_bytes, text, text_bytes);
+        second = pair != NULL ? same(e->pair, e->pair_bytes, pair, pair_bytes)
+                              : same(e->pair, e->pair_bytes, text, text_bytes);
+        if (pair != NULL ? first && second : first || second) {
             drop(ring, i);
+            dropped++;
+        }
     }
     pthread_mutex_unlock(&ring->lock);
+    return dropped;
 }

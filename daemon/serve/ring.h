@@ -9,6 +9,7 @@
 #ifndef LEARND_RING_H
 #define LEARND_RING_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,6 +30,7 @@ struct ring_entry {
     int64_t created_us; /* Unix time */
     const char *text;   /* put: borrowed. get: inside the malloc'd entry */
     size_t text_bytes;
+    bool vector;      /* text is the bytes of embedding, which is what was asked */
     const char *pair; /* NULL: none */
     size_t pair_bytes;
     const uint16_t *embedding; /* (dim) fp16 */
@@ -51,8 +53,10 @@ struct ring_entry *ring_get(struct ring *ring, const char *request_id);
  */
 uint32_t ring_walk(struct ring *ring, int64_t model, uint64_t *before, uint32_t max,
                    struct ring_entry **ret_entries);
-/* Drops what was answered for a model, or all that holds this text. */
+/* Drops what was answered for a model, or (model 0: any) all that holds this text, alone or in a
+ * pair; with pair (NULL: none) only that pair. Returns how many. */
 void ring_forget_model(struct ring *ring, int64_t model);
-void ring_forget_text(struct ring *ring, int64_t model, const char *text, size_t text_bytes);
+uint64_t ring_forget_text(struct ring *ring, int64_t model, const char *text, size_t text_bytes,
+                          const char *pair, size_t pair_bytes);
 
 #endif

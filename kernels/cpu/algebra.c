@@ -70,10 +70,10 @@ void algebra_syr2k(uint32_t M, uint32_t K, double alpha, const double *a, uint32
                      b, (int)b_stride, 1, p, (int)p_stride);
 }
 
-void algebra_features(uint32_t K, uint32_t M, const float *x, const double *w, double scale,
-                      double *f)
+void algebra_features(uint32_t N, uint32_t K, uint32_t M, const float *x, const float *w,
+                      double scale, double *f)
 {
-    simd_pick()->features_exact(f, x, w, scale, K, M);
+    simd_pick()->features_exact(f, x, w, scale, N, K, M);
 }
 
 double algebra_dot(uint32_t N, const double *x, const double *y)

@@ -38,6 +38,11 @@ typedef int32_t lanes_i32 __attribute__((vector_size(64), aligned(4), may_alias)
 typedef uint32_t lanes_u32 __attribute__((vector_size(64), aligned(4), may_alias));
 typedef uint16_t lanes_u16 __attribute__((vector_size(32), aligned(2), may_alias));
 
+/* A tile of features in fp64: as many rows as leave a register for what they share. */
+enum { EXACT = 8, EXACT_ROWS = SIMD_LEVEL >= 4 ? 8 : 4 };
+typedef double doubles __attribute__((vector_size(64)));
+typedef float exact_floats __attribute__((vector_size(32), aligned(4), may_alias));
+
 INLINE lanes splat(float x)
 {
     return (lanes){0} + x;
@@ -130,6 +135,19 @@ INLINE lanes widen(lanes_u16 h)
 }
 
 /* float_to_bf16, LANES at once. */
+#if SIMD_LEVEL >= 4
+INLINE lanes_u16 narrow(lanes x)
+{
+    static const lanes_u16 upper[2] = {{1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31}};
+    __m512i bits = (__m512i)x,
+            rounded = (__m512i)((lanes_u32)x + 0x7fff + ((lanes_u32)x >> 16 & 1));
+
+    rounded = _mm512_mask_or_epi32(rounded, _mm512_cmp_ps_mask((__m512)x, (__m512)x, _CMP_UNORD_Q),
+                                   bits, _mm512_set1_epi32(0x400000));
+    rounded = _mm512_permutexvar_epi16(_mm512_loadu_si512(upper), rounded);
+    return (lanes_u16)_mm512_castsi512_si256(rounded);
+}
+#else
 INLINE lanes_u16 narrow(lanes x)
 {
     lanes_u32 bits = (lanes_u32)x;
@@ -139,6 +157,7 @@ INLINE lanes_u16 narrow(lanes x)
     rounded = (rounded & ~nan) | ((bits | 0x400000) & nan);
     return __builtin_convertvector(rounded >> 16, lanes_u16);
 }
+#endif
 
 /* n elements of x from `at` on, n <= LANES; the lanes beyond are 0. */
 INLINE lanes load(const void *x, enum kdtype dtype, size_t at, uint32_t n)
@@ -528,15 +547,41 @@ static void features_row(float *y, const float *x, const float *w, float scale, 
         y[m] = y[m] > 0 ? y[m] * scale : 0;
 }
 
-static void features_exact(double *f, const float *x, const double *w, double scale, uint32_t K,
-                           uint32_t M)
+/* f(rows,columns), columns <= EXACT: a tile of f whose sums stay in registers. */
+INLINE void exact_tile(double *f, const float *x, const float *w, double scale, uint32_t rows,
+                       uint32_t columns, uint32_t K, uint32_t M)
 {
-    memset(f, 0, M * sizeof *f);
-    for (uint32_t k = 0; k < K; k++)
-        for (uint32_t m = 0; m < M; m++)
-            f[m] += (double)x[k] * w[(size_t)k * M + m];
-    for (uint32_t m = 0; m < M; m++)
-        f[m] = f[m] > 0 ? f[m] * scale : 0;
+    doubles sums[EXACT_ROWS] = {{0}};
+
+    for (uint32_t k = 0; k < K; k++, w += M) {
+        exact_floats part = {0};
+
+        if (columns == EXACT)
+            part = *(const exact_floats *)w;
+        for (uint32_t m = 0; m < columns && columns < EXACT; m++)
+            part[m] = w[m];
+        for (uint32_t n = 0; n < rows; n++)
+            sums[n] += (double)x[(size_t)n * K + k] * __builtin_convertvector(part, doubles);
+    }
+    for (uint32_t n = 0; n < rows; n++)
+        for (uint32_t m = 0; m < columns; m++)
+            f[(size_t)n * M + m] = sums[n][m] > 0 ? sums[n][m] * scale : 0;
+}
+
+static void features_exact(double *f, const float *x, const float *w, double scale, uint32_t N,
+                           uint32_t K, uint32_t M)
+{
+    for (uint32_t m = 0; m < M; m += EXACT) {
+        uint32_t columns = M - m < EXACT ? M - m : EXACT, n = 0;
+
+        for (; n + EXACT_ROWS <= N && columns == EXACT; n += EXACT_ROWS)
+            exact_tile(f + (size_t)n * M + m, x + (size_t)n * K, w + m, scale, EXACT_ROWS, EXACT, K,
+                       M);
+        for (; n < N && columns == EXACT; n++)
+            exact_tile(f + (size_t)n * M + m, x + (size_t)n * K, w + m, scale, 1, EXACT, K, M);
+        for (; n < N; n++)
+            exact_tile(f + (size_t)n * M + m, x + (size_t)n * K, w + m, scale, 1, columns, K, M);
+    }
 }
 
 static float dot(const float *a, const float *b, uint32_t n)
@@ -565,14 +610,20 @@ INLINE lanes load_half(const uint16_t *h, uint32_t n)
     return (lanes)_mm512_cvtph_ps((__m256i)part);
 }
 
+/* Rows asked for in advance: examples come from the third cache, which alone is what one text costs
+ * (10,000 examples: 328 us without, 272 with 8 or 16, 285 with 64). */
+enum { AHEAD = 8 };
+
 /* sums(texts,rows) += LANES products each. texts and rows are constants where this is inlined. */
 INLINE void similar_step(lanes *sums, const float *x, const uint16_t *h, uint32_t texts,
                          uint32_t rows, uint32_t C, uint32_t n)
 {
     lanes wide[4];
 
-    for (uint32_t r = 0; r < rows; r++)
+    for (uint32_t r = 0; r < rows; r++) {
         wide[r] = load_half(h + (size_t)r * C, n);
+        __builtin_prefetch(h + (size_t)(r + AHEAD) * C);
+    }
     for (uint32_t t = 0; t < texts; t++) {
         lanes text = load(x + (size_t)t * C, K_F32, 0, n);
 

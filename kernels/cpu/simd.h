@@ -48,9 +48,10 @@ struct simd_table {
     /* y(M) = scale relu(x(K) w(K,M)). */
     void (*features_row)(float *y, const float *x, const float *w, float scale, uint32_t K,
                          uint32_t M);
-    /* f(M) = relu(x(K) w(K,M)) in fp64, one product after the other over K: learning's features. */
-    void (*features_exact)(double *f, const float *x, const double *w, double scale, uint32_t K,
-                           uint32_t M);
+    /* f(N,M) = scale relu(x(N,K) w(K,M)) in fp64, one product after the other over K: learning's
+     * features. */
+    void (*features_exact)(double *f, const float *x, const float *w, double scale, uint32_t N,
+                           uint32_t K, uint32_t M);
     float (*dot)(const float *a, const float *b, uint32_t n);
     /* y(N,R) = x(N,C) . rows(R,C), rows in IEEE fp16. */
     void (*similar)(float *y, const float *x, const uint16_t *rows, uint32_t N, uint32_t R,

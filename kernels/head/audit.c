@@ -93,7 +93,6 @@ static int copy_head(const struct head *h, struct head **ret_copy)
     copy->behind = h->behind;
     copy->distrusted_len = h->distrusted_len;
     copy->projection = projection_get(h->projection);
-    copy->wide = copy_of(h->wide, d * M * sizeof *h->wide, &rc);
     copy->P = copy_of(h->P, M * M * sizeof *h->P, &rc);
     copy->G = copy_of(h->G, M * M * sizeof *h->G, &rc);
     copy->W = copy_of(h->W, M * L * sizeof *h->W, &rc);
@@ -280,15 +279,17 @@ int head_audit_step(struct head_audit *a, bool *ret_done)
 {
     const struct head *h = a->head;
     uint32_t M = h->settings.features, stride = h->labels_max, len = 0, slots[STEP_ROWS];
+    const uint16_t *embeddings[STEP_ROWS];
     int rc = 0;
 
     for (; a->next < h->examples_len && len < STEP_ROWS; a->next++) {
         if (!examinable(h, &h->examples[a->next]))
             continue;
-        head_features_of(h, examples_embedding(h, a->next), a->F + (size_t)len * M);
+        embeddings[len] = examples_embedding(h, a->next);
         slots[len++] = a->next;
     }
     if (len > 0) {
+        head_features_of(h, embeddings, len, a->F);
         algebra_symm(len, M, a->F, M, h->P, M, a->K, M);
         algebra_gemm(false, false, len, h->labels_len, M, 1, a->F, M, h->W, stride, 0, a->Z,
                      stride);

@@ -62,14 +62,19 @@ float head_half_to_float(uint16_t half)
     return f * 0x1p112f;
 }
 
-void head_features_of(const struct head *h, const uint16_t *embedding, double *f)
+void head_features_of(const struct head *h, const uint16_t *const *embeddings, uint32_t rows,
+                      double *f)
 {
     uint32_t M = h->settings.features, d = h->settings.dim;
-    float x[HEAD_DIM_MAX];
+    float x[FEATURE_ROWS * HEAD_DIM_MAX];
 
-    for (uint32_t i = 0; i < d; i++)
-        x[i] = head_half_to_float(embedding[i]);
-    algebra_features(d, M, x, h->wide, sqrt(2.0 / M), f);
+    for (uint32_t first = 0, len; first < rows; first += len) {
+        len = rows - first < FEATURE_ROWS ? rows - first : FEATURE_ROWS;
+        for (uint32_t n = 0; n < len; n++)
+            for (uint32_t i = 0; i < d; i++)
+                x[(size_t)n * d + i] = head_half_to_float(embeddings[first + n][i]);
+        algebra_features(len, d, M, x, h->projection->values, sqrt(2.0 / M), f + (size_t)first * M);
+    }
 }
 
 void head_embedding_pack(const float *embedding, uint32_t dim, uint16_t *ret_packed)

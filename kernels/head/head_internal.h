@@ -14,6 +14,7 @@
 
 enum {
     HEAD_DIM_MAX = 8192,
+    FEATURE_ROWS = 8, /* computed together: what features cost is reading R */
     CHUNK_ROWS = 256,
     REBUILD_TERMS = 4096, /* terms between two rebuilds of P from G */
     PROBE_TERMS = 64,     /* terms between two probes of P */
@@ -65,7 +66,6 @@ struct calibration {
 struct head {
     struct head_settings settings;
     struct projection *projection;
-    double *wide;  /* R as fp64 (d,M): learning's features */
     double *P, *G; /* (M,M), lower triangle */
     double *W, *Q; /* (M,labels_max) */
     double *A;     /* (labels_max,labels_max) */
@@ -98,7 +98,8 @@ struct projection *projection_make(const struct head_settings *settings);
 struct projection *projection_get(struct projection *projection);
 void projection_put(struct projection *projection);
 /* f(M) of an fp16 embedding, in fp64, in a fixed order of additions. */
-void head_features_of(const struct head *head, const uint16_t *embedding, double *f);
+void head_features_of(const struct head *head, const uint16_t *const *embeddings, uint32_t rows,
+                      double *f);
 float head_half_to_float(uint16_t half);
 
 /* ---- examples.c ------------------------------------------------------------------------------ */

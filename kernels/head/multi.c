@@ -129,6 +129,7 @@ static int score_rows(const struct head *h, const struct derived *d, struct left
     uint32_t M = h->settings.features, stride = h->labels_max;
     double *F = malloc(2 * (size_t)STEP_ROWS * M * sizeof *F), *K = F + (size_t)STEP_ROWS * M;
     double *Z = malloc((size_t)STEP_ROWS * stride * sizeof *Z);
+    const uint16_t *embeddings[STEP_ROWS];
 
     if (F == NULL || Z == NULL) {
         free(F);
@@ -139,7 +140,8 @@ static int score_rows(const struct head *h, const struct derived *d, struct left
         uint32_t len = o->len - from < STEP_ROWS ? o->len - from : STEP_ROWS;
 
         for (uint32_t i = 0; i < len; i++)
-            head_features_of(h, examples_embedding(h, o->slots[from + i]), F + (size_t)i * M);
+            embeddings[i] = examples_embedding(h, o->slots[from + i]);
+        head_features_of(h, embeddings, len, F);
         algebra_symm(len, M, F, M, h->P, M, K, M);
         algebra_gemm(false, false, len, h->labels_len, M, 1, F, M, h->W, stride, 0, Z, stride);
         for (uint32_t i = 0; i < len; i++)

@@ -49,16 +49,12 @@ int head_open(const struct head_settings *settings, struct head **ret_head)
         memcpy(h->coefficients, (double[HEAD_SCORES]){h->calibration.slope},
                sizeof h->coefficients);
     h->projection = projection_make(settings);
-    h->wide = malloc((size_t)settings->dim * M * sizeof *h->wide);
     h->P = calloc(square, sizeof *h->P);
     h->G = calloc(square, sizeof *h->G);
-    if (h->projection == NULL || h->wide == NULL || h->P == NULL || h->G == NULL ||
-        head_labels_grow(h, 0) != 0) {
+    if (h->projection == NULL || h->P == NULL || h->G == NULL || head_labels_grow(h, 0) != 0) {
         head_close(h);
         return -ENOMEM;
     }
-    for (size_t i = 0; i < (size_t)settings->dim * M; i++)
-        h->wide[i] = h->projection->values[i];
     for (size_t i = 0; i < M; i++)
         h->P[i * M + i] = 1 / settings->lambda;
     *ret_head = h;
@@ -71,7 +67,6 @@ void head_close(struct head *h)
         return;
     examples_free(h);
     projection_put(h->projection);
-    free(h->wide);
     free(h->P);
     free(h->G);
     free(h->W);
@@ -287,7 +282,6 @@ static void block_add(const struct head *h, struct block *b, const uint16_t *emb
 {
     double *T = b->T + (size_t)b->len * h->labels_max;
 
-    head_features_of(h, embedding, b->F + (size_t)b->len * h->settings.features);
     memset(T, 0, h->labels_max * sizeof *T);
     for (uint32_t i = 0; i < targets_len; i++)
         T[targets[i].label] += targets[i].value;
@@ -382,6 +376,15 @@ static int block_recurse(struct head *h, struct block *b)
     return rc;
 }
 
+static void block_features(const struct head *h, struct block *b)
+{
+    const uint16_t *embeddings[HEAD_BLOCK];
+
+    for (uint32_t i = 0; i < b->len; i++)
+        embeddings[i] = b->embeddings + (size_t)i * h->settings.dim;
+    head_features_of(h, embeddings, b->len, b->F);
+}
+
 /* Takes the block into the state and empties it. recursive: by Woodbury, unless P is behind; else
  * only G, Q, n and S, and a rebuild follows. */
 static int block_flush(struct head *h, struct block *b, bool recursive)
@@ -390,6 +393,7 @@ static int block_flush(struct head *h, struct block *b, bool recursive)
 
     if (b->len == 0)
         return 0;
+    block_features(h, b);
     recursive = recursive && !h->behind;
     if (recursive) {
         rc = block_recurse(h, b);

@@ -340,18 +340,21 @@ static int leave_out(const struct head *h, const struct derived *d, const uint32
     size_t rows = len;
     double *F = malloc(2 * rows * M * sizeof *F), *K = F != NULL ? F + rows * M : NULL;
     double *Z = malloc((rows * h->labels_max + 3 * (size_t)L) * sizeof *Z);
+    const uint16_t **embeddings = malloc(rows * sizeof *embeddings);
     struct loo_row r;
 
-    if (F == NULL || Z == NULL) {
+    if (F == NULL || Z == NULL || embeddings == NULL) {
         free(F);
         free(Z);
+        free(embeddings);
         return -ENOMEM;
     }
     r.z = Z + rows * h->labels_max;
     r.zT = r.z + L;
     r.v = r.zT + L;
     for (uint32_t i = 0; i < len; i++)
-        head_features_of(h, examples_embedding(h, slots[i]), F + (size_t)i * M);
+        embeddings[i] = examples_embedding(h, slots[i]);
+    head_features_of(h, embeddings, len, F);
     algebra_symm(len, M, F, M, h->P, M, K, M);
     algebra_gemm(false, false, len, h->labels_len, M, 1, F, M, h->W, h->labels_max, 0, Z,
                  h->labels_max);
@@ -363,6 +366,7 @@ static int leave_out(const struct head *h, const struct derived *d, const uint32
         score_row(h, d, slots[i], loo->own[i], &r, loo->scores + (size_t)i * L * H);
         loo->weights[i] = h->examples[slots[i]].weight;
     }
+    free(embeddings);
     free(F);
     free(Z);
     return 0;

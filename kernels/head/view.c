@@ -285,6 +285,13 @@ static void keep_neighbour(struct head_answer *a, float similarity, struct head_
     a->neighbours[i] = (struct head_neighbour){id, label, similarity};
 }
 
+/* What a similarity must reach to be among the neighbours. */
+static float worst_of(const struct head_answer *a)
+{
+    return a->neighbours_len < HEAD_NEIGHBOURS ? -INFINITY
+                                               : a->neighbours[HEAD_NEIGHBOURS - 1].similarity;
+}
+
 static void find_neighbours(const struct head_view *v, const float *embeddings, uint32_t rows,
                             struct scratch *s, struct head_answer *answers)
 {
@@ -300,17 +307,20 @@ static void find_neighbours(const struct head_view *v, const float *embeddings, 
         backend_cpu()->head_similarity(NULL, s->similar, embeddings, c->embeddings, rows, len,
                                        v->dim);
         for (uint32_t n = 0; n < rows; n++) {
-            float *near = s->near + (size_t)n * L;
+            float *near = s->near + (size_t)n * L, worst = worst_of(&answers[n]);
 
             for (uint32_t r = 0; r < len; r++) {
                 float similarity = s->similar[(size_t)n * len + r];
                 uint32_t place;
 
-                keep_neighbour(&answers[n], similarity, c->ids[r], c->labels[r]);
+                if (similarity >= worst) { /* few are: the first look is what 10,000 rows cost */
+                    keep_neighbour(&answers[n], similarity, c->ids[r], c->labels[r]);
+                    worst = worst_of(&answers[n]);
+                }
                 if (v->kind == HEAD_MULTI) /* it may have no label, and none needs its nearest */
                     continue;
                 place = v->place[c->labels[r]];
-                if ((c->trusted[r] || v->any[c->labels[r]]) && similarity > near[place])
+                if (similarity > near[place] && (c->trusted[r] || v->any[c->labels[r]]))
                     near[place] = similarity;
             }
         }

@@ -66,6 +66,16 @@ class Daemon:
                 self.ready.set()
         self.ready.set()
 
+    def settle(self):
+        """Waits until nothing is fitted or audited any more, so that it is not measured as well."""
+        for _ in range(1200):
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/v1/models/default",
+                                        timeout=60) as answer:
+                if json.load(answer)["settled"]:
+                    return
+            time.sleep(0.1)
+        sys.exit("the model did not settle")
+
     def call(self, path, body, kind="application/json"):
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data,
@@ -81,6 +91,11 @@ class Daemon:
         self.process.terminate()
         if self.process.wait(60) != 0:
             sys.exit("learnd did not stop cleanly")
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
 
 
 def load(daemon, texts, connections, seconds):
@@ -175,16 +190,18 @@ def swap(daemon, texts):
     http = subprocess.Popen([f"{args.build}/tests/bench/bench_http", str(daemon.port), "--texts",
                              texts, "--connections", "16", "--seconds", "600"],
                             stdout=subprocess.DEVNULL)
-    for i in range(SWAPS):
-        if i == SWAPS_SETTLE:
-            settled = daemon.rss_mb()
-        daemon.call("/v1/feedback", {"text": "where is the card I ordered", "wait": "applied",
-                                     "label": ("card_arrival", "lost_or_stolen_card")[i % 2]})
-    grown = daemon.rss_mb() - settled
-    if http.poll() is not None:
-        sys.exit("the load over HTTP ended before the swaps did")
-    http.terminate()
-    http.wait()
+    try:
+        for i in range(SWAPS):
+            if i == SWAPS_SETTLE:
+                settled = daemon.rss_mb()
+            daemon.call("/v1/feedback", {"text": "where is the card I ordered", "wait": "applied",
+                                         "label": ("card_arrival", "lost_or_stolen_card")[i % 2]})
+        grown = daemon.rss_mb() - settled
+        if http.poll() is not None:
+            sys.exit("the load over HTTP ended before the swaps did")
+    finally:
+        http.terminate()
+        http.wait()
     report(f"memory over {SWAPS - SWAPS_SETTLE} swaps after {SWAPS_SETTLE}", f"{grown:+.1f} MB",
            f"<= {settled * 0.01:.1f} MB (1 %)", grown / (settled * 0.01), grown <= settled * 0.01)
 
@@ -193,6 +210,7 @@ def main():
     folder = tempfile.mkdtemp(prefix="learnd-bench-")
     state = f"{folder}/state"
     os.mkdir(state)
+    daemon = None
     try:
         test, train, what = data(folder)
         print(f"texts: {what}; encoder: {ENCODER}\n")
@@ -211,11 +229,14 @@ def main():
         daemon = Daemon(state)
         report("start to ready, warm files", f"{daemon.ready_s:.3f} s", "<= 1 s", daemon.ready_s,
                daemon.ready_s <= 1)
+        daemon.settle()
         ask(test, daemon, encoder)
         correct(daemon, state, encoder)
         swap(daemon, test)
         daemon.stop()
     finally:
+        if daemon is not None:
+            daemon.kill()
         shutil.rmtree(folder)
     if args.csv:
         with open(args.csv, "w", newline="") as file:

@@ -127,7 +127,7 @@ static void measure(struct lane *lanes, const struct corpus *c, uint32_t batch, 
         stretch(&lanes[i], 1, batch, 0, batches, run_encoder);
     stretch(lanes, 1, batch, 0, batches, run_peak);
     for (int k = 0; k < rounds; k++, first += len) {
-        double one, two, cpu;
+        double one, two, cpu, peak_cpu;
         uint32_t tokens;
 
         first = first + len > batches ? 0 : first;
@@ -135,10 +135,11 @@ static void measure(struct lane *lanes, const struct corpus *c, uint32_t batch, 
         one = stretch(lanes, 1, batch, first, first + len, run_encoder);
         cpu = lanes[0].cpu_s;
         stretch(lanes, 1, batch, first, first + len, run_peak);
+        peak_cpu = lanes[0].cpu_s; /* before the next stretch writes its own there */
         two = stretch(lanes, LANES, batch, first, first + len, run_encoder);
         texts[0][k] = len * batch / one;
         texts[1][k] = len * batch / two;
-        ratios[k] = lanes[0].cpu_s / cpu;
+        ratios[k] = peak_cpu / cpu;
         scales[k] = one / two;
         tflops[k] = peak_flops(lanes[0].peak, 1) * tokens / cpu * 1e-12;
     }

@@ -5,7 +5,7 @@ import re
 
 import jsonschema
 
-CHECKED_BYTES = 100_000  # larger answers are more of the same
+CHECKED_BYTES = 400_000  # larger answers are more of the same
 
 
 class Contract:

@@ -67,6 +67,7 @@ def test_every_operation_answers(shared, model, contract):
     shared.delete(label + "x")
     shared.get(f"/v1/models/{model}/labels")
     shared.delete(f"/v1/examples/{example}")
+    shared.post("/v1/erase", {"text": "three four", "model": model})
     shared.delete("/v1/models/contract")
     called = {(m.upper(), re.sub(r"\{[^}]*\}", "{}", p)) for m, p, status in contract.seen
               if status < 300}
@@ -82,6 +83,7 @@ def test_examples_of_the_contract_are_accepted(shared, contract):
                                  ("EmbedRequest", "/v1/embed", {200}),
                                  ("FeedbackBatch", "/v1/feedback", {202}),
                                  ("LabelAdd", "/v1/models/intents/labels", {201, 409}),
+                                 ("EraseRequest", "/v1/erase", {200}),
                                  ("ModelCreate", "/v1/models", {201, 409})):
         assert schemas[name]["examples"]
         for example in schemas[name]["examples"]:

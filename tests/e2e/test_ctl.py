@@ -30,6 +30,7 @@ COMMANDS = [
     "reject",
     "withdraw",
     "forget",
+    "erase",
     "import",
     "export",
     "models",
@@ -216,6 +217,10 @@ def test_version():
         (["reject", "--request", "x", "--text", "y"], "one of them"),
         (["withdraw"], "which example"),
         (["forget"], "which example"),
+        (["erase"], "--text or --annotator"),
+        (["erase", "--text", "a", "--annotator", "b", "--yes"], "one of them"),
+        (["erase", "--text", "a"], "--yes does it"),
+        (["erase", "a"], "too much"),
         (["import"], "which file"),
         (["import", "x.txt"], "--format"),
         (["import", "-"], "--format"),
@@ -485,6 +490,35 @@ def test_corrections(ctl):
 
 
 # ---- files
+
+
+def test_erase(ctl):
+    teach(ctl, (CARD, "card"), (LOST, "lost"))
+    ctl("teach", "card", "a third text", "--annotator", "ann")
+    assert ctl("erase", "--text", CARD, "--yes")[0] == \
+        "1 examples, 1 votes, 0 remembered requests\n"
+    [said] = ctl("erase", "--annotator", "ann", "--yes", "--json")
+    assert said == {"erased": {"examples": 1, "votes": 1, "requests": 0}}
+    assert "unknown_model" in run("erase", "--text", LOST, "--yes", "--model", "nobody",
+                                  "--url", ctl.daemon.url, code=REFUSED)[1]
+    assert [e[0] for e in examples(ctl)] == [LOST]
+
+
+def test_erase_asks_first(ctl):
+    """On a terminal, and only "yes" is a yes."""
+    teach(ctl, (CARD, "card"))
+    for answer, code in ((b"no\n", USAGE), (b"y\n", USAGE), (b"yes\n", OK)):
+        assert len(examples(ctl)) == 1
+        own, theirs = pty.openpty()
+        os.write(own, answer)
+        done = subprocess.run([binary(), "erase", "--text", CARD, "--model", ctl.model,
+                               "--url", ctl.daemon.url], stdin=theirs, timeout=120, check=False,
+                              capture_output=True)
+        os.close(own)
+        os.close(theirs)
+        assert done.returncode == code, done.stderr
+        assert b"Type yes" in done.stderr
+    assert examples(ctl) == []
 
 
 def rows_of(n, labels=5):

@@ -96,3 +96,16 @@ def test_empty_and_removed(make_daemon):
     assert found["prequential"] is None and found["leave_one_out"] is None and found["settled"]
     daemon.delete("/v1/models/m")
     assert daemon.problem("GET", "/v1/models/m/evaluation")[0] == 404
+
+
+def test_an_erased_name_is_gone_from_the_counts(daemon):
+    for i in range(10):
+        teach_one(daemon, f"{WORDS[i]} {i}", "x", annotator="zebedee-marker")
+    daemon.settle().restart()
+    assert [a["annotator"] for a in evaluation(daemon)["prequential"]["annotators"]] == ["zebedee-marker"]
+    daemon.post("/v1/erase", {"annotator": "zebedee-marker"})
+    found = evaluation(daemon)["prequential"]
+    assert found["annotators"] == [] and found["all"]["rows"] == 10
+    daemon.stop()
+    held = [p for p in daemon.state.rglob("*") if p.is_file() and b"zebedee-marker" in p.read_bytes()]
+    assert held == []

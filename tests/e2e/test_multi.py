@@ -4,6 +4,7 @@ import json
 import pytest
 
 from test_ctl import run
+from test_erase import SCOPES, erase, spellings, where
 
 FEEDBACK = "/v1/feedback"
 TOPICS = {"card": "card lost stolen", "cash": "cash machine money", "pin": "pin code password"}
@@ -414,3 +415,57 @@ def test_evaluation_answers(shared, taught):
     assert got["model"] == taught
     fitted = json.dumps(got["fit"]["coefficients"])
     assert json.loads(fitted)["ridge"] > 1 and fitted.count(": 0") == 4, fitted
+
+
+# ---- erasing
+
+def probabilities(daemon):
+    answer = daemon.ask([text for text, _ in SCOPES], model="sets", threshold=0.0)
+    return [{s["label"]: s["score"] for s in r["labels"]} for r in answer["results"]]
+
+
+@pytest.mark.sanitizer
+def test_an_annotator_of_sets_is_gone_from_every_byte(make_daemon):
+    d, other = make_daemon("d").start(), make_daemon("other").start()
+    name = "annotator-Wilhelmina"
+    for daemon in (d, other):
+        daemon.post("/v1/models", {"name": "sets", "kind": "multi"}, expect=201)
+        daemon.teach([{"text": t, "labels": [label, "bank"], "annotator": "bob"}
+                      for t, label in SCOPES], model="sets")
+        daemon.teach([{"text": "good day", "labels": [], "annotator": "bob"}], model="sets")
+    d.teach([{"text": SCOPES[0][0], "labels": ["lost"], "annotator": name, "source": name},
+             {"text": SCOPES[1][0], "labels": [], "annotator": name},
+             {"text": "good day", "labels": ["card"], "annotator": name},
+             {"text": "hers, of no label", "labels": [], "annotator": name},
+             {"text": "hers, of two", "labels": ["card", "lost"], "annotator": name,
+              "idempotency_key": f"{name}/1"}], model="sets")
+    d.settle("sets")
+    d.restart()  # an image now holds what was hers
+    needles = [*spellings(name), *spellings("hers, of ")]
+    assert where(d.state, needles)
+    listed = d.get("/v1/models/sets/examples?q=where%20is")["examples"][0]["example"]
+    assert row(d, listed) == ("active", {"card": 0.5, "bank": 0.5, "lost": 0.5})
+    assert erase(d, annotator=name, model="sets") == {"examples": 2, "votes": 6, "requests": 0}
+    assert where(d.state, needles) == []
+    assert row(d, listed) == ("active", {"card": 1, "bank": 1})
+    for text, labels in ((SCOPES[1][0], {"card": 1, "bank": 1}), ("good day", {})):
+        got = d.get("/v1/models/sets/examples", params={"q": text})["examples"][0]
+        assert row(d, got["example"]) == ("active", labels) and got["annotators"] == 1
+    for _ in range(2):
+        for daemon in (d, other):
+            daemon.settle("sets")
+        for a, b in zip(probabilities(d), probabilities(other), strict=True):
+            assert a == pytest.approx(b, abs=1e-6) and a.keys() == {"card", "lost", "bank"}
+        d.restart()
+    assert where(d.state, needles) == []
+
+
+def test_a_text_that_has_no_label_is_erased(make_daemon):
+    d = make_daemon("d").start()
+    d.post("/v1/models", {"name": "sets", "kind": "multi"}, expect=201)
+    d.teach([{"text": "of nothing at all", "labels": []}, {"text": "kept", "labels": ["a", "b"]}],
+            model="sets")
+    d.ask("of nothing at all", model="sets")
+    assert erase(d, text="of nothing at all") == {"examples": 1, "votes": 1, "requests": 1}
+    assert where(d.state, spellings("of nothing at all")) == []
+    assert d.get("/v1/models/sets")["examples"] == 1

@@ -73,6 +73,21 @@ def test_ndjson_waits_by_its_query(shared, model):
 
 
 @pytest.mark.sanitizer
+def test_a_stream_waits_for_every_model_it_teaches(shared, model):
+    """Also where the lines that asked for it are far behind, and the last ones are refused."""
+    other = f"{model}-other"
+    shared.post("/v1/models", {"name": other}, expect=201)
+    items = [{"model": name, "text": f"line {i}", "label": f"l{i % 3}", "wait": "applied"}
+             for name in (model, other) for i in range(300)]
+    answer = shared.ndjson(items + [{"model": model, "text": "", "label": "x"}] * 300)
+    assert (answer["accepted_count"], answer["rejected_count"]) == (600, 300)
+    versions = [shared.ask("a", model=name)["version"] for name in (model, other)]
+    seqs = [int(version.split(".")[1]) for version in versions]
+    assert seqs == [answer["accepted"][299]["seq"], answer["accepted"][599]["seq"]]
+    assert versions[1] == answer["version"]
+
+
+@pytest.mark.sanitizer
 def test_ndjson_in_chunks_of_any_size(shared, model):
     text = "".join(json.dumps({"model": model, "text": f"größe {i}", "label": "x"},
                               ensure_ascii=False) + "\r\n" for i in range(200)).encode()

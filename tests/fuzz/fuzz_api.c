@@ -7,6 +7,7 @@
  *
  * Seeds: tests/fuzz/corpus/api, made by hand from the tables of test_api_requests.c.
  */
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +40,27 @@ static void check_problem(int rc, const struct api_problem *problem)
     api_buffer_done(&b);
 }
 
+/* Of unit length, as near as fp16 can tell. */
+static void check_vector(const float *vector, uint32_t len)
+{
+    double sum = 0;
+
+    for (uint32_t i = 0; i < len; i++)
+        sum += (double)vector[i] * vector[i];
+    must(len == 0 || (len >= API_DIM_MIN && len <= API_DIM_MAX && fabs(sum - 1) < 2e-3));
+}
+
+static void try_erase(const char *body, size_t bytes)
+{
+    struct api_problem problem = {0, NULL, "", ""};
+    struct api_erase *erase = NULL;
+
+    check_problem(api_parse_erase(body, bytes, &erase, &problem), &problem);
+    must(!erase || (erase->text != NULL) != (erase->annotator != NULL));
+    must(!erase || !erase->pair || erase->text);
+    api_erase_free(erase);
+}
+
 static void try_classify(const char *body, size_t bytes)
 {
     struct api_problem problem = {0, NULL, "", ""};
@@ -49,7 +71,9 @@ static void try_classify(const char *body, size_t bytes)
         must(ask->inputs_len >= 1 && ask->inputs_len <= API_INPUTS_MAX);
         for (uint32_t i = 0; i < ask->inputs_len; i++) {
             char field[96];
-            must(ask->inputs[i].text_bytes > 0 && ask->inputs[i].id[0] != '\0');
+            must((ask->inputs[i].text_bytes > 0) != (ask->inputs[i].vector_len > 0));
+            must(ask->inputs[i].id[0] != '\0');
+            check_vector(ask->inputs[i].vector, ask->inputs[i].vector_len);
             api_classify_field(ask, i, field);
         }
         must(ask->threshold >= 0.0 && ask->threshold <= 1.0 && ask->top_k <= API_TOP_K_MAX);
@@ -77,7 +101,10 @@ static void check_item(const struct api_feedback_item *item)
         check_problem(-1, item->problem);
         return;
     }
-    must((item->request_id != NULL) + (item->text != NULL) + item->has_example == 1);
+    must((item->request_id != NULL) + (item->text != NULL) + (item->vector != NULL) +
+             item->has_example ==
+         1);
+    check_vector(item->vector, item->vector_len);
     must(item->weight > 0.0 && item->weight <= 100.0);
     must(item->action != API_LABEL || item->label || item->labels);
     /* The canonical form means the same: it is its own canonical form. */
@@ -219,6 +246,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         break;
     case 'e':
         try_embed(body, size - 1);
+        break;
+    case 'r':
+        try_erase(body, size - 1);
         break;
     case 'f':
         try_feedback(body, size - 1, false);

@@ -211,6 +211,10 @@ static void correct(void)
             continue;
         must(receipts[i].seq > sim.acknowledged && !receipts[i].duplicate, "seq does not grow");
         sim.acknowledged = receipts[i].seq;
+        if (group[i].op == STORE_DELETE) /* its keys went with the example */
+            for (uint32_t k = 0; k < KEYS; k++)
+                if (sim.keyed[k].text == group[i].text)
+                    sim.keyed_seq[k] = 0;
         if (group[i].key[0] != '\0') {
             uint32_t place = dice(KEYS);
 

@@ -221,10 +221,11 @@ static void test_rows(void **state)
                 "\"share\":0.75}],\"annotators\":2,\"weight\":1.5,\"status\":\"active\","
                 "\"first_seq\":3,\"last_seq\":4,\"created\":\"" EPOCH "\"}");
     api_write_example(&b, &bare);
-    check_bytes(
-        &b, "{\"example\":\"00000000000000000000000000000000\",\"model\":\"m\",\"text\":null,"
-            "\"label\":null,\"labels\":[],\"annotators\":0,\"weight\":0,"
-            "\"status\":\"withdrawn\",\"first_seq\":0,\"last_seq\":0,\"created\":\"" EPOCH "\"}");
+    check_bytes(&b, "{\"example\":\"00000000000000000000000000000000\",\"model\":\"m\",\"text\":"
+                    "null,\"vector\":true,"
+                    "\"label\":null,\"labels\":[],\"annotators\":0,\"weight\":0,"
+                    "\"status\":\"withdrawn\",\"first_seq\":0,\"last_seq\":0,\"created\":\"" EPOCH
+                    "\"}");
     write_version(&b);
     check_bytes(&b,
                 "{\"version\":\"0.9\",\"encoder\":0,\"seq\":9,\"state\":\"live\",\"op\":\"label\","

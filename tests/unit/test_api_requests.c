@@ -542,7 +542,6 @@ static void test_manage_bad(void **state)
         {"{\"name\":\"-a\"}", 422, "invalid_name", "name"},
         {"{\"name\":\"" NAME_129 "\"}", 422, "invalid_name", "name"},
         {"{\"name\":\"m\",\"kind\":\"tokens\"}", 422, "kind_unsupported", "kind"},
-        {"{\"name\":\"m\",\"kind\":\"tokens\"}", 422, "kind_unsupported", "kind"},
         {"{\"name\":\"m\",\"kind\":\"SECRET\"}", 422, "invalid_value", "kind"},
         {"{\"name\":\"m\",\"kind\":1}", 422, "wrong_type", "kind"},
         {"{\"name\":\"m\",\"encoder\":\"SECRET\"}", 422, "invalid_value", "encoder"},

@@ -32,6 +32,11 @@ enum { EVENTS = 8 };
 static struct server server;
 static char folder[] = "/tmp/test_front_watch.XXXXXX";
 
+static void nothing_gathered(void *served)
+{
+    (void)served;
+}
+
 static int open_all(void **state)
 {
     static const struct route routes[] = {
@@ -47,8 +52,8 @@ static int open_all(void **state)
         return -1;
     snprintf(server.settings.listen[0], sizeof server.settings.listen[0], "unix:%s/s", folder);
     server.settings.listen_len = 1;
-    return loops_open(&server.settings, 1, routes, 1, server.bus, &server, why, sizeof why,
-                      &server.loops);
+    return loops_open(&server.settings, 1, routes, 1, server.bus, nothing_gathered, &server, why,
+                      sizeof why, &server.loops);
 }
 
 static int close_all(void **state)

@@ -95,7 +95,7 @@ static double margin_without(uint32_t i, uint32_t *ret_other)
     memcpy(rest, changes, sizeof rest);
     rest[i] = rest[N - 1];
     h = taught(rest, N - 1);
-    head_features_of(h, embeddings[i], f);
+    head_features_of(h, &(const uint16_t *){embeddings[i]}, 1, f);
     for (uint32_t c = 0; c < LABELS; c++)
         for (uint32_t m = 0; m < M; m++)
             z[c] += f[m] * h->W[m * h->labels_max + c];

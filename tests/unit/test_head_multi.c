@@ -242,7 +242,7 @@ static void leave_out(const struct world *w, struct brute *b)
             if (j != i)
                 others[k++] = w->changes[j];
         assert_int_equal(head_apply(h, others, MANY - 1), 0);
-        head_features_of(h, w->embeddings[i], f);
+        head_features_of(h, &(const uint16_t *){w->embeddings[i]}, 1, f);
         for (int c = 0; c < LABELS; c++)
             for (int m = 0; m < M; m++)
                 b->z[b->len][c] += f[m] * h->W[m * h->labels_max + c];
@@ -433,7 +433,7 @@ static void test_answers(void **state)
         double f[M];
 
         head_embedding_pack(w->asked[i], D, packed);
-        head_features_of(h, packed, f);
+        head_features_of(h, &(const uint16_t *){packed}, 1, f);
         for (uint32_t c = 0; c < LABELS; c++) {
             double z = 0;
 

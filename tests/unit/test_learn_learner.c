@@ -174,6 +174,14 @@ static void test_restart(void **state)
     world_close(&w);
 }
 
+static void take_back(struct world *w, const char *text)
+{
+    struct store_feedback f = feedback_of(w->model, STORE_WITHDRAW, text, NULL, "");
+    struct store_receipt r;
+
+    assert_int_equal(world_put(w, &f, w->learner != NULL, &r), 0);
+}
+
 /* A process that was killed wrote no image: what was answered is there all the same. The image is
  * older than the journal. */
 static void test_restart_from_an_older_image(void **state)
@@ -196,7 +204,7 @@ static void test_restart_from_an_older_image(void **state)
         assert_int_equal(world_put(&w, &f, false, &r), 0);
     }
     world_text(0, 2, text);
-    world_delete(&w, text);
+    take_back(&w, text);
     world_close(&w);
     world_open(&w, folder, true);
     ask_all(&w, &after);
@@ -212,11 +220,41 @@ static void test_restart_from_an_older_image(void **state)
         world_teach(&w, 1, text);
     }
     world_text(0, 2, text);
-    world_delete(&w, text);
+    take_back(&w, text);
     ask_all(&w, &before);
     world_close(&w);
     assert_same(&before, &after);
     assert_int_equal(before.seq, after.seq);
+}
+
+/* What is erased is in no image either: those that held it are gone, and the head comes from the
+ * journal. */
+static void test_restart_after_an_erasure(void **state)
+{
+    struct answers before, after;
+    struct world w;
+    char text[64];
+
+    (void)state;
+    world_open(&w, folder, true);
+    teach_all(&w);
+    world_close(&w); /* writes an image */
+    world_open(&w, folder, true);
+    world_text(0, 2, text);
+    world_delete(&w, text);
+    ask_all(&w, &before);
+    world_close(&w);
+    world_open(&w, folder, true);
+    ask_all(&w, &after);
+    assert_same(&before, &after);
+    world_close(&w);
+    world_open(&w, folder, false);
+    world_text(0, 3, text);
+    world_delete(&w, text);
+    world_close(&w);
+    world_open(&w, folder, true);
+    assert_int_equal(learner_counts(w.learner).examples, EACH_LABEL * WORLD_LABELS);
+    world_close(&w);
 }
 
 static void test_order_does_not_matter(void **state)
@@ -426,6 +464,7 @@ int main(void)
         EACH(test_changing_ones_mind),
         EACH(test_restart),
         EACH(test_restart_from_an_older_image),
+        EACH(test_restart_after_an_erasure),
         EACH(test_order_does_not_matter),
         EACH(test_deleted_is_never_seen),
         EACH(test_teachers_at_once),

@@ -19,7 +19,8 @@ static const struct batcher_limits limits = {.items_max = 100,
                                              .batch_tokens_max = 64,
                                              .batch_items_max = 8,
                                              .share_tokens_min = 16,
-                                             .learning_tokens = 20};
+                                             .learning_tokens = 20,
+                                             .team_tokens_min = 4};
 
 enum { ITEMS_MAX = 256 };
 
@@ -291,6 +292,7 @@ static void *lane(void *arg)
         for (uint32_t i = 0; i < len; i++)
             tokens += items[i]->len;
         assert_true(len <= limits.batch_items_max && tokens <= limits.batch_tokens_max);
+        assert_true(threads == 1 || tokens >= limits.team_tokens_min);
         for (uint32_t i = 0; i < len; i++)
             batcher_finish(items[i], 0);
         atomic_fetch_add(&l->items, len);
@@ -298,7 +300,37 @@ static void *lane(void *arg)
     return NULL;
 }
 
-/* A request that is alone may use the idle lane's core. */
+/* What is queued is taken after batcher_wake, or without it once a good batch waits. */
+static void test_queued_work_is_woken_for(void **state)
+{
+    struct lanes lanes = {.batcher = batcher_new(1)};
+    struct job jobs[3];
+    pthread_t thread;
+    sem_t ready;
+
+    (void)state;
+    sem_init(&ready, 0, 0);
+    assert_int_equal(pthread_create(&thread, NULL, lane, &lanes), 0);
+    for (int i = 0; i < 3; i++) {
+        job_init(&jobs[i], 1, 10, WORK_TRAFFIC);
+        jobs[i].ready = &ready;
+    }
+    assert_int_equal(batcher_queue(lanes.batcher, &jobs[0].work), 0);
+    batcher_wake(lanes.batcher);
+    assert_int_equal(sem_wait(&ready), 0);
+    assert_int_equal(batcher_queue(lanes.batcher, &jobs[1].work), 0);
+    assert_int_equal(batcher_queue(lanes.batcher, &jobs[2].work), 0); /* 20 tokens */
+    assert_int_equal(sem_wait(&ready), 0);
+    assert_int_equal(sem_wait(&ready), 0);
+    batcher_wake(lanes.batcher); /* for nothing */
+    batcher_shutdown(lanes.batcher);
+    pthread_join(thread, NULL);
+    assert_int_equal(batcher_queue(lanes.batcher, &jobs[0].work), -ESHUTDOWN);
+    batcher_close(lanes.batcher);
+    sem_destroy(&ready);
+}
+
+/* A request that is alone and long enough may use the idle lane's core. */
 static void test_alone_it_has_every_core(void **state)
 {
     struct lanes lanes = {.batcher = batcher_new(2)};
@@ -404,6 +436,7 @@ int main(void)
         cmocka_unit_test(test_deadlines),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_shutdown),
+        cmocka_unit_test(test_queued_work_is_woken_for),
         cmocka_unit_test(test_alone_it_has_every_core),
         cmocka_unit_test(test_many_clients_and_lanes),
     };

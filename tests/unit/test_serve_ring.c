@@ -90,7 +90,7 @@ static void test_forgetting(void **state)
     put(ring, 2, 1, "erase me");
     put(ring, 3, 2, "erase me"); /* another model's */
     put(ring, 4, 1, "erase me");
-    ring_forget_text(ring, 1, "erase me", 8);
+    ring_forget_text(ring, 1, "erase me", 8, NULL, 0);
     assert_true(has(ring, 1));
     assert_false(has(ring, 2));
     assert_true(has(ring, 3));
@@ -146,7 +146,7 @@ static void test_walk(void **state)
     for (uint32_t step = 1; step < 6; step++)
         check_walk(ring, 1, step, odd, 4);
     check_walk(ring, 2, 3, none, 0);
-    ring_forget_text(ring, 1, "erase me", 8);
+    ring_forget_text(ring, 1, "erase me", 8, NULL, 0);
     check_walk(ring, 1, 2, rest, 3);
     assert_int_equal(ring_walk(ring, 1, &before, 2, entries), 2);
     assert_int_equal(entries[1]->seq, 37);
@@ -191,14 +191,49 @@ static void test_a_set_of_labels(void **state)
     ring_close(ring);
 }
 
+static void put_pair(struct ring *ring, int n, const char *text, const char *pair)
+{
+    const uint16_t embedding[4] = {(uint16_t)n, 1, 2, 3};
+    struct ring_entry e = {.model = n,
+                           .seq = n,
+                           .text = text,
+                           .text_bytes = strlen(text),
+                           .pair = pair,
+                           .pair_bytes = strlen(pair),
+                           .embedding = embedding,
+                           .dim = 4};
+
+    snprintf(e.request_id, sizeof e.request_id, "r%d", n);
+    ring_put(ring, &e);
+}
+
+static void test_forgetting_pairs(void **state)
+{
+    struct ring *ring;
+
+    (void)state;
+    assert_int_equal(ring_open(8, 1 << 20, &ring), 0);
+    put(ring, 1, 1, "me");
+    put_pair(ring, 2, "me", "you");
+    put_pair(ring, 3, "you", "me");
+    put_pair(ring, 4, "you", "they");
+    assert_int_equal(ring_forget_text(ring, 0, "me", 2, "you", 3), 1); /* just that pair */
+    assert_false(has(ring, 2));
+    assert_true(has(ring, 3));
+    assert_int_equal(ring_forget_text(ring, 9, "me", 2, NULL, 0), 0); /* another model */
+    assert_int_equal(ring_forget_text(ring, 0, "me", 2, NULL, 0), 2); /* in either place, in all */
+    assert_false(has(ring, 1));
+    assert_false(has(ring, 3));
+    assert_true(has(ring, 4));
+    ring_close(ring);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_oldest_go_first),
-        cmocka_unit_test(test_bytes_are_bounded),
-        cmocka_unit_test(test_forgetting),
-        cmocka_unit_test(test_a_set_of_labels),
-        cmocka_unit_test(test_walk),
+        cmocka_unit_test(test_oldest_go_first),  cmocka_unit_test(test_bytes_are_bounded),
+        cmocka_unit_test(test_forgetting),       cmocka_unit_test(test_walk),
+        cmocka_unit_test(test_forgetting_pairs), cmocka_unit_test(test_a_set_of_labels),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
