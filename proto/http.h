@@ -4,9 +4,10 @@
  *
  *     HTTP_MORE      all used, nothing finished
  *     HTTP_HEADERS   request line and headers are known; the caller says what to do with the body
- * (http_collect or http_stream) and feeds on HTTP_COMPLETE  a whole request; the caller answers it,
- * calls http_next and feeds on what is left HTTP_ERROR     not HTTP, or beyond a limit:
- * http_problem() says what to answer before closing
+ *                    (http_collect or http_stream) and feeds on
+ *     HTTP_COMPLETE  a whole request; the caller answers it, calls http_next and feeds on what is
+ *                    left
+ *     HTTP_ERROR     not HTTP, or beyond a limit: http_problem() says what to answer before closing
  *
  * An event may still be due when every byte is used (a request without a body): feed on until
  * HTTP_MORE, be it with nothing.

@@ -1,11 +1,14 @@
 /* audit.c -- which stored labels look wrong, and which contradict each other.
  *
  * An example is a suspect when the ridge score without it prefers another label by more than
- * HEAD_SUSPECT_MARGIN: z'_c = (z_c - h t_c) / (1 - h),  h = w f^T P f,  suspect if max_{c != y}
- * z'_c - z'_y > 0.2 Scores are taken where every example has the weight it was taught with. The
- * head that serves may give suspects less; if their own low weight decided about them, the outcome
- * would hang on the order of audits. So an audit works on a copy of the state in which nobody is
- * distrusted: what it finds is a function of the set. The copy shares the embeddings.
+ * HEAD_SUSPECT_MARGIN, with h = w f^T P f:
+ *
+ *     z'_c = (z_c - h t_c) / (1 - h);  suspect if  max_{c != y} z'_c - z'_y > 0.2
+ *
+ * Scores are taken where every example has the weight it was taught with. The head that serves may
+ * give suspects less; if their own low weight decided about them, the outcome would hang on the
+ * order of audits. So an audit works on a copy of the state in which nobody is distrusted: what it
+ * finds is a function of the set. The copy shares the embeddings.
  *
  * A multi head has neither suspects nor twins: its targets are not one label against another.
  *

@@ -1,17 +1,23 @@
 /* pool.c -- p = softmax(sum_h b_h s_h): one log-linear pool of five scores.
  *
  * b = b0 exp(E u), E tying the count coefficient to theta times the LDA coefficient. u minimises
+ *
  *     -sum_i log softmax(S_i b)[y_i] + sum_h u_h^2 / (2 sigma_h^2)
+ *
  * by damped Newton from u = 0, so that the result is a function of the scores alone.
  *
  * Few examples a label need two corrections of scale, both through few(n) = n^-0.7, the rate at
  * which the best scale of the medians was seen to grow with n on BANKING77 and CLINC150 (subsets of
- * 2 to 150 labels, 1 to 30 examples each): b0 = medians exp(-0.23 log(L/18)+ mean_c few(n_c)):
- * among many labels with one example each a medians' pool says 70 % and is right 52 % of the time;
- *   b *= exp(0.6 (mean_i few(n_yi - 1) - mean_c few(n_c))): a leave-one-out example sees one
- * example of its label less than a question does, which made the fit say 50 % where it was right 65
- * % of the time. Mean ECE over those subsets below five examples a label: 8.4 % before, 5.5 % now,
- * and nothing lost from ten on.
+ * 2 to 150 labels, 1 to 30 examples each):
+ *
+ *     b0 = medians exp(-0.23 log(L/18)+ mean_c few(n_c))
+ *     b *= exp(0.6 (mean_i few(n_yi - 1) - mean_c few(n_c)))
+ *
+ * The first: among many labels with one example each a medians' pool says 70 % and is right 52 % of
+ * the time. The second: a leave-one-out example sees one example of its label less than a question
+ * does, which made the fit say 50 % where it was right 65 % of the time. Mean ECE over those
+ * subsets of 15 labels and more, 1 to 4 examples each: 7.0 % before, 5.1 % now; nothing lost from
+ * ten on. Whole BANKING77, 1 to 4 a label: 18, 12, 5, 4 % before; 4.3, 3.2, 2.7, 2.5 % now.
  */
 #include <errno.h>
 #include <math.h>

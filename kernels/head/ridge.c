@@ -1,10 +1,13 @@
 /* ridge.c -- the learning state: recursive ridge regression, exact in both directions.
  *
  * A block of b signed terms (f_i, t_i, w_i; removing is -w), F (b,M), T (b,L):
+ *
  *     K = F P;  S = diag(1/w) + F K^T;  R = T - F W;  B = S^-1 K;  C = S^-1 R
- *     W += K^T C;  P -= K^T B;  A += R^T C + sum w (diag t - t t^T);  G += F^T diag(w) F;  Q += F^T
- * diag(w) T (Woodbury). Only lower triangles of P and G are kept; the update K^T B is symmetric and
- * is added as half of (K^T B + B^T K), so no asymmetry can build up.
+ *     W += K^T C;  P -= K^T B;  A += R^T C + sum w (diag t - t t^T)
+ *     G += F^T diag(w) F;  Q += F^T diag(w) T
+ *
+ * (Woodbury). Only lower triangles of P and G are kept; the update K^T B is symmetric and is added
+ * as half of (K^T B + B^T K), so no asymmetry can build up.
  *
  * Many terms at once (more than M/2): G and Q directly, then one Cholesky. Both paths agree to
  * rounding.

@@ -2,11 +2,21 @@
  * the fit's examples.
  *
  * Five scores of label c for features f and embedding x, z = W^T f, T = A^-1 over labels with
- * examples: ridge z_c;  LDA 0.05 N (z^T T_c - T_cc/2 + 1/(2 n_c));  count 0.05 N kappa / n_c;
- *   prototype cos(x, S_c);  nearest: the largest cosine to a trusted example of c.
- * Without example (f, t, w) of label y: h = w f^T P f, z' = (z - h t)/(1 - h), r = t - z, v = T r,
- *   T' = T + v v^T / ((1 - h)/w - r^T v), n' = n - w t, prototype and nearest without it; the count
- * score keeps the stored n: n - 1 would give the label away.
+ * examples:
+ *
+ *     ridge      z_c
+ *     LDA        0.05 N (z^T T_c - T_cc/2 + 1/(2 n_c))
+ *     count      0.05 N kappa / n_c
+ *     prototype  cos(x, S_c)
+ *     nearest    the largest cosine to a trusted example of c
+ *
+ * Without example (f, t, w) of label y, and h = w f^T P f:
+ *
+ *     z' = (z - h t)/(1 - h),  r = t - z,  v = T r
+ *     T' = T + v v^T / ((1 - h)/w - r^T v),  n' = n - w t
+ *
+ * with prototype and nearest without it; the count score keeps the stored n: n - 1 would give the
+ * label away.
  */
 #include "kernels/algebra.h"
 #include "kernels/backend.h"
