@@ -183,6 +183,10 @@ void api_classify_result(struct api_buffer *buffer, const struct api_result *res
         json_write_string(buffer, result->labels[i].label);
         json_write_key(buffer, "score");
         json_write_float(buffer, (float)result->labels[i].score);
+        if (result->labels[i].threshold > 0) {
+            json_write_key(buffer, "threshold");
+            json_write_float(buffer, (float)result->labels[i].threshold);
+        }
         if (result->votes)
             write_votes(buffer, result->votes + (size_t)i * API_VOTES);
         json_close_object(buffer);

@@ -50,6 +50,7 @@ void api_classify_field(const struct api_classify *classify, uint32_t index, cha
 struct api_scored {
     const char *label;
     double score;
+    double threshold; /* above 0: written */
 };
 
 enum { API_VOTES = 5 }; /* ridge, LDA, count, prototype, nearest */
@@ -58,14 +59,14 @@ struct api_because {
     uint8_t example[API_ID_BYTES];
     const char *text; /* NULL: null */
     size_t text_bytes;
-    const char *label;
+    const char *label; /* NULL: null, an example of none */
     double similarity;
 };
 
 struct api_result {
     const char *id;
     const char *request_id;
-    const char *label; /* NULL: null, a model without labels */
+    const char *label; /* NULL: null, a model without labels, or (kind multi) none of them */
     double score, novelty;
     bool abstain;
     const char *payload;             /* of the label, JSON text; NULL: not written */

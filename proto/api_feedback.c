@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "proto/api_read.h"
@@ -96,7 +97,7 @@ static const struct api_field ITEM_FIELDS[] = {
     {"example", read_example, 0, 0, 0},
     {"action", read_action, 0, 0, 0},
     {"label", api_read_label, offsetof(struct item_target, label), 0, 0},
-    {"labels", api_read_labels, offsetof(struct item_target, labels), 0, 0},
+    {"labels", api_read_label_set, offsetof(struct item_target, labels), 0, 0},
     {"annotator", api_read_optional_name, offsetof(struct item_target, annotator), 0, 0},
     {"weight", read_weight, 0, 0, 0},
     {"source", api_read_optional_name, offsetof(struct item_target, source), 0, 0},
@@ -152,6 +153,8 @@ static int check_item(struct api_reader *reader, const struct item_target *item)
     if (named == 0)
         return api_refuse_field(reader, "text", "missing_field",
                                 "one of request_id, text, vector and example is required");
+    if (item->action == API_REJECT && item->labels.names && item->labels.len == 0)
+        return api_refuse_field(reader, "labels", "out_of_range", "rejecting needs a label");
     if (!labelled && (item->action == API_LABEL || item->text.bytes || item->vector.values))
         return api_refuse_field(reader, "label", "missing_field", "a label is required here");
     return 0;
@@ -163,6 +166,29 @@ static void write_pair(struct api_buffer *buffer, const char *key, const char *s
         json_write_key(buffer, key);
         json_write_string(buffer, string);
     }
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* A set has no order: by name. */
+static void write_names(struct api_buffer *buffer, const struct api_names *names)
+{
+    const char **sorted = api_alloc((names->len + 1) * sizeof *sorted);
+
+    if (!sorted) {
+        buffer->rc = -ENOMEM;
+        return;
+    }
+    memcpy(sorted, names->names, names->len * sizeof *sorted);
+    qsort(sorted, names->len, sizeof *sorted, by_name);
+    json_open_array(buffer);
+    for (uint32_t i = 0; i < names->len; i++)
+        json_write_string(buffer, sorted[i]);
+    json_close_array(buffer);
+    api_free(sorted);
 }
 
 static void write_canonical(struct api_buffer *buffer, const struct item_target *item)
@@ -195,10 +221,7 @@ static void write_canonical(struct api_buffer *buffer, const struct item_target 
     write_pair(buffer, "label", item->label);
     if (item->labels.names) {
         json_write_key(buffer, "labels");
-        json_open_array(buffer);
-        for (uint32_t i = 0; i < item->labels.len; i++)
-            json_write_string(buffer, item->labels.names[i]);
-        json_close_array(buffer);
+        write_names(buffer, &item->labels);
     }
     write_pair(buffer, "annotator", item->annotator);
     json_write_key(buffer, "weight");

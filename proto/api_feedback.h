@@ -20,8 +20,8 @@ enum api_action { API_LABEL, API_REJECT, API_CONFIRM, API_WITHDRAW };
  *
  *   LABEL: label or labels is set; with any of the three.
  *
- *   REJECT, CONFIRM: label is set, or NULL with request_id (what was answered) or example (what it
- *   is labelled).
+ *   REJECT, CONFIRM: label or labels is set (REJECT: not to none), or NULL with request_id (what
+ * was answered) or example (what it is labelled).
  *
  *   WITHDRAW: example; label NULL. */
 struct api_feedback_item {
@@ -39,7 +39,7 @@ struct api_feedback_item {
     bool has_example;
     uint8_t example[API_ID_BYTES];
     const char *label;         /* NULL: not given */
-    const char *const *labels; /* (labels_len) for kind multi; NULL: not given */
+    const char *const *labels; /* (labels_len) none twice, perhaps none; NULL: not given */
     uint32_t labels_len;
     const char *annotator;       /* "" if not given */
     const char *source;          /* "" if not given */

@@ -216,7 +216,7 @@ static int compare_names(const void *a, const void *b)
 
 static int check_distinct(struct api_reader *reader, const char *const *names, size_t len)
 {
-    const char **sorted = api_take(reader, len * sizeof *sorted);
+    const char **sorted = api_take(reader, (len + 1) * sizeof *sorted);
 
     if (!sorted)
         return -ENOMEM;
@@ -229,18 +229,19 @@ static int check_distinct(struct api_reader *reader, const char *const *names, s
     return 0;
 }
 
-int api_read_labels(struct api_reader *reader, const struct json_value *value,
-                    const struct api_field *field, void *target)
+static int read_labels(struct api_reader *reader, const struct json_value *value,
+                       const struct api_field *field, void *target, size_t len_min)
 {
     static const struct api_field NAME = {"", api_read_label, 0, 0, 0};
 
     if (json_kind(value) != JSON_KIND_ARRAY)
         return api_refuse(reader, "wrong_type", "must be a list of labels");
     size_t len = json_len(value);
-    if (len == 0 || len > API_LABELS_MAX)
-        return api_refuse(reader, "out_of_range", "must hold 1 to %d labels", API_LABELS_MAX);
+    if (len < len_min || len > API_LABELS_MAX)
+        return api_refuse(reader, "out_of_range", "must hold %zu to %d labels", len_min,
+                          API_LABELS_MAX);
 
-    const char **names = api_take(reader, len * sizeof *names);
+    const char **names = api_take(reader, (len + 1) * sizeof *names);
     if (!names)
         return -ENOMEM;
     for (size_t i = 0; i < len; i++) {
@@ -254,6 +255,18 @@ int api_read_labels(struct api_reader *reader, const struct json_value *value,
     if (rc == 0)
         *(struct api_names *)destination(field, target) = (struct api_names){names, (uint32_t)len};
     return rc;
+}
+
+int api_read_labels(struct api_reader *reader, const struct json_value *value,
+                    const struct api_field *field, void *target)
+{
+    return read_labels(reader, value, field, target, 1);
+}
+
+int api_read_label_set(struct api_reader *reader, const struct json_value *value,
+                       const struct api_field *field, void *target)
+{
+    return read_labels(reader, value, field, target, 0);
 }
 
 /* ---- inputs ---------------------------------------------------------------------------------- */

@@ -128,13 +128,15 @@ static int read_kind(struct api_reader *reader, const struct json_value *value,
                      const struct api_field *field, void *target)
 {
     static const char *const KINDS[] = {"single", "multi", "tokens", NULL};
+    struct api_model_create *create = target;
     int index = 0;
 
     (void)field;
-    (void)target; /* single, as it was */
     int rc = api_read_word(reader, value, KINDS, &index);
-    if (rc == 0 && index > 0)
-        return api_refuse(reader, "kind_unsupported", "only kind single is built yet");
+    if (rc == 0 && index > 1)
+        return api_refuse(reader, "kind_unsupported", "kind tokens is not built yet");
+    if (rc == 0)
+        create->kind = KINDS[index];
     return rc;
 }
 
@@ -178,6 +180,9 @@ static int read_create(struct api_reader *reader, const char *body, size_t body_
     if (rc == 0 && !create->vectors && create->settings.dim > 0)
         rc = api_refuse_field(reader, "dim", "conflicting_fields",
                               "dim is for encoder none; an encoder has its own");
+    if (rc == 0 && create->vectors && strcmp(create->kind, "single") != 0)
+        rc = api_refuse_field(reader, "kind", "kind_unsupported",
+                              "a model of encoder none can only be of kind single");
     return rc;
 }
 

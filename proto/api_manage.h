@@ -30,8 +30,8 @@ void api_write_settings(struct api_buffer *buffer, const struct api_settings *se
 
 struct api_model_create {
     const char *name; /* valid by api_model_name_valid */
-    const char *kind; /* "single" */
-    bool vectors;     /* encoder none: settings.dim is set */
+    const char *kind; /* "single", "multi" */
+    bool vectors;     /* encoder none: settings.dim is set; only kind single */
     struct api_settings settings;
 };
 /* {"name","kind"?,"encoder"?,"dim"?,"settings"?}; encoder "default", or "none" with dim, which is

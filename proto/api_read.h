@@ -87,6 +87,7 @@ api_read_fn api_read_text;          /* (struct api_text) not empty */
 api_read_fn api_read_request_id;    /* (const char *) */
 api_read_fn api_read_version;       /* (struct api_version) */
 api_read_fn api_read_labels;        /* (struct api_names) 1 .. API_LABELS_MAX, none twice */
+api_read_fn api_read_label_set;     /* (struct api_names) the same, but also none: names not NULL */
 api_read_fn api_read_truncate;      /* (enum api_truncate) */
 api_read_fn api_read_keep;          /* (const struct json_value *) any, for later */
 

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "store/store_internal.h"
+#include "store/sets.h"
 
 enum {
     BUSY_MS = 200, /* the keeper has others to serve */
@@ -194,6 +194,7 @@ static int leave_one(struct store *s, const struct store_erase *e, struct erasin
 {
     sqlite3_stmt *q;
     int64_t seq = 0;
+    bool opinion = false;
     int votes = 0, rc = show(s, e, false, x);
 
     q = store_statement(s, STORE_VOTE_DROP);
@@ -203,6 +204,10 @@ static int leave_one(struct store *s, const struct store_erase *e, struct erasin
         rc = store_run(s, q);
     if (rc == 0) {
         votes = sqlite3_changes(s->db);
+        rc = store_opinion_drop(s, x->number, e->annotator, &opinion);
+    }
+    if (rc == 0) {
+        votes += votes == 0 && opinion; /* that it has no label */
         erased->votes += (uint64_t)votes;
         rc = others(s, e, x);
     }

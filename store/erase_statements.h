@@ -13,13 +13,18 @@
     X(ERASE_ANNOTATOR,                                                                             \
       "SELECT number FROM example e WHERE (?1 = 0 OR model = ?1) AND"                              \
       " (EXISTS(SELECT 1 FROM vote v WHERE v.example = e.number AND v.annotator = ?2)"             \
+      " OR EXISTS(SELECT 1 FROM opinion o WHERE o.example = e.number AND o.annotator = ?2)"        \
       " OR EXISTS(SELECT 1 FROM event v WHERE v.example = e.id AND v.annotator = ?2))")            \
     X(ERASE_EXAMPLE, "SELECT number FROM example WHERE (?1 = 0 OR model = ?1) AND id = ?2")        \
     X(ERASE_SHOW, "SELECT id, model, ifnull((SELECT data FROM vector v WHERE v.example = "         \
                   "e.number), text), pair, first_seq,"                                             \
-                  " (SELECT count(*) FROM vote v WHERE v.example = e.number)"                      \
+                  " (SELECT count(*) FROM vote v WHERE v.example = e.number) +"                    \
+                  " (SELECT count(*) FROM opinion o WHERE o.example = e.number AND NOT"            \
+                  " EXISTS(SELECT 1 FROM vote v WHERE v.example = o.example"                       \
+                  " AND v.annotator = o.annotator))"                                               \
                   " FROM example e WHERE number = ?1")                                             \
     X(ERASE_OTHERS, "SELECT EXISTS(SELECT 1 FROM vote WHERE example = ?1) OR"                      \
+                    " EXISTS(SELECT 1 FROM opinion WHERE example = ?1) OR"                         \
                     " EXISTS(SELECT 1 FROM event WHERE example = ?2 AND annotator <> ?3"           \
                     " AND op IN ('label', 'reject'))")                                             \
     X(ERASE_EVENTS, "UPDATE event SET annotator = '', op = 'erased',"                              \

@@ -11,12 +11,17 @@
  *
  * Without votes an example is "withdrawn"; with votes but no score left it is "rejected", or
  * "retired" if a label that is retired has some. All keep their text and teach nothing.
+ *
+ * In a model of kind multi an annotator's word is a set: an opinion (that there is a word, and its
+ * weight) and a vote for each label in it. With opinions the fold is another one:
+ *     target = score / weight of all opinions, at most 1, for each label that has a score
+ * so a set may be empty and still teach: then the text has none of the labels.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "store/store_internal.h"
+#include "store/sets.h"
 
 /* ---- the fold -------------------------------------------------------------------------------- */
 
@@ -57,6 +62,7 @@ int store_fold_read(struct store *s, int64_t number, struct store_fold *ret_fold
 {
     sqlite3_stmt *q = store_statement(s, STORE_VOTE_SCAN);
     struct store_fold fold = {0};
+    struct store_opinions opinions;
     struct tally t = {0};
     double total = 0, weights = 0;
     uint32_t votes = 0;
@@ -88,9 +94,16 @@ int store_fold_read(struct store *s, int64_t number, struct store_fold *ret_fold
         rc = close_label(&fold, &t, &total, &weights, &votes);
     if (rc == -ENOMEM)
         store_fail_file(s, "the votes of an example", ENOMEM);
+    if (rc == 0)
+        rc = store_opinions_read(s, number, &opinions);
     if (rc != 0) {
         store_fold_done(&fold);
         return rc;
+    }
+    if (opinions.len > 0) {
+        store_fold_set(&fold, &opinions);
+        *ret_fold = fold;
+        return 0;
     }
     for (uint32_t i = 0; i < fold.target_len; i++)
         fold.target[i].value /= total;
@@ -117,13 +130,18 @@ int store_refold(struct store *s, int64_t number, int64_t seq)
     for (uint32_t i = 1; i < fold.target_len; i++)
         if (fold.target[i].value > fold.target[best].value)
             best = i;
+    rc = store_also_put(s, number, &fold, best);
+    if (rc != 0) {
+        store_fold_done(&fold);
+        return rc;
+    }
     q = store_statement(s, STORE_EXAMPLE_FOLD);
     sqlite3_bind_int64(q, 1, number);
     sqlite3_bind_text(q, 2,
-                      fold.target_len > 0 ? "active"
-                      : fold.retired      ? "retired"
-                      : fold.votes > 0    ? "rejected"
-                                          : "withdrawn",
+                      fold.target_len > 0 || fold.set ? "active"
+                      : fold.retired                  ? "retired"
+                      : fold.votes > 0                ? "rejected"
+                                                      : "withdrawn",
                       -1, SQLITE_STATIC);
     if (fold.target_len > 0)
         sqlite3_bind_int64(q, 3, fold.target[best].label);
@@ -169,7 +187,7 @@ static int vote_drop(struct store *s, int64_t number, const struct store_feedbac
 /* Takes back the annotator's votes, or everybody's. -ENOENT: there were none. */
 static int vote_withdraw(struct store *s, int64_t number, const struct store_feedback *f)
 {
-    bool all = f->annotator[0] == '\0';
+    bool all = f->annotator[0] == '\0', any = false;
     sqlite3_stmt *q = store_statement(s, all ? STORE_VOTE_DROP_ALL : STORE_VOTE_DROP);
     int rc;
 
@@ -177,8 +195,18 @@ static int vote_withdraw(struct store *s, int64_t number, const struct store_fee
     if (!all)
         sqlite3_bind_text(q, 2, f->annotator, -1, SQLITE_STATIC);
     rc = store_run(s, q);
-    return rc != 0 ? rc : sqlite3_changes(s->db) > 0 ? 0 : -ENOENT;
+    any = sqlite3_changes(s->db) > 0;
+    if (rc == 0)
+        rc = store_opinion_drop(s, number, f->annotator, &any);
+    return rc != 0 ? rc : any ? 0 : -ENOENT;
 }
+
+/* The labels that a feedback names. */
+struct named {
+    bool multi; /* the model's kind */
+    int64_t *ids;
+    uint32_t len;
+};
 
 static int vote(struct store *s, int64_t number, const struct store_feedback *f, int64_t label,
                 int64_t seq, const char **ret_field)
@@ -203,6 +231,34 @@ static int vote(struct store *s, int64_t number, const struct store_feedback *f,
         break;
     }
     return 0;
+}
+
+/* An annotator's set, in place of an earlier one. */
+static int vote_set(struct store *s, int64_t number, const struct store_feedback *f,
+                    const struct named *named, int64_t seq)
+{
+    int rc = vote_drop(s, number, f, FOR, 0);
+
+    for (uint32_t i = 0; i < named->len && rc == 0; i++) {
+        rc = vote_drop(s, number, f, AGAINST, named->ids[i]);
+        if (rc == 0)
+            rc = vote_put(s, number, f, FOR, named->ids[i], seq);
+    }
+    return rc == 0 ? store_opinion_put(s, number, f->annotator, f->weight) : rc;
+}
+
+static int vote_all(struct store *s, int64_t number, const struct store_feedback *f,
+                    const struct named *named, int64_t seq, const char **ret_field)
+{
+    int rc = 0;
+
+    if (named->multi && f->op == STORE_LABEL)
+        return vote_set(s, number, f, named, seq);
+    if (named->len == 0)
+        return vote(s, number, f, 0, seq, ret_field);
+    for (uint32_t i = 0; i < named->len && rc == 0; i++)
+        rc = vote(s, number, f, named->ids[i], seq, ret_field);
+    return rc;
 }
 
 /* ---- one item -------------------------------------------------------------------------------- */
@@ -248,15 +304,18 @@ static int add_key(struct store *s, const struct store_feedback *f,
     return store_run(s, q);
 }
 
-static int model_name(struct store *s, int64_t model, char name[STORE_NAME_BYTES_MAX + 1])
+static int model_name(struct store *s, int64_t model, char name[STORE_NAME_BYTES_MAX + 1],
+                      bool *ret_multi)
 {
     sqlite3_stmt *q = store_statement(s, STORE_MODEL_NAME);
     int rc;
 
     sqlite3_bind_int64(q, 1, model);
     rc = store_step(s, q);
-    if (rc == 1)
+    if (rc == 1) {
         store_copy_name(name, sqlite3_column_text(q, 0));
+        *ret_multi = strcmp((const char *)sqlite3_column_text(q, 1), "multi") == 0;
+    }
     sqlite3_reset(q);
     return rc == 1 ? 0 : rc == 0 ? -ENOENT : rc;
 }
@@ -303,10 +362,11 @@ static int add_example(struct store *s, const struct store_feedback *f,
 
 /* The example a feedback is about, made if it comes with a new text. */
 static int resolve_example(struct store *s, const struct store_feedback *f,
-                           uint8_t id[STORE_ID_BYTES], int64_t *ret_number, const char **ret_field)
+                           uint8_t id[STORE_ID_BYTES], int64_t *ret_number, bool *ret_multi,
+                           const char **ret_field)
 {
     char name[STORE_NAME_BYTES_MAX + 1];
-    int rc = model_name(s, f->model, name);
+    int rc = model_name(s, f->model, name, ret_multi);
 
     *ret_field = "model";
     if (rc != 0)
@@ -346,6 +406,43 @@ static int resolve_label(struct store *s, const struct store_feedback *f, int64_
     return rc;
 }
 
+static int resolve_labels(struct store *s, const struct store_feedback *f, struct named *named,
+                          bool *ret_created, const char **ret_field)
+{
+    const char *const *names = f->labels != NULL ? f->labels : &f->label;
+    uint32_t len = f->labels != NULL ? f->labels_len : 1;
+    struct store_feedback one = *f;
+    int rc = 0;
+
+    if (f->op != STORE_LABEL && f->op != STORE_REJECT)
+        return 0;
+    named->ids = malloc((len + 1) * sizeof *named->ids);
+    if (named->ids == NULL)
+        return store_fail_file(s, "the labels of a correction", ENOMEM);
+    for (; named->len < len && rc == 0; named->len += rc == 0) {
+        one.label = names[named->len];
+        rc = resolve_label(s, &one, &named->ids[named->len], ret_created, ret_field);
+    }
+    if (rc != 0 && f->labels != NULL)
+        *ret_field = "labels";
+    return rc;
+}
+
+/* An event names one label itself; several are written beside it. */
+static int add_event_labels(struct store *s, int64_t seq, const struct named *named)
+{
+    int rc = 0;
+
+    for (uint32_t i = 0; i < named->len && named->len > 1 && rc == 0; i++) {
+        sqlite3_stmt *q = store_statement(s, STORE_EVENT_LABEL_ADD);
+
+        sqlite3_bind_int64(q, 1, seq);
+        sqlite3_bind_int64(q, 2, named->ids[i]);
+        rc = store_run(s, q);
+    }
+    return rc;
+}
+
 /* STORE_DELETE: as store_erase does it, but for the scrub of the files. */
 static int remove_example(struct store *s, int64_t number, const struct store_feedback *f,
                           const struct store_receipt *receipt)
@@ -369,22 +466,23 @@ int store_feedback_put(struct store *s, const struct store_feedback *f,
 {
     static const char *const ops[] = {"label", "reject", "withdraw", "delete"};
     struct store_receipt receipt = {0};
-    int64_t number = 0, label = 0;
+    struct named named = {0};
+    int64_t number = 0;
     int rc = find_key(s, f, &receipt, ret_field);
 
     if (rc == 1)
         *ret_receipt = receipt;
     if (rc != 0)
         return rc == 1 ? 0 : rc;
-    rc = resolve_example(s, f, receipt.example, &number, ret_field);
+    rc = resolve_example(s, f, receipt.example, &number, &named.multi, ret_field);
     if (rc == 0)
-        rc = resolve_label(s, f, &label, &receipt.label_created, ret_field);
+        rc = resolve_labels(s, f, &named, &receipt.label_created, ret_field);
     if (rc == 0)
         rc = store_event_add(s,
                              &(struct store_event_row){.model = f->model,
                                                        .op = ops[f->op],
                                                        .example = receipt.example,
-                                                       .label = label,
+                                                       .label = named.len == 1 ? named.ids[0] : 0,
                                                        .weight = f->weight,
                                                        .annotator = f->annotator,
                                                        .source = f->source,
@@ -393,7 +491,10 @@ int store_feedback_put(struct store *s, const struct store_feedback *f,
                                                        .now_us = f->now_us},
                              &receipt.seq);
     if (rc == 0)
-        rc = vote(s, number, f, label, receipt.seq, ret_field);
+        rc = vote_all(s, number, f, &named, receipt.seq, ret_field);
+    if (rc == 0)
+        rc = add_event_labels(s, receipt.seq, &named);
+    free(named.ids);
     if (rc == 0)
         rc = f->op == STORE_DELETE ? remove_example(s, number, f, &receipt)
                                    : store_refold(s, number, receipt.seq);

@@ -9,7 +9,8 @@
 #define LABEL_EXAMPLES                                                                             \
     "CASE status WHEN 'retired' THEN"                                                              \
     " (SELECT count(DISTINCT v.example) FROM vote v WHERE v.label = l.id AND v.sign > 0)"          \
-    " ELSE (SELECT count(*) FROM example e WHERE e.model = l.model AND e.label = l.id) END"
+    " ELSE (SELECT count(*) FROM example e WHERE e.model = l.model AND e.label = l.id) +"          \
+    " (SELECT count(*) FROM example_also a WHERE a.label = l.id) END"
 
 #define LABEL_STATEMENTS(X)                                                                        \
     X(LABEL_ADD, "INSERT INTO label(model, name, created_us) VALUES(?1, ?2, ?3)")                  \

@@ -103,6 +103,24 @@ static const char *const steps[] = {
     "CREATE TABLE vector("
     " example INTEGER PRIMARY KEY REFERENCES example(number) ON DELETE CASCADE,"
     " data BLOB NOT NULL);",
+    /* Models of kind multi. Whoever said which labels a text has said so by a row here, also when
+     * it has none; the labels are the annotator's votes. */
+    "CREATE TABLE opinion("
+    " example INTEGER NOT NULL REFERENCES example(number) ON DELETE CASCADE,"
+    " annotator TEXT NOT NULL, weight REAL NOT NULL, PRIMARY KEY(example, annotator)) WITHOUT "
+    "ROWID;"
+    /* Labels of a target beside its strongest, which stands in example. */
+    "CREATE TABLE example_also("
+    " example INTEGER NOT NULL REFERENCES example(number) ON DELETE CASCADE,"
+    " label INTEGER NOT NULL REFERENCES label(id) ON DELETE CASCADE,"
+    " PRIMARY KEY(example, label)) WITHOUT ROWID;"
+    "CREATE INDEX example_also_label ON example_also(label);"
+    /* Of an event that named several labels, or none: all of them. */
+    "CREATE TABLE event_set("
+    " seq INTEGER NOT NULL REFERENCES event(seq) ON DELETE CASCADE,"
+    " label INTEGER NOT NULL REFERENCES label(id) ON DELETE CASCADE,"
+    " PRIMARY KEY(seq, label)) WITHOUT ROWID;"
+    "CREATE INDEX event_set_label ON event_set(label);",
 };
 
 enum { STEPS = sizeof steps / sizeof *steps };

@@ -62,7 +62,7 @@ int store_integrity(struct store *store);
 struct store_model {
     int64_t id;
     char name[STORE_NAME_BYTES_MAX + 1];
-    char kind[16];      /* "single" */
+    char kind[16];      /* "single", "multi" */
     char *settings;     /* opaque; owned by the row in scans, borrowed by the caller */
     int64_t created_us; /* Unix time, microseconds */
     int64_t seq;        /* last event of this model, 0 without any */
@@ -102,7 +102,9 @@ struct store_feedback {
     const uint16_t *vector; /* fp16, instead of a text; NULL: none */
     size_t vector_bytes;
     uint8_t example[STORE_ID_BYTES];
-    const char *label; /* LABEL, REJECT */
+    const char *label;         /* LABEL, REJECT */
+    const char *const *labels; /* (labels_len) kind multi: several or none; NULL: label */
+    uint32_t labels_len;
     bool create_label; /* an unknown label is created (LABEL only); else -ENOENT with *ret_field =
                           "label" */
     double weight;     /* > 0, finite */
@@ -132,8 +134,8 @@ void store_sha256(const void *bytes, size_t bytes_len, uint8_t ret_hash[STORE_HA
 
 /* Writes one event and folds it, inside the caller's transaction. -EEXIST: the key exists with
  * another body. -ENOENT: no such model, label (creation off), example, or vote to withdraw;
- * *ret_field says which ("model", "label", "example", "annotator"). -EIDRM: the label is retired;
- * then only a REJECT is taken. */
+ * *ret_field says which ("model", "label", "labels", "example", "annotator"). -EIDRM: the label is
+ * retired; then only a REJECT is taken. */
 int store_feedback_put(struct store *store, const struct store_feedback *feedback,
                        struct store_receipt *ret_receipt, const char **ret_field);
 

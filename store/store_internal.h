@@ -6,6 +6,7 @@
 
 #include "store/erase_statements.h"
 #include "store/label_statements.h"
+#include "store/set_statements.h"
 #include "store/store.h"
 
 /* Every statement of the store, prepared when first used and kept. */
@@ -22,10 +23,12 @@
     X(MODEL_REMOVE, "DELETE FROM model WHERE id = ?1")                                             \
     X(MODEL_SETTINGS, "UPDATE model SET settings = ?2 WHERE id = ?1")                              \
     X(MODEL_SEQ, "UPDATE model SET seq = ?2 WHERE id = ?1")                                        \
-    X(MODEL_NAME, "SELECT name FROM model WHERE id = ?1")                                          \
+    X(MODEL_NAME, "SELECT name, kind FROM model WHERE id = ?1")                                    \
     X(MODEL_SCAN,                                                                                  \
       "SELECT id, name, kind, settings, created_us, seq,"                                          \
-      " (SELECT count(*) FROM example e WHERE e.model = m.id AND e.label IS NOT NULL),"            \
+      " (SELECT count(*) FROM example e WHERE e.model = m.id AND e.label IS NOT NULL) +"           \
+      " (SELECT count(*) FROM example e WHERE e.model = m.id AND e.label IS NULL"                  \
+      " AND e.status = 'active'),"                                                                 \
       " (SELECT count(*) FROM label l WHERE l.model = m.id AND l.status = 'active')"               \
       " FROM model m ORDER BY id")                                                                 \
     LABEL_STATEMENTS(X)                                                                            \
@@ -69,31 +72,20 @@
       " (SELECT data FROM vector v WHERE v.example = e.number)"                                    \
       " FROM example e WHERE model = ?1 AND first_seq > ?3"                                        \
       " AND (?4 IS NULL OR label = ?4 OR (status = 'retired' AND EXISTS(SELECT 1 FROM vote v"      \
-      " WHERE v.example = e.number AND v.label = ?4 AND v.sign > 0)))"                             \
+      " WHERE v.example = e.number AND v.label = ?4 AND v.sign > 0))"                              \
+      " OR EXISTS(SELECT 1 FROM example_also a WHERE a.example = e.number AND a.label = ?4))"      \
       " AND (?5 IS NULL OR EXISTS(SELECT 1 FROM vote v WHERE v.example = e.number"                 \
-      " AND v.annotator = ?5)) AND (?6 IS NULL OR status = ?6)"                                    \
+      " AND v.annotator = ?5) OR EXISTS(SELECT 1 FROM opinion o WHERE o.example = e.number"        \
+      " AND o.annotator = ?5)) AND (?6 IS NULL OR status = ?6)"                                    \
       " AND (?7 IS NULL OR instr(text, ?7) > 0) ORDER BY first_seq LIMIT ?8")                      \
-    X(VOTE_PUT,                                                                                    \
-      "INSERT INTO vote(example, annotator, sign, label, weight, seq)"                             \
-      " VALUES(?1, ?2, ?3, ?4, ?5, ?6)"                                                            \
-      " ON CONFLICT(example, annotator, sign, label) DO UPDATE SET weight = ?5, seq = ?6")         \
-    X(VOTE_DROP_LABEL,                                                                             \
-      "DELETE FROM vote WHERE example = ?1 AND annotator = ?2 AND sign = ?3 AND label = ?4")       \
-    X(VOTE_DROP_SIGN, "DELETE FROM vote WHERE example = ?1 AND annotator = ?2 AND sign = ?3")      \
-    X(VOTE_DROP, "DELETE FROM vote WHERE example = ?1 AND annotator = ?2")                         \
-    X(VOTE_DROP_ALL, "DELETE FROM vote WHERE example = ?1")                                        \
-    X(VOTE_SCAN,                                                                                   \
-      "SELECT label, sign, weight, (SELECT status FROM label l WHERE l.id = v.label) = 'retired'"  \
-      " FROM vote v WHERE example = ?1 ORDER BY label, sign, annotator")                           \
-    X(VOTE_LIST, "SELECT (SELECT name FROM label WHERE id = v.label), sign, v.weight, annotator"   \
-                 " FROM vote v JOIN example e ON e.number = v.example WHERE e.id = ?1"             \
-                 " ORDER BY v.label, sign DESC, annotator")                                        \
+    SET_STATEMENTS(X)                                                                              \
     X(CONTRADICTION_SCAN,                                                                          \
       "SELECT id, max(score), sum(score) FROM (SELECT e.id AS id,"                                 \
       " sum(v.weight * v.sign) AS score, sum(v.weight) AS weight"                                  \
       " FROM example e JOIN vote v ON v.example = e.number"                                        \
       " WHERE e.model = ?1 AND e.annotators > 1 AND e.label IS NOT NULL"                           \
       " AND (SELECT status FROM label l WHERE l.id = v.label) <> 'retired'"                        \
+      " AND NOT EXISTS(SELECT 1 FROM opinion o WHERE o.example = e.number)"                        \
       " GROUP BY e.number, v.label) WHERE score > 1e-12 * weight GROUP BY id HAVING count(*) > 1") \
     X(INFLUENCE_SCAN,                                                                              \
       "SELECT label, annotator, weight / total, votes FROM (SELECT v.label AS label, annotator,"   \
@@ -102,7 +94,7 @@
       " AS total FROM example e JOIN vote v ON v.example = e.number"                               \
       " WHERE e.model = ?1 AND e.label IS NOT NULL AND v.sign > 0 GROUP BY v.label, annotator)"    \
       " WHERE weight > ?2 * total")                                                                \
-    X(EXAMPLE_TAUGHT, "SELECT 1 FROM example WHERE id = ?1 AND label IS NOT NULL")                 \
+    X(EXAMPLE_TAUGHT, "SELECT 1 FROM example WHERE id = ?1 AND status = 'active'")                 \
     X(EMBEDDING_PUT, "INSERT OR REPLACE INTO embedding(example, encoder, data)"                    \
                      " SELECT number, ?2, ?3 FROM example WHERE id = ?1")                          \
     X(SNAPSHOT_ADD, "INSERT OR REPLACE INTO head_snapshot(model, encoder, seq, sha256)"            \
@@ -189,10 +181,9 @@ struct store_fold {
     double weight;
     uint32_t annotators, votes;
     bool retired; /* votes for a retired label would make a target */
+    bool set;     /* of a model of kind multi: the target may be empty and teaches */
 };
 int store_fold_read(struct store *store, int64_t number, struct store_fold *ret_fold);
 void store_fold_done(struct store_fold *fold);
-/* feedback.c: folds an example's votes into its row, as of seq. */
-int store_refold(struct store *store, int64_t number, int64_t seq);
 
 #endif

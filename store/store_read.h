@@ -28,7 +28,7 @@ int store_event_get(struct store *store, int64_t model, int64_t seq, struct stor
 
 struct store_vote {
     int64_t label;
-    double value; /* share of the target; shares of one example sum to 1 */
+    double value; /* share of the target; shares of one example sum to 1, but in kind multi */
 };
 
 struct store_example {
@@ -38,7 +38,8 @@ struct store_example {
     size_t text_bytes;
     const char *pair; /* NULL: none */
     size_t pair_bytes;
-    const char *status; /* "active" has a target; "withdrawn", "rejected", "retired" have none */
+    const char *status; /* "active" has a target (kind multi: perhaps empty); "withdrawn",
+                           "rejected", "retired" have none */
     const struct store_vote *target; /* (target_len), by label id */
     uint32_t target_len;
     double weight;             /* mean weight of the votes that stand */

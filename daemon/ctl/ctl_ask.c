@@ -167,6 +167,8 @@ static void add_result(struct asking *a, const struct json_value *result, const 
     const struct json_value *because = json_member(result, "because");
     const char *best = json_text(json_member(result, "label"), NULL);
     const char *id = json_text(json_member(result, "request_id"), NULL), *more = "";
+    /* Several labels that nobody asked for are a set (kind multi). */
+    bool chosen = a->ctl->options.top >= 0 || a->ctl->options.threshold >= 0;
 
     if (!a->ctl->options.ids)
         id = more = NULL;
@@ -179,7 +181,7 @@ static void add_result(struct asking *a, const struct json_value *result, const 
         const char *name = json_text(json_member(one, "label"), NULL);
 
         if (best == NULL || name == NULL || strcmp(best, name) != 0)
-            add_row(a->table, more, one, "score", "or", "", 0);
+            add_row(a->table, more, one, "score", chosen ? "or" : "and", "", 0);
     }
     for (size_t i = 0; i < json_len(because); i++) {
         const struct json_value *one = json_at(because, i);

@@ -163,6 +163,10 @@ static enum ctl_exit models_change(struct ctl *ctl, bool create)
     if (create) {
         json_write_key(&body, "name");
         json_write_string(&body, ctl->args[1]);
+        if (ctl->options.kind != NULL) {
+            json_write_key(&body, "kind");
+            json_write_string(&body, ctl->options.kind);
+        }
     } else {
         ctl_target(&target, "/");
         ctl_target_name(&target, ctl->args[1]);
@@ -241,6 +245,8 @@ enum ctl_exit ctl_models(struct ctl *ctl)
         return ctl_misused(ctl, "which model?");
     if (strcmp(verb, "create") == 0)
         return models_change(ctl, true);
+    if (ctl->options.kind != NULL)
+        return ctl_misused(ctl, "--kind is for a new model");
     if (strcmp(verb, "set") == 0)
         return ctl->args_len > 2 ? models_change(ctl, false)
                                  : ctl_misused(ctl, "which setting? NAME=VALUE");

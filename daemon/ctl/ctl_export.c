@@ -5,7 +5,8 @@
  * target; it becomes a row for each label, by annotators export-1, export-2 .., with weights whose
  * shares are the target's and whose mean is the example's weight: so the fold of what is imported
  * equals the fold that was exported. Examples that teach nothing (rejected, withdrawn) are left
- * out.
+ * out. A model of kind multi has rows with labels, a list; where its annotators disagree there is a
+ * row for each share, of all labels that have it or more.
  *
  * A file is written beside its place, flushed to disk, then renamed: it is there whole or not at
  * all, and an interrupted export leaves nothing beside it.
@@ -35,14 +36,31 @@ struct export
     FILE *file;
     char *temporary; /* NULL: stdout */
     struct api_buffer row;
+    bool multi;
     struct json_value *whole; /* the example of a vector, with its numbers */
     uint64_t examples;
     struct ctl_progress progress;
 };
 
-/* One vote. annotator "": none. */
+static double share_of(const struct json_value *labels, size_t i)
+{
+    return json_number(json_member(json_at(labels, i), "share"), 0);
+}
+
+/* The labels that have at least this share. */
+static void write_set(struct export *e, const struct json_value *labels, double share)
+{
+    json_write_key(&e->row, "labels");
+    json_open_array(&e->row);
+    for (size_t i = 0; i < json_len(labels); i++)
+        if (share_of(labels, i) >= share)
+            json_write_string(&e->row, json_text(json_member(json_at(labels, i), "label"), NULL));
+    json_close_array(&e->row);
+}
+
+/* One vote; label NULL: for a set. annotator "": none. */
 static void write_vote(struct export *e, const struct json_value *example, const char *label,
-                       const char *annotator, double weight)
+                       double share, const char *annotator, double weight)
 {
     size_t text_len = 0, pair_len = 0;
     const char *text = json_text(json_member(example, "text"), &text_len);
@@ -71,8 +89,12 @@ static void write_vote(struct export *e, const struct json_value *example, const
         json_write_text(&e->row, text, text_len);
     else
         json_write_value(&e->row, json_member(e->whole, "vector"));
-    json_write_key(&e->row, "label");
-    json_write_string(&e->row, label);
+    if (label != NULL) {
+        json_write_key(&e->row, "label");
+        json_write_string(&e->row, label);
+    } else {
+        write_set(e, json_member(example, "labels"), share);
+    }
     if (pair != NULL) {
         json_write_key(&e->row, "text_pair");
         json_write_text(&e->row, pair, pair_len);
@@ -96,11 +118,65 @@ static double scale_of(const struct json_value *labels, double weight)
     double largest = 0, scale = weight * (double)json_len(labels);
 
     for (size_t i = 0; i < json_len(labels); i++) {
-        double share = json_number(json_member(json_at(labels, i), "share"), 0);
+        double share = share_of(labels, i);
 
         largest = share > largest ? share : largest;
     }
     return largest * scale > WEIGHT_MAX ? WEIGHT_MAX / largest : scale;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* A set in layers: between two neighbouring shares lies the weight of a vote for all labels that
+ * have the upper one or more; what is left above the largest is a vote for none. Shares of voters
+ * who agreed differ by rounding at most. */
+static enum ctl_exit write_layers(struct export *e, const struct json_value *example)
+{
+    const struct json_value *labels = json_member(example, "labels");
+    double weight = json_number(json_member(example, "weight"), 1), scale, below = 0;
+    double *shares = malloc((json_len(labels) + 1) * sizeof *shares);
+    size_t len = 0, layers = 0;
+
+    if (shares == NULL)
+        return ctl_no_memory();
+    for (size_t i = 0; i < json_len(labels); i++)
+        shares[len++] = share_of(labels, i);
+    shares[len++] = 1;
+    qsort(shares, len, sizeof *shares, ascending);
+    for (size_t i = 0; i < len; i++) {
+        layers += shares[i] - below > 1e-9;
+        below = shares[i] - below > 1e-9 ? shares[i] : below;
+    }
+    scale = weight * (double)layers > WEIGHT_MAX ? WEIGHT_MAX : weight * (double)layers;
+    below = 0;
+    for (size_t i = 0, layer = 0; i < len; i++) {
+        char annotator[32] = "";
+
+        if (!(shares[i] - below > 1e-9))
+            continue;
+        if (layers > 1)
+            snprintf(annotator, sizeof annotator, "export-%zu", ++layer);
+        write_vote(e, example, NULL, shares[i] - 1e-9, annotator,
+                   layers > 1 ? scale * (shares[i] - below) : weight);
+        below = shares[i];
+    }
+    free(shares);
+    return CTL_OK;
+}
+
+static enum ctl_exit write_row(struct export *e)
+{
+    if (e->row.rc != 0)
+        return ctl_no_memory();
+    if (fwrite(e->row.bytes, 1, e->row.len, e->file) == e->row.len)
+        return CTL_OK;
+    ctl_say("%s: %s", e->temporary != NULL ? e->temporary : "stdout", strerror(errno));
+    return CTL_USAGE;
 }
 
 /* A list says only that it is a vector; one example has its numbers. */
@@ -131,7 +207,7 @@ static enum ctl_exit on_row(void *ud, const struct json_value *example)
     double weight = json_number(json_member(example, "weight"), 1);
     double scale = scale_of(labels, weight);
 
-    if (json_len(labels) == 0)
+    if (json_len(labels) == 0 && !e->multi)
         return CTL_OK;
     if (json_text(json_member(example, "text"), NULL) == NULL) {
         enum ctl_exit code = fetch_vector(e, example);
@@ -141,6 +217,11 @@ static enum ctl_exit on_row(void *ud, const struct json_value *example)
     }
     e->examples++;
     api_buffer_reset(&e->row);
+    if (e->multi) {
+        enum ctl_exit code = write_layers(e, example);
+
+        return code == CTL_OK ? write_row(e) : code;
+    }
     for (size_t i = 0; i < json_len(labels); i++) {
         const struct json_value *one = json_at(labels, i);
         const char *label = json_text(json_member(one, "label"), NULL);
@@ -150,17 +231,11 @@ static enum ctl_exit on_row(void *ud, const struct json_value *example)
             continue;
         if (json_len(labels) > 1)
             snprintf(annotator, sizeof annotator, "export-%zu", i + 1);
-        write_vote(e, example, label, annotator,
+        write_vote(e, example, label, 0, annotator,
                    json_len(labels) > 1 ? scale * json_number(json_member(one, "share"), 0)
                                         : weight);
     }
-    if (e->row.rc != 0)
-        return ctl_no_memory();
-    if (fwrite(e->row.bytes, 1, e->row.len, e->file) != e->row.len) {
-        ctl_say("%s: %s", e->temporary != NULL ? e->temporary : "stdout", strerror(errno));
-        return CTL_USAGE;
-    }
-    return CTL_OK;
+    return write_row(e);
 }
 
 static enum ctl_exit on_page(void *ud)
@@ -278,6 +353,7 @@ enum ctl_exit ctl_export(struct ctl *ctl)
     struct export e = {.ctl = ctl, .format = CTL_FORMAT_JSONL, .file = stdout};
     const char *path = ctl->args_len > 0 && strcmp(ctl->args[0], "-") != 0 ? ctl->args[0] : NULL;
     struct json_value *model = NULL;
+    const char *kind;
     uint64_t total;
     enum ctl_exit code;
 
@@ -291,7 +367,12 @@ enum ctl_exit ctl_export(struct ctl *ctl)
         return ctl_misused(ctl, "jsonl or csv? --format says it");
     code = ctl_call_model(ctl, &model); /* is there one, before a file is made? */
     total = (uint64_t)json_int(json_member(model, "examples"), 0);
+    kind = json_text(json_member(model, "kind"), NULL);
+    e.multi = kind != NULL && strcmp(kind, "multi") == 0;
     json_free(model);
+    if (code == CTL_OK && e.multi && e.format == CTL_FORMAT_CSV)
+        return ctl_misused(ctl,
+                           "a model of kind multi is written as jsonl: csv has one label a row");
     if (code == CTL_OK && path != NULL) {
         e.file = NULL;
         code = open_file(&e, path);

@@ -198,6 +198,10 @@ static void write_row(struct import *m, const struct ctl_row *row)
             write_member(&m->row, names[i], flags[i]);
         }
     }
+    if (row->labels != NULL) {
+        json_write_key(&m->row, "labels");
+        json_write_value(&m->row, row->labels);
+    }
     if (row->vector != NULL) {
         json_write_key(&m->row, "vector");
         json_write_value(&m->row, row->vector);

@@ -24,8 +24,9 @@ static const struct ctl_command commands[] = {
      "A line of numbers for each text.\n", "file pair truncate", ctl_embed},
     {"teach", "LABEL (TEXT... | -f FILE | --request ID | --example ID)", "say which label is right",
      "Prints the id of each example. It is on disk when the command ends; with --wait applied the\n"
-     "next answer knows it too.\n",
-     "file pair request example no-new-labels " TEACHING, ctl_teach},
+     "next answer knows it too. For a model of kind multi: --label L --label M TEXT.. says all\n"
+     "labels of the texts, --none TEXT.. that they have none.\n",
+     "file pair request example label none no-new-labels " TEACHING, ctl_teach},
     {"confirm", "--request ID | --example ID | --text TEXT --label LABEL",
      "say that an answer was right", "", "request example text pair label " TEACHING, ctl_confirm},
     {"reject", "--request ID | --example ID | --text TEXT --label LABEL",
@@ -41,7 +42,8 @@ static const struct ctl_command commands[] = {
      "command ends. In every model, or with --model in one. Asks first, unless --yes.\n",
      "text pair annotator yes", ctl_erase},
     {"import", "FILE | -", "teach a file of examples: jsonl, ndjson or csv",
-     "Columns: text, label, and if needed text_pair, annotator, source, weight. CSV (RFC 4180) "
+     "Columns: text, label (kind multi, jsonl: or labels, a list), and if needed text_pair,\n"
+     "annotator, source, weight. CSV (RFC 4180) "
      "names\n"
      "them in its first line. A rejected row is told as FILE:LINE: and the others are kept. After "
      "a\n"
@@ -49,7 +51,8 @@ static const struct ctl_command commands[] = {
      "--weight stand for columns that are not there.\n",
      "format text-column label-column batch no-new-labels " TEACHING, ctl_import},
     {"export", "[FILE]", "write all examples as jsonl or csv",
-     "By the file's name; without FILE jsonl to stdout. import reads it back to the same model.\n",
+     "By the file's name; without FILE jsonl to stdout. import reads it back to the same model.\n"
+     "A model of kind multi is written as jsonl.\n",
      "format label", ctl_export},
     {"models",
      "[show NAME | create NAME [SETTING=VALUE...] | set NAME SETTING=VALUE... | delete NAME]",
@@ -57,7 +60,7 @@ static const struct ctl_command commands[] = {
      "Settings: features, seed, ridge_lambda (fixed when created), score_min, rejection_budget,\n"
      "annotator_rate_max, annotator_influence_max.\n"
      "create NAME encoder=none dim=64 makes a model of vectors instead of texts.\n",
-     "limit yes", ctl_models},
+     "kind limit yes", ctl_models},
     {"labels",
      "[add LABEL | rename LABEL NEW | retire LABEL | restore LABEL | merge LABEL INTO |\n"
      "       split LABEL NEW EXAMPLE... | set LABEL [score_min=P] [payload=JSON]]",

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum kind { FLAG, TEXT, WHOLE, NUMBER, LIST };
+enum kind { FLAG, TEXT, WHOLE, NUMBER, LIST, LABELS };
 
 struct row {
     const char *name;
@@ -56,7 +56,9 @@ static const struct row rows[] = {
     {"weight", '\0', false, NUMBER, AT(weight), "W", "how much it counts, above 0 to 100 (1)"},
     {"no-new-labels", '\0', false, FLAG, AT(no_new_labels), NULL,
      "refuse labels the model has not"},
-    {"label", '\0', false, TEXT, AT(label), "LABEL", "the label that is meant"},
+    {"label", '\0', false, LABELS, AT(label), "LABEL",
+     "the label that is meant; kind multi: may be repeated"},
+    {"none", '\0', false, FLAG, AT(none), NULL, "kind multi: the texts have none of the labels"},
     {"request", '\0', false, TEXT, AT(request), "ID", "the text of this request_id of an answer"},
     {"example", '\0', false, TEXT, AT(example), "ID", "this stored example"},
     {"text", '\0', false, TEXT, AT(text), "TEXT", "this text"},
@@ -77,8 +79,9 @@ static const struct row rows[] = {
      "only swap, label, model, drift, warning, with commas between"},
     {"since", '\0', false, TEXT, AT(since), "ID",
      "go on behind this event, as --json prints its id"},
-    {"kind", '\0', false, TEXT, AT(review_kind), "WORD",
-     "only likely_wrong, contradicting, duplicate or influence"},
+    {"kind", '\0', false, TEXT, AT(kind), "WORD",
+     "review: only likely_wrong, contradicting, duplicate or influence\n"
+     "models create: single (a text has one label, the default) or multi (a set)"},
     {"seed", '\0', false, TEXT, AT(seed), "N", "another draw (0)"},
     {"random-share", '\0', false, TEXT, AT(random_share), "P",
      "share of the list that is drawn evenly (0.2)"},
@@ -139,13 +142,14 @@ static const struct row *find_letter(char letter)
     return NULL;
 }
 
-static int set_list(struct ctl_options *o, const char *value, char *why, size_t why_bytes)
+static int set_list(const char *name, const char **list, size_t *len, const char *value, char *why,
+                    size_t why_bytes)
 {
-    if (o->among_len == CTL_AMONG_MAX) {
-        snprintf(why, why_bytes, "--among can be given %d times", CTL_AMONG_MAX);
+    if (*len == CTL_AMONG_MAX) {
+        snprintf(why, why_bytes, "--%s can be given %d times", name, CTL_AMONG_MAX);
         return -EINVAL;
     }
-    o->among[o->among_len++] = value;
+    list[(*len)++] = value;
     return 0;
 }
 
@@ -160,10 +164,12 @@ static int set(struct ctl_options *o, const struct row *row, const char *value, 
         return 0;
     }
     if (row->kind == LIST)
-        return set_list(o, value, why, why_bytes);
-    if (row->kind == TEXT) {
+        return set_list(row->name, o->among, &o->among_len, value, why, why_bytes);
+    if (row->kind == TEXT || row->kind == LABELS) {
         *(const char **)place = value;
-        return 0;
+        return row->kind == TEXT
+                   ? 0
+                   : set_list(row->name, o->labels, &o->labels_len, value, why, why_bytes);
     }
     number = strtod(value, &end);
     if (end == value || *end != '\0' || !isfinite(number) || number < 0 || number > 1e15 ||

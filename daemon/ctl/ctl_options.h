@@ -26,18 +26,20 @@ struct ctl_options {
     double threshold;
     bool explain, ids, no_store;
     /* teaching */
-    const char *wait, *annotator, *source, *label, *request, *example, *text;
+    const char *wait, *annotator, *source, *request, *example, *text;
+    const char *label, *labels[CTL_AMONG_MAX]; /* the last --label; (labels_len) all of them */
+    size_t labels_len;
     double weight;
-    bool no_new_labels;
+    bool no_new_labels, none;
     /* files */
     const char *format, *text_column, *label_column, *batch;
     /* browsing */
-    const char *status, *contains;
+    const char *status, *contains, *kind;
     long limit;
     bool yes;
     /* watching */
     const char *types, *since;
-    const char *review_kind, *seed, *random_share; /* as the daemon reads them */
+    const char *seed, *random_share; /* as the daemon reads them */
 };
 
 /* Defaults, then the environment: LEARNCTL_URL, LEARNCTL_MODEL, LEARNCTL_KEY. */

@@ -54,7 +54,7 @@ static enum ctl_exit show(struct ctl *ctl, const char *tail, const char *const *
     ctl_target(&target, "/v1/models/");
     ctl_target_name(&target, ctl_model(ctl));
     ctl_target(&target, tail);
-    ctl_target_query(&target, "kind", o->review_kind);
+    ctl_target_query(&target, "kind", o->kind);
     ctl_target_query(&target, "seed", o->seed);
     ctl_target_query(&target, "random_share", o->random_share);
     code = ctl_list_walk(&list, &target);

@@ -201,13 +201,20 @@ static int take_member(void *ud, const char *key, const struct json_value *value
     int column = find_column(w->rows, key);
     enum json_kind kind = json_kind(value);
 
+    if (column < 0 && strcmp(key, "labels") == 0) {
+        if (kind != JSON_KIND_ARRAY && kind != JSON_KIND_NULL)
+            return refuse(w->row, "wrong_type", "labels", "a list of labels is expected here");
+        w->row->labels = kind == JSON_KIND_ARRAY ? value : NULL;
+        return 0;
+    }
     if (column < 0 && strcmp(key, "vector") == 0 && kind == JSON_KIND_ARRAY) {
         w->row->vector = value;
         return 0;
     }
     if (column < 0)
         return refuse(w->row, "unknown_field", "",
-                      "a row has text or vector, label, text_pair, annotator, source, weight");
+                      "a row has text or vector, label or labels, text_pair, annotator, source, "
+                      "weight");
     if (kind == JSON_KIND_NULL)
         return 0;
     if (column == CTL_WEIGHT) {
@@ -260,7 +267,8 @@ int ctl_rows_next(struct ctl_rows *r, struct ctl_row *ret_row)
     if (rc != 1 || ret_row->code != NULL)
         return rc;
     for (int i = CTL_TEXT; i <= CTL_LABEL; i++)
-        if (ret_row->columns[i].bytes == NULL && (i != CTL_TEXT || ret_row->vector == NULL))
+        if (ret_row->columns[i].bytes == NULL &&
+            (i == CTL_TEXT ? ret_row->vector == NULL : ret_row->labels == NULL))
             return refuse(ret_row, "missing_field", NAMES[i], "the row has no %s", r->names[i]);
     return 1;
 }

@@ -1,11 +1,11 @@
 /* ctl_rows.h -- the rows of a file of examples, CSV or a JSON object a line, in one shape and in
  * bounded memory.
  *
- * Columns: text (or, in JSON, vector: a list of numbers) and label, and if they are there
- * text_pair, annotator, source, weight. CSV names them in its first line. An empty field of CSV and
- * null in JSON are "not given". A row that cannot be read is given with its problem, and reading
- * goes on. What only the daemon can know (is the label a good name, the weight in range) is left to
- * it.
+ * Columns: text (or, in JSON, vector: a list of numbers), label (or, in JSON, labels: a list), and
+ * if they are there text_pair, annotator, source, weight. CSV names them in its first line. An
+ * empty field of CSV and null in JSON are "not given". A row that cannot be read is given with its
+ * problem, and reading goes on. What only the daemon can know (is the label a good name, the weight
+ * in range) is left to it.
  */
 #ifndef LEARND_CTL_ROWS_H
 #define LEARND_CTL_ROWS_H
@@ -40,6 +40,7 @@ struct ctl_row {
         const char *bytes; /* (len) UTF-8; NULL: not given; borrowed until the next row */
         size_t len;
     } columns[CTL_WEIGHT];
+    const struct json_value *labels; /* a list, in the place of label; NULL: not given; borrowed */
     const struct json_value *vector; /* NULL: not given. Only of JSON, instead of a text */
     bool has_weight;
     double weight;

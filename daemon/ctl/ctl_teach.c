@@ -17,8 +17,10 @@ enum { PAGE_BYTES = 1 << 20 };
 
 struct lesson {
     struct ctl *ctl;
-    const char *action; /* NULL: label */
-    const char *label;  /* NULL: none */
+    const char *action;        /* NULL: label */
+    const char *const *labels; /* (labels_len) one is sent as label */
+    size_t labels_len;
+    bool none; /* the empty set */
     struct api_buffer items;
     uint64_t numbers[API_ITEMS_MAX]; /* (len) of the texts of the page */
     size_t len;
@@ -33,6 +35,19 @@ static void write_field(struct api_buffer *body, const char *name, const char *v
     json_write_string(body, value);
 }
 
+static void write_labels(struct lesson *l)
+{
+    if (l->labels_len == 1)
+        write_field(&l->items, "label", l->labels[0]);
+    if (l->labels_len < 2 && !l->none)
+        return;
+    json_write_key(&l->items, "labels");
+    json_open_array(&l->items);
+    for (size_t i = 0; i < l->labels_len; i++)
+        json_write_string(&l->items, l->labels[i]);
+    json_close_array(&l->items);
+}
+
 /* An item: what it is about (its name and bytes), and all that the flags say. */
 static void add(struct lesson *l, const char *about, const char *bytes, size_t len)
 {
@@ -44,7 +59,7 @@ static void add(struct lesson *l, const char *about, const char *bytes, size_t l
     json_write_text(&l->items, bytes, len);
     write_field(&l->items, "text_pair", o->pair);
     write_field(&l->items, "action", l->action);
-    write_field(&l->items, "label", l->label);
+    write_labels(l);
     write_field(&l->items, "annotator", o->annotator);
     write_field(&l->items, "source", o->source);
     if (o->weight >= 0) {
@@ -181,20 +196,28 @@ static int named(const struct ctl_options *o, const char **ret_about, const char
 
 enum ctl_exit ctl_teach(struct ctl *ctl)
 {
-    struct lesson l = {.ctl = ctl};
-    const char *about = NULL, *what = NULL;
+    const struct ctl_options *o = &ctl->options;
+    struct lesson l = {
+        .ctl = ctl, .labels = o->labels, .labels_len = o->labels_len, .none = o->none};
+    const char *about = NULL, *what = NULL, *first_label;
     struct ctl_texts texts;
-    int ways = named(&ctl->options, &about, &what);
+    int ways = named(&ctl->options, &about, &what), first = 0;
     enum ctl_exit code;
 
-    if (ctl->args_len < 1)
-        return ctl_misused(ctl, "which label?");
-    l.label = ctl->args[0];
-    if (ways > 1 || (ways == 1 && (ctl->args_len > 1 || ctl->options.file != NULL)))
+    if (l.none && l.labels_len > 0)
+        return ctl_misused(ctl, "--none or --label: one of them");
+    if (l.labels_len == 0 && !l.none) {
+        if (ctl->args_len < 1)
+            return ctl_misused(ctl, "which label?");
+        first_label = ctl->args[first++];
+        l.labels = &first_label;
+        l.labels_len = 1;
+    }
+    if (ways > 1 || (ways == 1 && (ctl->args_len > first || ctl->options.file != NULL)))
         return ctl_misused(ctl, "give texts, --request or --example: one of them");
     if (ways == 1)
         return teach_one(&l, about, what);
-    code = ctl_texts_open(ctl, 1, &texts);
+    code = ctl_texts_open(ctl, first, &texts);
     if (code == CTL_OK)
         code = teach_texts(&l, &texts);
     ctl_texts_close(&texts);
@@ -204,7 +227,10 @@ enum ctl_exit ctl_teach(struct ctl *ctl)
 
 static enum ctl_exit judge(struct ctl *ctl, const char *action)
 {
-    struct lesson l = {.ctl = ctl, .action = action, .label = ctl->options.label};
+    struct lesson l = {.ctl = ctl,
+                       .action = action,
+                       .labels = ctl->options.labels,
+                       .labels_len = ctl->options.labels_len};
     const char *about = NULL, *what = NULL;
 
     if (ctl->args_len > 0)

@@ -72,6 +72,24 @@ static int best_first(const void *a, const void *b)
     return (x->score < y->score) - (x->score > y->score);
 }
 
+static bool is_multi(const struct asking *a)
+{
+    return head_view_kind(a->work.snapshot->view) == HEAD_MULTI;
+}
+
+/* The request's, or (kind multi) the label's own. */
+static double threshold_of(const struct asking *a, uint32_t label)
+{
+    if (a->classify->has_threshold)
+        return a->classify->threshold;
+    return is_multi(a) ? head_view_threshold(a->work.snapshot->view, label) : 0;
+}
+
+static bool is_above(const struct asking *a, const struct work_item *item, uint32_t label)
+{
+    return item->probabilities[label] >= (float)threshold_of(a, label);
+}
+
 /* Labels that the answer lists, best first, into scored[]. Scores leave as floats, so a threshold
  * is rounded to one: a score that was read from an answer, sent back as threshold, lets its own
  * label through. */
@@ -80,12 +98,13 @@ static uint32_t list_labels(const struct asking *a, const struct work_item *item
 {
     const struct live_labels *labels = a->work.snapshot->labels;
     const struct api_classify *c = a->classify;
-    uint32_t len = 0, most = c->top_k > 0 ? c->top_k : c->has_threshold ? UINT32_MAX : 1;
+    bool multi = is_multi(a), above = c->has_threshold || (multi && c->top_k == 0);
+    uint32_t len = 0, most = c->top_k > 0 ? c->top_k : above ? UINT32_MAX : 1;
 
     for (uint32_t l = 0; l < head_view_labels_len(a->work.snapshot->view); l++)
-        if (item->probabilities[l] > 0 &&
-            (!c->has_threshold || item->probabilities[l] >= (float)c->threshold))
-            scored[len++] = (struct api_scored){labels->names[l], item->probabilities[l]};
+        if (item->probabilities[l] > 0 && (!above || is_above(a, item, l)))
+            scored[len++] = (struct api_scored){labels->names[l], item->probabilities[l],
+                                                multi && c->explain ? threshold_of(a, l) : 0};
     qsort(scored, len, sizeof *scored, best_first);
     return len < most ? len : most;
 }
@@ -110,10 +129,45 @@ static uint32_t list_because(const struct asking *a, const struct work_item *ite
         handlers_example(near->id, because[len].example);
         because[len].text = text->text;
         because[len].text_bytes = text->bytes;
-        because[len].label = a->work.snapshot->labels->names[near->label];
+        because[len].label =
+            near->label != UINT32_MAX ? a->work.snapshot->labels->names[near->label] : NULL;
         because[len++].similarity = near->similarity;
     }
     return len;
+}
+
+/* Kind multi: the best label that reaches its threshold; UINT32_MAX: none does. */
+static uint32_t best_above(const struct asking *a, const struct work_item *item)
+{
+    uint32_t best = UINT32_MAX;
+
+    for (uint32_t l = 0; l < head_view_labels_len(a->work.snapshot->view); l++)
+        if (item->probabilities[l] > 0 && is_above(a, item, l) &&
+            (best == UINT32_MAX || item->probabilities[l] > item->probabilities[best]))
+            best = l;
+    return best;
+}
+
+/* Kind multi: the names of what was listed and reached its threshold, each with its NUL. NULL: no
+ * memory. */
+static char *answered_set(const struct asking *a, const struct work_item *item,
+                          const struct api_result *result, size_t *ret_bytes)
+{
+    const struct live_labels *labels = a->work.snapshot->labels;
+    char *names = malloc((size_t)result->labels_len * LIVE_NAME_BYTES + 1);
+    size_t at = 0;
+
+    for (uint32_t i = 0; names != NULL && i < result->labels_len; i++) {
+        const char *name = result->labels[i].label;
+        uint32_t l = (uint32_t)((name - labels->names[0]) / LIVE_NAME_BYTES);
+
+        if (!is_above(a, item, l))
+            continue;
+        memcpy(names + at, name, strlen(name) + 1);
+        at += strlen(name) + 1;
+    }
+    *ret_bytes = at;
+    return names;
 }
 
 /* The shares of the labels that are listed, in their order. */
@@ -149,6 +203,7 @@ static void remember(const struct asking *a, const struct api_input *input,
     const struct snapshot *s = a->work.snapshot;
     uint32_t dim = s->dim;
     uint16_t *packed = malloc(dim * sizeof *packed);
+    char *names = NULL;
     struct ring_entry e = {.model = s->model,
                            .encoder_number = s->encoder_number,
                            .seq = s->seq,
@@ -163,8 +218,13 @@ static void remember(const struct asking *a, const struct api_input *input,
                            .embedding = packed,
                            .dim = dim};
 
-    if (packed == NULL)
+    if (is_multi(a))
+        e.labels = names = answered_set(a, item, result, &e.labels_bytes);
+    if (packed == NULL || (is_multi(a) && names == NULL)) {
+        free(packed);
+        free(names);
         return;
+    }
     head_embedding_pack(item->embedding, dim, packed);
     if (input->vector != NULL) {
         e.vector = true;
@@ -176,6 +236,7 @@ static void remember(const struct asking *a, const struct api_input *input,
     snprintf(e.label, sizeof e.label, "%s", result->label != NULL ? result->label : "");
     ring_put(a->server->ring, &e);
     free(packed);
+    free(names);
 }
 
 static void write_result(const struct asking *a, uint32_t i, struct api_scored *scored,
@@ -185,12 +246,15 @@ static void write_result(const struct asking *a, uint32_t i, struct api_scored *
     const struct snapshot *s = a->work.snapshot;
     struct api_because because[HEAD_NEIGHBOURS];
     char id[RING_ID_BYTES];
-    bool known = item->answer.label != UINT32_MAX;
+    uint32_t likely = item->answer.label; /* of all; best: of what is answered */
+    uint32_t best = is_multi(a) && likely != UINT32_MAX ? best_above(a, item) : likely;
     double score_min = s->score_min;
     struct api_result r = {.id = a->inputs[i].id,
                            .request_id = id,
-                           .label = known ? s->labels->names[item->answer.label] : NULL,
-                           .score = known ? item->probabilities[item->answer.label] : 0,
+                           .label = best != UINT32_MAX ? s->labels->names[best] : NULL,
+                           .score = best != UINT32_MAX     ? item->probabilities[best]
+                                    : likely != UINT32_MAX ? item->probabilities[likely]
+                                                           : 0,
                            .novelty = item->answer.novelty,
                            .labels = scored,
                            .tokens = item->len,
@@ -199,11 +263,11 @@ static void write_result(const struct asking *a, uint32_t i, struct api_scored *
                            .because = because};
 
     result_id(a, i, id);
-    if (known) {
-        r.payload = s->labels->rules[item->answer.label].payload;
-        score_min = live_score_min(s, item->answer.label);
+    if (best != UINT32_MAX) {
+        r.payload = s->labels->rules[best].payload;
+        score_min = live_score_min(s, best);
     }
-    r.abstain = !known || item->answer.novel || r.score < (float)score_min;
+    r.abstain = best == UINT32_MAX || item->answer.novel || r.score < (float)score_min;
     r.labels_len = list_labels(a, item, scored);
     r.votes = list_votes(a, item, scored, r.labels_len);
     r.because_len = list_because(a, item, i, because);

@@ -280,7 +280,7 @@ static int example_row(void *ud, const struct store_example *row)
     }
     for (uint32_t i = 0; i < row->target_len && rc == 0; i++) {
         rc = store_label_name(b->store, row->target[i].label, names[i]);
-        labels[i] = (struct api_scored){names[i], row->target[i].value};
+        labels[i] = (struct api_scored){names[i], row->target[i].value, 0};
     }
     if (rc == 0) {
         b->model = row->model;

@@ -16,6 +16,7 @@ struct managing {
     struct server *server;
     int rc;
     int64_t model;
+    const char *kind; /* of a new one; static */
     char name[LIVE_NAME_BYTES], label[LIVE_NAME_BYTES];
     struct api_settings settings;
     struct api_buffer settings_text;
@@ -115,7 +116,7 @@ static int write_create(struct change *change, struct store *store)
 {
     struct managing *m = of_change(change);
 
-    return store_model_add(store, m->name, "single", m->settings_text.bytes, m->now_us, &m->model);
+    return store_model_add(store, m->name, m->kind, m->settings_text.bytes, m->now_us, &m->model);
 }
 
 static int apply_create(struct change *change, struct learner *learner)
@@ -128,7 +129,7 @@ static void answer_create(struct managing *m, struct exchange *x)
     struct api_buffer body = API_BUFFER_INIT;
     struct api_problem problem;
     struct api_model model = {.name = m->name,
-                              .kind = "single",
+                              .kind = m->kind,
                               .version = {m->server->encoder_number, 0},
                               .settled = true,
                               .created_us = m->now_us,
@@ -159,6 +160,7 @@ void handle_model_create(struct exchange *x)
     m = managing_new(x, answer_create);
     if (m != NULL) {
         tell_model(m, create->name, EVENTS_MODEL_CREATED);
+        m->kind = create->kind;
         m->settings = create->settings;
         m->change.write = write_create;
         m->change.apply = apply_create;

@@ -24,6 +24,8 @@ void teaching_clear(struct teaching *t)
 {
     for (uint32_t i = 0; i < t->items_len; i++) {
         free(t->items[i].ring);
+        free(t->items[i].labels);
+        free(t->items[i].names);
         free(t->items[i].vector);
         api_feedback_free(t->items[i].owner);
     }
@@ -73,10 +75,34 @@ static int find_model(struct teaching_item *t, struct server *server, const char
         return api_problem_set(&t->problem, 404, "unknown_model", "model",
                                "there is no model of this name");
     t->feedback.model = s->model;
+    t->multi = head_view_kind(s->view) == HEAD_MULTI;
     *ret_rate_max = s->rate_max;
     rc = find_vector(t, s);
     live_put(s);
     return rc;
+}
+
+/* Kind multi: the set that was answered, which may be empty. */
+static int find_answered(struct teaching_item *t)
+{
+    uint32_t len = 0;
+
+    if (t->feedback.label != NULL || t->feedback.labels != NULL)
+        return 0;
+    for (size_t at = 0; at < t->ring->labels_bytes; at += strlen(t->ring->labels + at) + 1)
+        len++;
+    if (len == 0 && t->feedback.op == STORE_REJECT)
+        return api_problem_set(&t->problem, 422, "missing_field", "label",
+                               "this request was answered without a label");
+    t->labels = malloc((len + 1) * sizeof *t->labels);
+    if (t->labels == NULL) {
+        handlers_failure(-ENOMEM, &t->problem);
+        return -ENOMEM;
+    }
+    t->feedback.labels = t->labels;
+    for (size_t at = 0; at < t->ring->labels_bytes; at += strlen(t->ring->labels + at) + 1)
+        t->labels[t->feedback.labels_len++] = t->ring->labels + at;
+    return 0;
 }
 
 /* What a request_id stands for: its text, and for confirm and reject what was answered. */
@@ -102,6 +128,8 @@ static int find_request(struct teaching_item *t, struct server *server)
     f->pair_bytes = t->ring->pair_bytes;
     f->request_encoder = t->ring->encoder_number;
     f->request_seq = t->ring->seq;
+    if (t->multi)
+        return find_answered(t);
     if (f->label == NULL && t->ring->label[0] != '\0')
         f->label = t->ring->label;
     if (f->label == NULL)
@@ -132,9 +160,6 @@ static int prepare(struct teaching_item *t, struct server *server, const char *k
         t->problem = *in->problem;
         return -EINVAL;
     }
-    if (in->labels != NULL)
-        return api_problem_set(&t->problem, 422, "kind_unsupported", "labels",
-                               "the model is of kind single: send label");
     t->feedback = (struct store_feedback){
         .op = ops[in->action],
         .text = in->text,
@@ -142,6 +167,8 @@ static int prepare(struct teaching_item *t, struct server *server, const char *k
         .pair = in->pair,
         .pair_bytes = in->pair_bytes,
         .label = in->label,
+        .labels = in->labels,
+        .labels_len = in->labels_len,
         .create_label = in->create_labels && in->action == API_LABEL,
         .weight = in->weight,
         .annotator = in->annotator,
@@ -153,8 +180,16 @@ static int prepare(struct teaching_item *t, struct server *server, const char *k
     };
     store_sha256(in->canonical, in->canonical_bytes, t->feedback.body_hash);
     memcpy(t->feedback.example, in->example, STORE_ID_BYTES);
-    if (find_model(t, server, in->model, &rate_max) != 0 ||
-        (in->request_id != NULL && find_request(t, server) != 0))
+    if (find_model(t, server, in->model, &rate_max) != 0)
+        return -EINVAL;
+    if (!t->multi && in->labels != NULL) {
+        if (in->labels_len != 1)
+            return api_problem_set(&t->problem, 422, "kind_unsupported", "labels",
+                                   "the model is of kind single: an example has one label");
+        t->feedback.label = in->labels[0];
+        t->feedback.labels = NULL;
+    }
+    if (in->request_id != NULL && find_request(t, server) != 0)
         return -EINVAL;
     return check_rate(t, server, rate_max); /* last: what is refused anyway does not count */
 }
@@ -187,15 +222,51 @@ static int strongest_label(void *ud, const struct store_example *row)
     return 0;
 }
 
-/* Confirm or reject of a stored example without saying which label: the one it has. */
+struct set_reading {
+    struct teaching_item *item;
+    struct store *store;
+    const char **ret_field;
+};
+
+/* The labels an example has. -ENOENT: its votes left no target, or (to reject) none. */
+static int read_set(void *ud, const struct store_example *row)
+{
+    struct set_reading *r = ud;
+    struct teaching_item *t = r->item;
+    int rc = 0;
+
+    t->names = malloc((row->target_len + 1) * sizeof *t->names);
+    t->labels = malloc((row->target_len + 1) * sizeof *t->labels);
+    if (t->names == NULL || t->labels == NULL)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < row->target_len && rc == 0; i++) {
+        rc = store_label_name(r->store, row->target[i].label, t->names[i]);
+        t->labels[i] = t->names[i];
+    }
+    t->feedback.labels = t->labels;
+    t->feedback.labels_len = row->target_len;
+    *r->ret_field = "label";
+    if (rc == 0 && (strcmp(row->status, "active") != 0 ||
+                    (row->target_len == 0 && t->feedback.op == STORE_REJECT)))
+        rc = -ENOENT;
+    return rc;
+}
+
+/* Confirm or reject of a stored example without saying which label: the one it has, or (kind multi)
+ * all. */
 static int fill_label(struct teaching_item *t, struct store *store, const char **ret_field)
 {
     int64_t label = 0;
     int rc;
 
-    if (t->feedback.label != NULL || t->feedback.op == STORE_WITHDRAW)
+    if (t->feedback.label != NULL || t->feedback.labels != NULL || t->feedback.op == STORE_WITHDRAW)
         return 0;
     *ret_field = "example";
+    if (t->multi) {
+        struct set_reading reading = {t, store, ret_field};
+
+        return store_example_get(store, t->feedback.example, -1, read_set, &reading);
+    }
     rc = store_example_get(store, t->feedback.example, -1, strongest_label, &label);
     if (rc != 0)
         return rc;
@@ -217,7 +288,7 @@ static bool explain(struct teaching_item *t, int rc, const char *field)
                         "the label is retired and teaches nothing");
     else if (rc != -ENOENT)
         return false;
-    else if (strcmp(field, "label") == 0)
+    else if (strcmp(field, "label") == 0 || strcmp(field, "labels") == 0)
         api_problem_set(&t->problem, 422, "unknown_label", field, "the model has no such label");
     else if (strcmp(field, "annotator") == 0)
         api_problem_set(&t->problem, 404, "no_vote", field,

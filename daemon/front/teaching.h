@@ -11,10 +11,13 @@ struct teaching_item {
     struct api_feedback *owner; /* the parsed line it came from; owned with streams, else NULL */
     const struct api_feedback_item *item;
     struct store_feedback feedback;
-    struct ring_entry *ring;     /* owned; NULL: no request_id */
-    uint16_t *vector;            /* owned; NULL: no vector was sent */
-    char label[LIVE_NAME_BYTES]; /* filled in by the store for confirm and reject without one */
-    uint64_t index;              /* place in the whole body */
+    struct ring_entry *ring;        /* owned; NULL: no request_id */
+    uint16_t *vector;               /* owned; NULL: no vector was sent */
+    char label[LIVE_NAME_BYTES];    /* filled in by the store for confirm and reject without one */
+    bool multi;                     /* the model's kind */
+    const char **labels;            /* kind multi, the same: owned; into ring or names */
+    char (*names)[LIVE_NAME_BYTES]; /* owned, or NULL */
+    uint64_t index;                 /* place in the whole body */
     struct api_problem problem;
     struct store_receipt receipt;
     bool refused;

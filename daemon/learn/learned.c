@@ -28,7 +28,8 @@ static struct head_settings head_settings_of(const struct learned *l,
     return (struct head_settings){.dim = dim_of(l, parts),
                                   .features = l->settings.features,
                                   .seed = l->settings.seed,
-                                  .lambda = l->settings.lambda};
+                                  .lambda = l->settings.lambda,
+                                  .kind = l->multi ? HEAD_MULTI : HEAD_SINGLE};
 }
 
 /* The newest image if it can be read; else an empty head, which the whole journal then fills. */
@@ -220,6 +221,7 @@ int learned_open(const struct learner_parts *parts, const struct store_model *ro
         return -ENOMEM;
     l->model = row->id;
     snprintf(l->name, sizeof l->name, "%s", row->name);
+    l->multi = strcmp(row->kind, "multi") == 0;
     l->labels = live_labels_new(0);
     rc = l->labels != NULL ? parts->settings_read(row->settings, &l->settings) : -ENOMEM;
     if (rc == 0)
@@ -234,7 +236,7 @@ int learned_open(const struct learner_parts *parts, const struct store_model *ro
         learned_close(l);
         return rc;
     }
-    l->audited = head_examples_len(l->head) == 0; /* nothing to find */
+    l->audited = l->multi || head_examples_len(l->head) == 0; /* nothing to find */
     *ret_learned = l;
     return 0;
 }
@@ -443,7 +445,8 @@ int learned_catch_up(struct learned *l, const struct learner_parts *parts,
         labels = NULL;
     }
     if (rc == 0) {
-        judge_score(l->judge, l, parts, &t, &taught);
+        if (!l->multi) /* its measures are of one label against another */
+            judge_score(l->judge, l, parts, &t, &taught);
         l->ahead = true;
         rc = touched_apply(&t, l->head);
     }
@@ -452,7 +455,7 @@ int learned_catch_up(struct learned *l, const struct learner_parts *parts,
     round.apply_us = clock_us() - started;
     round.examples = t.len;
     l->applied = upto;
-    l->audited = head_examples_len(l->head) == 0;
+    l->audited = l->multi || head_examples_len(l->head) == 0;
     l->unsaved += round.events;
     l->changed_us = clock_us();
     if (!round.more && fit_is_cheap(l->head)) /* a backlog is worked off first */

@@ -23,6 +23,7 @@ struct learned {
     int64_t model;
     char name[LIVE_NAME_BYTES];
     struct learner_settings settings;
+    bool multi; /* its kind: targets are sets; nothing to audit */
     struct head *head;
     struct live_labels *labels; /* by column, as published */
     int64_t labels_seq;         /* seq up to which they are told */

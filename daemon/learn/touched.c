@@ -96,6 +96,8 @@ int touched_add(struct touched *t, const struct store_example *row, const struct
     *own = (struct touched_row){.target = t->targets_len,
                                 .target_len = row->target_len,
                                 .weight = row->weight,
+                                .teaches = row->target_len > 0 ||
+                                           (learned->multi && strcmp(row->status, "active") == 0),
                                 .confirmed = row->target_len == 1 && row->annotators > 1};
     memcpy(own->example, row->id, STORE_ID_BYTES);
     rc = add_targets(t, row, learned);
@@ -107,10 +109,10 @@ int touched_add(struct touched *t, const struct store_example *row, const struct
         embedding = row->embedding;
     if (row->vector != NULL && row->vector_bytes != t->dim * sizeof *t->embeddings)
         return -EUCLEAN;
-    if (row->target_len > 0 && embedding != NULL) {
+    if (own->teaches && embedding != NULL) {
         memcpy(t->embeddings + (size_t)t->len * t->dim, embedding, t->dim * sizeof *t->embeddings);
         own->embedded = true;
-    } else if (row->target_len > 0) {
+    } else if (own->teaches) {
         struct tokenizer_input input = {row->text, row->text_bytes, row->pair, row->pair_bytes};
 
         own->token = t->tokens_len;
@@ -226,7 +228,7 @@ int touched_embed(struct touched *t, const struct learner_parts *parts, uint64_t
     int rc = rows != NULL ? 0 : -ENOMEM;
 
     for (uint32_t i = 0; i < t->len && rc == 0; i++)
-        if (t->rows[i].target_len > 0 && !t->rows[i].embedded)
+        if (t->rows[i].teaches && !t->rows[i].embedded)
             rows[len++] = i;
     if (rc != 0 || len == 0)
         goto out;
@@ -276,6 +278,7 @@ int touched_apply(const struct touched *t, struct head *head)
             .embedding = row->embedded ? t->embeddings + (size_t)i * t->dim : NULL,
             .targets = t->targets + row->target,
             .targets_len = row->target_len,
+            .none = row->teaches && row->target_len == 0,
             .weight = row->weight,
             .confirmed = row->confirmed,
         };

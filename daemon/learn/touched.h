@@ -14,6 +14,7 @@ struct touched_row {
     uint32_t target, target_len; /* into targets */
     uint32_t token, tokens_len; /* into ids and types; 0: no embedding is needed or it was cached */
     double weight;
+    bool teaches;   /* it has a target, which in kind multi may be empty */
     bool confirmed; /* two annotators, one label */
     bool embedded;  /* a row of embeddings is filled */
 };

@@ -94,7 +94,8 @@ static void drop(struct ring *ring, uint32_t i)
 static struct ring_entry *copy(const struct ring_entry *e, size_t *ret_bytes)
 {
     size_t vector = e->dim * sizeof *e->embedding;
-    size_t bytes = sizeof *e + vector + e->text_bytes + (e->pair != NULL ? e->pair_bytes : 0);
+    size_t bytes = sizeof *e + vector + e->text_bytes + e->labels_bytes +
+                   (e->pair != NULL ? e->pair_bytes : 0);
     struct ring_entry *own = malloc(bytes);
     char *at;
 
@@ -106,6 +107,9 @@ static struct ring_entry *copy(const struct ring_entry *e, size_t *ret_bytes)
     at += vector;
     own->text = memcpy(at, e->text, e->text_bytes);
     at += e->text_bytes;
+    if (e->labels_bytes > 0)
+        own->labels = memcpy(at, e->labels, e->labels_bytes);
+    at += e->labels_bytes;
     if (e->pair != NULL)
         own->pair = memcpy(at, e->pair, e->pair_bytes);
     *ret_bytes = bytes;

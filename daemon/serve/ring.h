@@ -23,7 +23,9 @@ struct ring_entry {
     char model_name[LIVE_NAME_BYTES];
     int64_t encoder_number, seq; /* the version that answered */
     char label[LIVE_NAME_BYTES]; /* "" if none */
-    double score, second;        /* of the label, of the next best one */
+    const char *labels;          /* kind multi: all that were answered, each with its NUL */
+    size_t labels_bytes;
+    double score, second; /* of the label, of the next best one */
     float novelty;
     int64_t created_us; /* Unix time */
     const char *text;   /* put: borrowed. get: inside the malloc'd entry */

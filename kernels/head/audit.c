@@ -10,6 +10,8 @@
  * order of audits. So an audit works on a copy of the state in which nobody is distrusted: what it
  * finds is a function of the set. The copy shares the embeddings.
  *
+ * A multi head has neither suspects nor twins: its targets are not one label against another.
+ *
  * Never a suspect: a soft target (its annotators disagree already), one that two annotators agree
  * on, one whose label has less than HEAD_SUSPECT_OTHERS weight beside it.
  *
@@ -155,7 +157,7 @@ int head_audit_open(const struct head *h, struct head_audit **ret_audit)
 
 static bool examinable(const struct head *h, const struct example *e)
 {
-    return e->targets_len == 1 && !e->confirmed &&
+    return h->settings.kind == HEAD_SINGLE && e->targets_len == 1 && !e->confirmed &&
            h->n[e->one.label] - e->weight >= HEAD_SUSPECT_OTHERS;
 }
 
@@ -242,7 +244,7 @@ static void pair_up(struct head_audit *a, const struct print *first, const struc
     const struct head *h = a->head;
     uint32_t label = examples_label(h, first->slot), other = examples_label(h, print->slot);
 
-    if (label == other ||
+    if (label == other || h->settings.kind == HEAD_MULTI ||
         memcmp(examples_embedding(h, first->slot), examples_embedding(h, print->slot),
                h->settings.dim * sizeof(uint16_t)) != 0)
         return;

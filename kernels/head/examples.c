@@ -68,7 +68,7 @@ const struct head_target *examples_targets(const struct head *h, uint32_t slot)
 {
     const struct example *e = &h->examples[slot];
 
-    return e->targets_len == 1 ? &e->one : e->targets;
+    return e->targets_len <= 1 ? &e->one : e->targets;
 }
 
 /* ---- the index ------------------------------------------------------------------------------- */
@@ -157,6 +157,8 @@ static uint32_t strongest(const struct head_target *targets, uint32_t len)
 {
     uint32_t best = 0;
 
+    if (len == 0)
+        return HEAD_NO_LABEL;
     for (uint32_t i = 1; i < len; i++)
         if (targets[i].value > targets[best].value ||
             (targets[i].value == targets[best].value && targets[i].label < targets[best].label))
@@ -168,7 +170,7 @@ static void count_trusted(struct head *h, uint32_t slot, int by)
 {
     const struct chunk *c = h->chunks[slot / CHUNK_ROWS];
 
-    if (c->trusted[slot % CHUNK_ROWS])
+    if (c->trusted[slot % CHUNK_ROWS] && c->labels[slot % CHUNK_ROWS] != HEAD_NO_LABEL)
         h->trusted_len[c->labels[slot % CHUNK_ROWS]] += (uint32_t)by;
 }
 
@@ -221,8 +223,9 @@ int examples_set(struct head *h, const struct head_change *change)
                           .taught = change->weight,
                           .confirmed = change->confirmed,
                           .targets_len = change->targets_len,
-                          .one = change->targets[0],
                           .targets = many};
+    if (change->targets_len == 1)
+        e->one = change->targets[0];
     memcpy(c->embeddings + (size_t)row * h->settings.dim, change->embedding,
            h->settings.dim * sizeof *c->embeddings);
     c->labels[row] = strongest(change->targets, change->targets_len);

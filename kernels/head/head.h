@@ -4,7 +4,7 @@
  * (ridge, prior-free LDA, count, prototype, nearest example); one log-linear pool whose five
  * coefficients are fitted on closed-form leave-one-out scores; novelty from the ridge maximum and
  * the mean cosine of the five nearest. The formulas stand where they are computed: ridge.c,
- * scores.c, pool.c, novelty.c.
+ * scores.c, pool.c; for heads of sets of labels (HEAD_MULTI) multi.c.
  *
  * Two objects, two lives:
  *
@@ -41,29 +41,33 @@ struct head_id {
     uint64_t hi, lo;
 };
 
+enum head_kind {
+    HEAD_SINGLE, /* one label an example: values of a target sum to 1, probabilities too */
+    HEAD_MULTI,  /* a set of labels, perhaps none: each has a value and a probability of its own */
+};
+
 struct head_settings {
     uint32_t dim;      /* d, length of an embedding */
     uint32_t features; /* M, 64 .. 8192 */
     uint64_t seed;     /* of R; R is never stored */
     double lambda;     /* ridge, > 0; 0.15 is flat over two decades */
+    enum head_kind kind;
 };
 
-/* One class of a target. Values of one example sum to 1. */
+/* One class of a target, no class twice. */
 struct head_target {
     uint32_t label; /* column, < head_labels_len */
-    float value;
+    float value;    /* above 0, at most 1; HEAD_SINGLE: those of one example sum to 1 */
 };
 
-/* The wanted state of one example, not a step: applying it twice changes nothing. */
+/* The wanted state of one example, not a step: twice is once. */
 struct head_change {
     struct head_id id;
-    const uint16_t
-        *embedding; /* (d) IEEE fp16, unit length to rounding; NULL when targets_len is 0 */
-    const struct head_target
-        *targets; /* targets_len of them; 0: remove the example (absent: nothing) */
+    const uint16_t *embedding; /* (d) fp16, unit length to rounding; NULL to remove the example */
+    const struct head_target *targets; /* (targets_len); none: remove it (absent: nothing) */
     uint32_t targets_len;
-    double weight;  /* omega > 0; below 0.5 an example stays out of the neighbour table, below 1 out
-                       of the fit */
+    bool none;     /* HEAD_MULTI: with targets_len 0 the example stays, as one of no label at all */
+    double weight; /* omega > 0; below 0.5 no neighbour, below 1 not of the fit */
     bool confirmed; /* two annotators agree on it: never a suspect */
 };
 
@@ -83,20 +87,18 @@ int head_labels_grow(struct head *head, uint32_t labels_len);
 
 /* Applies changes: in recursive blocks of up to HEAD_BLOCK signed terms, or, where they are many
  * against M, by one symmetric update of G and one factorisation. All or nothing for bad input:
- * -EINVAL (label out of range, weight or embedding not finite, targets not summing to 1 within
- * 1e-6) leaves the head untouched. -ENOMEM may leave a prefix of the changes applied; applying all
- * of them again is then right. */
+ * -EINVAL (label out of range or twice, weight or embedding not finite, values that the kind does
+ * not allow, by more than 1e-6) leaves the head untouched. -ENOMEM may leave a prefix of the
+ * changes applied; applying all of them again is then right. */
 int head_apply(struct head *head, const struct head_change *changes, uint32_t changes_len);
 
-/* Largest relative distance of P, W and A from a batch rebuild out of the stored examples. For
- * tests and doctor. */
+/* Largest relative distance of P, W and A from a batch rebuild. For tests and doctor. */
 int head_check(const struct head *head, double *ret_distance);
 
 /* ---- serving --------------------------------------------------------------------------------- */
 
-/* Fits the pool's coefficients and the novelty statistics on the present set: a function of the set
- * alone. Costs up to 150 ms at 150 labels, so it stands apart from publishing. 0, -ENOMEM, -EDOM.
- */
+/* Fits the pool's coefficients and the novelty statistics: a function of the set alone. Costs up to
+ * 150 ms at 150 labels, so it stands apart from publishing. 0, -ENOMEM, -EDOM. */
 int head_fit(struct head *head);
 /* Examples changed since the last fit; 0: the coefficients are those of the present set. */
 uint64_t head_fit_stale(const struct head *head);
@@ -110,17 +112,21 @@ struct head_loo_row {
 const struct head_loo_row *head_fit_rows(const struct head *head, uint32_t *ret_len);
 const double *head_coefficients(const struct head *head); /* (HEAD_SCORES) of the last fit */
 
-/* Freezes the present state with the coefficients of the last fit: one Cholesky over the labels in
- * use. budget: share of in-scope texts that the novelty threshold may reject (0.05). The caller
- * frees *ret_view when nobody uses it. */
+/* Freezes the present state with the coefficients of the last fit; HEAD_SINGLE: one Cholesky over
+ * the labels in use. budget: share of in-scope texts that the novelty threshold may reject (0.05).
+ * The caller frees *ret_view when nobody uses it. */
 int head_publish(struct head *head, double budget, struct head_view **ret_view);
 void head_view_free(struct head_view *view);
 
 uint32_t head_view_labels_len(const struct head_view *view); /* columns, L */
 uint64_t head_view_examples_len(const struct head_view *view);
-const double *head_view_coefficients(const struct head_view *view); /* (HEAD_SCORES) */
-double head_view_novelty_max(
-    const struct head_view *view); /* above it: novel. INFINITY: not enough examples */
+/* (HEAD_SCORES); HEAD_MULTI: the slope of the ridge score, and zeros */
+const double *head_view_coefficients(const struct head_view *view);
+enum head_kind head_view_kind(const struct head_view *view);
+/* HEAD_MULTI: from this probability on a label is one of the text's. */
+double head_view_threshold(const struct head_view *view, uint32_t label);
+/* Above it: novel. INFINITY: not enough examples. */
+double head_view_novelty_max(const struct head_view *view);
 
 /* Which of embeddings (N,d) fp16 the view has an example of, bit for bit. 0, -ENOMEM. */
 int head_view_has(const struct head_view *view, const uint16_t *embeddings, uint32_t N,
@@ -128,7 +134,7 @@ int head_view_has(const struct head_view *view, const uint16_t *embeddings, uint
 
 struct head_neighbour {
     struct head_id id;
-    uint32_t label; /* its strongest target */
+    uint32_t label; /* its strongest target; UINT32_MAX: it has none */
     float similarity;
 };
 
@@ -144,10 +150,10 @@ struct head_answer {
 size_t head_view_scratch_bytes(const struct head_view *view, uint32_t rows);
 
 /* embeddings (N,d) fp32 -> answers (N), probabilities (N,L), zero for a label without examples; a
- * row sums to 1 if any label has examples. allowed: NULL or (L) flags, others get probability 0 and
- * the rest are renormalised. shares: NULL or (N,L,HEAD_SCORES) fp32, each score already multiplied
- * by its coefficient (what `explain` shows). scratch is aligned to 64. 0, -EDOM (an embedding that
- * is not finite). Row results do not depend on N. */
+ * row sums to 1 if any label has examples (HEAD_SINGLE). allowed: NULL or (L) flags, others get
+ * probability 0 and the rest are renormalised (HEAD_SINGLE). shares: NULL or (N,L,HEAD_SCORES)
+ * fp32, each score already multiplied by its coefficient (what `explain` shows). scratch is aligned
+ * to 64. 0, -EDOM (an embedding that is not finite). Row results do not depend on N. */
 int head_view_score(const struct head_view *view, const float *embeddings, uint32_t rows,
                     const uint8_t *allowed, void *scratch, struct head_answer *answers,
                     float *probabilities, float *shares);
@@ -161,7 +167,7 @@ void head_image_write(const struct head *head, void *image);
 int head_image_read(const struct head_settings *settings, const void *image, size_t image_bytes,
                     struct head **ret_head);
 
-/* fp32 -> IEEE fp16, round to nearest even: the form in which embeddings are learned and kept. */
+/* fp32 -> IEEE fp16, to nearest even: the form in which embeddings are learned and kept. */
 void head_embedding_pack(const float *embedding, uint32_t dim, uint16_t *ret_packed);
 void head_embedding_unpack(const uint16_t *packed, uint32_t dim, float *ret_embedding);
 

@@ -2,7 +2,8 @@
  *
  * Letters: M features, d dimensions of an embedding, L labels (columns in use), N examples, b terms
  * of a block. All sums are over examples with weight w and target t: G = sum w f f^T, Q = sum w f
- * t^T, P = (G + lambda I)^-1, W = P Q, A = diag(n) - Q^T W, n = sum w t, S = sum w t x.
+ * t^T, P = (G + lambda I)^-1, W = P Q, A = diag(n) - Q^T W, n = sum w t, S = sum w t x. A serves
+ * the LDA score alone: a multi head leaves it zero.
  */
 #ifndef LEARND_HEAD_INTERNAL_H
 #define LEARND_HEAD_INTERNAL_H
@@ -23,6 +24,7 @@ enum {
 #define HEAD_TRUST_FIT 1.0  /* weight from which an example fits the pool */
 #define HEAD_LDA_SCALE 0.05
 #define HEAD_PROBE_MAX 1e-6
+#define HEAD_NO_LABEL UINT32_MAX
 #define HEAD_GONE 1e-9 /* a label with less than this weight has no example */
 
 /* Rows of examples, shared between the head and its views; copied when the head changes one that a
@@ -30,7 +32,7 @@ enum {
 struct chunk {
     atomic_uint refs;
     struct head_id ids[CHUNK_ROWS];
-    uint32_t labels[CHUNK_ROWS]; /* strongest target */
+    uint32_t labels[CHUNK_ROWS]; /* strongest target; HEAD_NO_LABEL: none */
     uint8_t trusted[CHUNK_ROWS]; /* weight >= HEAD_TRUST_NEAR */
     uint16_t embeddings[];       /* (CHUNK_ROWS,d) fp16 */
 };
@@ -41,7 +43,7 @@ struct example {
     double taught;
     bool confirmed, distrusted;
     uint32_t targets_len;
-    struct head_target one;      /* targets_len == 1 */
+    struct head_target one;      /* targets_len <= 1 */
     struct head_target *targets; /* targets_len > 1, owned; ascending by label */
 };
 
@@ -49,6 +51,16 @@ struct example {
 struct projection {
     atomic_uint refs;
     float values[]; /* (d,M) */
+};
+
+/* How a multi head turns a label's ridge score z into a probability, 1/(1 + exp(-(slope z + offset
+ * + own))), and from which one on the label is one of the text's. Columns from len on: own 0, the
+ * shared threshold. */
+struct calibration {
+    double slope, offset, threshold;
+    uint32_t len;
+    double *own;        /* (len) 0 without examples enough */
+    double *thresholds; /* (len) */
 };
 
 struct head {
@@ -71,6 +83,7 @@ struct head {
     uint32_t *trusted_len; /* (labels_max) trusted examples of each label */
     /* The last fit. */
     double coefficients[HEAD_SCORES];
+    struct calibration calibration;           /* HEAD_MULTI */
     double novelty_mean[2], novelty_scale[2]; /* of the ridge maximum, of the mean cosine */
     double *novelties;                        /* (novelties_len) ascending, leave-one-out */
     uint32_t novelties_len;
@@ -120,6 +133,7 @@ struct derived {
     double total;       /* sum of n */
     double kappa;       /* (M - lambda tr P) / total */
 };
+/* HEAD_MULTI: T, total and kappa are not made. */
 int derived_make(const struct head *head, struct derived *ret_derived);
 void derived_done(struct derived *derived);
 
@@ -133,6 +147,12 @@ struct loo {
 };
 int loo_make(const struct head *head, const struct derived *derived, struct loo *ret_loo);
 void loo_done(struct loo *loo);
+/* The slots of the len_max smallest ids, ascending; returns how many. */
+uint32_t scores_smallest(const struct head *head, uint32_t len_max, uint32_t *slots);
+/* Mean cosine of the nearest of each slot's example, without itself, into near (len). -ENOMEM. */
+int scores_near(const struct head *head, const uint32_t *slots, uint32_t len, double *near);
+/* Novelty statistics from leave-one-out ridge maxima and mean cosines, both (len). -ENOMEM. */
+int scores_fit_novelty(struct head *head, const double *maxima, const double *near, uint32_t len);
 
 /* ---- pool.c ---------------------------------------------------------------------------------- */
 extern const double pool_prior[HEAD_SCORES];
@@ -146,5 +166,14 @@ int pool_fit(const struct loo *loo, const struct derived *derived,
 void pool_softmax(double *p, uint32_t len);
 /* z(L) = scores(L,HEAD_SCORES) b. */
 void pool_combine(const double *scores, const double b[HEAD_SCORES], double *z, uint32_t L);
+
+/* ---- multi.c --------------------------------------------------------------------------------- */
+void calibration_init(struct calibration *calibration);
+void calibration_done(struct calibration *calibration);
+double calibration_own(const struct calibration *calibration, uint32_t label);
+double calibration_threshold(const struct calibration *calibration, uint32_t label);
+double multi_probability(double logit);
+/* Calibration and novelty on the present set. -ENOMEM: as before. */
+int multi_fit(struct head *head);
 
 #endif

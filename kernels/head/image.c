@@ -1,6 +1,6 @@
 /* image.c -- the head as bytes: what a restart reads instead of the whole journal.
  *
- * Little endian, version 2: header, then n, A, P and G (lower triangles), W, Q, S, then the
+ * Little endian, version 3: header, then n, A, P and G (lower triangles), W, Q, S, then the
  * examples with their fp16 embeddings. The fp64 state is written as it is, so that reading it back
  * and replaying the same blocks gives the same bits. The last fit is not in it: it is a function of
  * the set and is made again.
@@ -11,14 +11,14 @@
 
 #include "kernels/head/head_internal.h"
 
-#define IMAGE_MAGIC 0x3264616568646c00 /* "\0ldhead2" */
+#define IMAGE_MAGIC 0x3364616568646c00 /* "\0ldhead3" */
 
 enum { MARK_CONFIRMED = 1, MARK_DISTRUSTED = 2 };
 
 struct header {
     uint64_t magic, seed, bytes;
     double lambda;
-    uint32_t dim, features, labels, examples;
+    uint32_t dim, features, labels, examples, kind, zero;
 };
 
 struct cursor {
@@ -84,7 +84,8 @@ void head_image_write(const struct head *h, void *image)
                             .dim = h->settings.dim,
                             .features = h->settings.features,
                             .labels = h->labels_len,
-                            .examples = h->examples_len};
+                            .examples = h->examples_len,
+                            .kind = h->settings.kind};
 
     put(&c, &header, sizeof header);
     walk(h, &c);
@@ -125,7 +126,8 @@ static int get_example(struct head *h, struct cursor *c, struct head_target *tar
     get(c, &change.weight, sizeof change.weight);
     get(c, &marks, sizeof marks);
     get(c, &change.targets_len, sizeof change.targets_len);
-    if (c->failed || marks > (MARK_CONFIRMED | MARK_DISTRUSTED) || change.targets_len < 1 ||
+    if (c->failed || marks > (MARK_CONFIRMED | MARK_DISTRUSTED) ||
+        (change.targets_len < 1 && h->settings.kind != HEAD_MULTI) ||
         change.targets_len > h->labels_len)
         return -EINVAL;
     get(c, targets, change.targets_len * sizeof *targets);
@@ -179,8 +181,9 @@ int head_image_read(const struct head_settings *settings, const void *image, siz
     memcpy(&header, image, sizeof header);
     if (header.magic != IMAGE_MAGIC || header.bytes != image_bytes ||
         header.seed != settings->seed || header.lambda != settings->lambda ||
-        header.dim != settings->dim || header.features != settings->features ||
-        header.labels > (1u << 20) || (uint64_t)header.labels * header.labels * 8 > image_bytes)
+        header.kind != settings->kind || header.dim != settings->dim ||
+        header.features != settings->features || header.labels > (1u << 20) ||
+        (uint64_t)header.labels * header.labels * 8 > image_bytes)
         return -EINVAL;
     rc = head_open(settings, &h);
     if (rc != 0)

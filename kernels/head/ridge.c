@@ -39,14 +39,18 @@ int head_open(const struct head_settings *settings, struct head **ret_head)
     struct head *h;
     size_t M = settings->features, square = M * M;
 
-    if (settings->dim < 1 || settings->dim > HEAD_DIM_MAX || M < 1 || M > 8192 ||
-        !(settings->lambda > 0) || !isfinite(settings->lambda))
+    if (settings->kind > HEAD_MULTI || settings->dim < 1 || settings->dim > HEAD_DIM_MAX || M < 1 ||
+        M > 8192 || !(settings->lambda > 0) || !isfinite(settings->lambda))
         return -EINVAL;
     h = calloc(1, sizeof *h);
     if (h == NULL)
         return -ENOMEM;
     h->settings = *settings;
     memcpy(h->coefficients, pool_prior, sizeof h->coefficients);
+    calibration_init(&h->calibration);
+    if (settings->kind == HEAD_MULTI)
+        memcpy(h->coefficients, (double[HEAD_SCORES]){h->calibration.slope},
+               sizeof h->coefficients);
     h->projection = projection_make(settings);
     h->P = calloc(square, sizeof *h->P);
     h->G = calloc(square, sizeof *h->G);
@@ -75,6 +79,7 @@ void head_close(struct head *h)
     free(h->S);
     free(h->trusted_len);
     free(h->novelties);
+    calibration_done(&h->calibration);
     free(h->loo_rows);
     free(h);
 }
@@ -176,6 +181,8 @@ static void residual(const struct head *h, const double *W, double *A)
 {
     uint32_t L = h->labels_len, stride = h->labels_max;
 
+    if (h->settings.kind == HEAD_MULTI)
+        return;
     algebra_gemm(true, false, L, L, h->settings.features, -1, h->Q, stride, W, stride, 0, A,
                  stride);
     for (uint32_t i = 0; i < L; i++)
@@ -359,11 +366,12 @@ static int block_recurse(struct head *h, struct block *b)
         memcpy(b->R + (size_t)i * stride, b->T + (size_t)i * stride, L * sizeof *b->R);
     algebra_gemm(false, false, len, L, M, -1, b->F, M, h->W, stride, 1, b->R, stride);
     rc = algebra_invert(len, b->S, len, b->pivots);
-    block_count(h, b, rc == 0);
+    block_count(h, b, rc == 0 && h->settings.kind == HEAD_SINGLE);
     if (rc == 0) {
         algebra_gemm(false, false, len, L, len, 1, b->S, len, b->R, stride, 0, b->C, stride);
         algebra_gemm(true, false, M, L, len, 1, b->K, M, b->C, stride, 1, h->W, stride);
-        algebra_gemm(true, false, L, L, len, 1, b->R, stride, b->C, stride, 1, h->A, stride);
+        if (h->settings.kind == HEAD_SINGLE)
+            algebra_gemm(true, false, L, L, len, 1, b->R, stride, b->C, stride, 1, h->A, stride);
         algebra_gemm(false, false, len, M, len, 1, b->S, len, b->K, M, 0, b->B, M);
         algebra_syr2k(M, len, -0.5, b->K, M, b->B, M, h->P, M);
     }
@@ -415,20 +423,37 @@ static int block_flush(struct head *h, struct block *b, bool recursive)
 
 /* ---- changes --------------------------------------------------------------------------------- */
 
+/* Does the change leave an example, or remove it? */
+static bool keeps(const struct head *h, const struct head_change *c)
+{
+    return c->targets_len > 0 || (c->none && h->settings.kind == HEAD_MULTI);
+}
+
+static bool written_twice(const struct head_change *c)
+{
+    for (uint32_t i = 0; i < c->targets_len; i++)
+        for (uint32_t j = 0; j < i; j++)
+            if (c->targets[i].label == c->targets[j].label)
+                return true;
+    return false;
+}
+
 static int check(const struct head *h, const struct head_change *c)
 {
+    bool multi = h->settings.kind == HEAD_MULTI;
     double sum = 0;
 
-    if (c->targets_len == 0)
-        return 0;
+    if (!keeps(h, c))
+        return c->none ? -EINVAL : 0;
     if (c->embedding == NULL || !(c->weight > 0) || !isfinite(c->weight))
         return -EINVAL;
     for (uint32_t i = 0; i < c->targets_len; i++) {
-        if (c->targets[i].label >= h->labels_len || !(c->targets[i].value > 0))
+        if (c->targets[i].label >= h->labels_len || !(c->targets[i].value > 0) ||
+            !(c->targets[i].value <= 1 + 1e-6))
             return -EINVAL;
         sum += c->targets[i].value;
     }
-    if (!(fabs(sum - 1) <= 1e-6))
+    if ((!multi && !(fabs(sum - 1) <= 1e-6)) || written_twice(c))
         return -EINVAL;
     for (uint32_t i = 0; i < h->settings.dim; i++)
         if ((c->embedding[i] & 0x7c00) == 0x7c00)
@@ -461,21 +486,20 @@ static bool unchanged(const struct head *h, uint32_t slot, const struct head_cha
 static int change_one(struct head *h, struct block *b, const struct head_change *c)
 {
     uint32_t slot = examples_find(h, c->id);
+    bool kept = keeps(h, c);
     int rc;
 
-    if (slot != SLOT_NONE && c->targets_len > 0 && unchanged(h, slot, c))
-        return 0;
-    if (slot == SLOT_NONE && c->targets_len == 0)
+    if (slot != SLOT_NONE ? kept && unchanged(h, slot, c) : !kept)
         return 0;
     if (slot != SLOT_NONE)
         block_add(h, b, examples_embedding(h, slot), examples_targets(h, slot),
                   h->examples[slot].targets_len, -h->examples[slot].weight);
-    rc = c->targets_len > 0 ? examples_set(h, c) : examples_remove(h, slot);
+    rc = kept ? examples_set(h, c) : examples_remove(h, slot);
     if (rc != 0) {
         b->len -= slot != SLOT_NONE; /* the example stands as it stood */
         return rc;
     }
-    if (c->targets_len > 0)
+    if (kept)
         block_add(h, b, c->embedding, c->targets, c->targets_len, c->weight);
     h->stale++;
     return 0;

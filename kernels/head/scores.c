@@ -63,14 +63,15 @@ int derived_make(const struct head *h, struct derived *ret_derived)
 {
     struct derived d = {.dim = h->settings.dim};
     size_t L = h->labels_len + 1, M = h->settings.features;
+    bool multi = h->settings.kind == HEAD_MULTI;
     double trace = 0;
     int rc = 0;
 
     d.labels = malloc(L * sizeof *d.labels);
     d.n = malloc(L * sizeof *d.n);
-    d.T = malloc(L * L * sizeof *d.T);
+    d.T = multi ? NULL : malloc(L * L * sizeof *d.T);
     d.prototypes = malloc(L * d.dim * sizeof *d.prototypes);
-    if (d.labels == NULL || d.n == NULL || d.T == NULL || d.prototypes == NULL) {
+    if (d.labels == NULL || d.n == NULL || (d.T == NULL && !multi) || d.prototypes == NULL) {
         derived_done(&d);
         return -ENOMEM;
     }
@@ -81,10 +82,10 @@ int derived_make(const struct head *h, struct derived *ret_derived)
         d.n[d.len++] = h->n[c];
         d.total += h->n[c];
     }
-    for (size_t i = 0; i < M; i++)
+    for (size_t i = 0; i < M && !multi; i++)
         trace += h->P[i * M + i];
     d.kappa = d.len > 0 ? ((double)M - h->settings.lambda * trace) / d.total : 0;
-    if (d.len > 0)
+    if (d.len > 0 && !multi)
         rc = derive_T(h, &d);
     if (rc != 0) {
         derived_done(&d);
@@ -131,11 +132,10 @@ static void sift_down(const struct head *h, uint32_t *heap, uint32_t len, uint32
     }
 }
 
-/* The slots of the HEAD_FIT_EXAMPLES smallest ids, ascending: a heap of the smallest so far, then
- * sorted. */
-static uint32_t smallest(const struct head *h, uint32_t *slots)
+/* A heap of the smallest so far, then sorted. */
+uint32_t scores_smallest(const struct head *h, uint32_t len_max, uint32_t *slots)
 {
-    uint32_t len = h->examples_len < HEAD_FIT_EXAMPLES ? h->examples_len : HEAD_FIT_EXAMPLES;
+    uint32_t len = h->examples_len < len_max ? h->examples_len : len_max;
 
     for (uint32_t i = 0; i < len; i++)
         slots[i] = i;
@@ -191,7 +191,7 @@ struct near {
     const struct derived *derived;
     const uint32_t *slots; /* (len) the examples that ask; each leaves itself out */
     uint32_t len;
-    uint32_t *place; /* (labels_len) label -> place in derived, or UINT32_MAX */
+    uint32_t *place; /* (labels_len) label -> place in derived, or UINT32_MAX; NULL: no labels */
     float *rows;     /* (len,d) */
     float *similar;  /* (len,CHUNK_ROWS) */
 };
@@ -209,27 +209,28 @@ static void near_chunk(const struct near *n, uint32_t chunk, double *best, doubl
     for (uint32_t i = 0; i < n->len; i++) {
         for (uint32_t r = 0; r < rows; r++) {
             double value = n->similar[(size_t)i * rows + r];
-            uint32_t place = n->place[c->labels[r]];
+            uint32_t label = c->labels[r];
             double *at;
 
-            if (from + r == n->slots[i] || place == UINT32_MAX)
+            if (from + r == n->slots[i])
                 continue;
             keep_top(top + (size_t)i * HEAD_NEIGHBOURS, value);
-            if (!c->trusted[r] && h->trusted_len[c->labels[r]] > 0)
+            if (n->place == NULL || n->place[label] == UINT32_MAX ||
+                (!c->trusted[r] && h->trusted_len[label] > 0))
                 continue;
-            at = &best[(size_t)i * n->derived->len + place];
+            at = &best[(size_t)i * n->derived->len + n->place[label]];
             *at = value > *at ? value : *at;
         }
     }
 }
 
-/* Fills the nearest score and the mean of the nearest similarities. */
-static int near_scores(struct near *n, struct loo *loo)
+/* Fills the mean of the nearest similarities (n->len) and, unless NULL, the nearest score. */
+static int near_scores(struct near *n, double *near, double *scores)
 {
     const struct head *h = n->head;
-    uint32_t L = n->derived->len, d = h->settings.dim;
+    uint32_t L = scores != NULL ? n->derived->len : 0, d = h->settings.dim;
     uint32_t k = h->examples_len < HEAD_NEIGHBOURS ? h->examples_len : HEAD_NEIGHBOURS;
-    double *best = malloc((size_t)n->len * L * sizeof *best);
+    double *best = malloc(((size_t)n->len * L + 1) * sizeof *best);
     double *top = malloc((size_t)n->len * HEAD_NEIGHBOURS * sizeof *top);
 
     if (best == NULL || top == NULL) {
@@ -247,11 +248,11 @@ static int near_scores(struct near *n, struct loo *loo)
     for (uint32_t chunk = 0; chunk * CHUNK_ROWS < h->examples_len; chunk++)
         near_chunk(n, chunk, best, top);
     for (uint32_t i = 0; i < n->len; i++) {
-        loo->near[i] = 0;
+        near[i] = 0;
         for (uint32_t j = 0; j < k; j++)
-            loo->near[i] += top[(size_t)i * HEAD_NEIGHBOURS + j] / k;
+            near[i] += top[(size_t)i * HEAD_NEIGHBOURS + j] / k;
         for (uint32_t c = 0; c < L; c++)
-            loo->scores[((size_t)i * L + c) * H + 4] = best[(size_t)i * L + c];
+            scores[((size_t)i * L + c) * H + 4] = best[(size_t)i * L + c];
     }
     free(best);
     free(top);
@@ -273,9 +274,23 @@ static int nearest(const struct head *h, const struct derived *d, const uint32_t
             n.place[d->labels[i]] = i;
         for (uint32_t i = 0; i < loo->len; i++)
             loo->own[i] = n.place[h->examples[slots[i]].one.label];
-        rc = near_scores(&n, loo);
+        rc = near_scores(&n, loo->near, loo->scores);
     }
     free(n.place);
+    free(n.rows);
+    free(n.similar);
+    return rc;
+}
+
+int scores_near(const struct head *h, const uint32_t *slots, uint32_t len, double *near)
+{
+    struct near n = {.head = h, .slots = slots, .len = len};
+    int rc = -ENOMEM;
+
+    n.rows = malloc(((size_t)len * h->settings.dim + 1) * sizeof *n.rows);
+    n.similar = malloc(((size_t)len * CHUNK_ROWS + 1) * sizeof *n.similar);
+    if (n.rows != NULL && n.similar != NULL)
+        rc = near_scores(&n, near, NULL);
     free(n.rows);
     free(n.similar);
     return rc;
@@ -375,7 +390,7 @@ int loo_make(const struct head *h, const struct derived *d, struct loo *ret_loo)
 
     if (slots == NULL)
         return -ENOMEM;
-    loo.len = keep_fitting(h, slots, smallest(h, slots));
+    loo.len = keep_fitting(h, slots, scores_smallest(h, HEAD_FIT_EXAMPLES, slots));
     loo.scores = malloc(((size_t)loo.len * d->len * H + 1) * sizeof *loo.scores);
     loo.own = malloc((loo.len + 1) * sizeof *loo.own);
     loo.near = malloc((loo.len + 1) * sizeof *loo.near);
@@ -426,27 +441,39 @@ static int ascending(const void *a, const void *b)
 
 /* Novelty of stored examples without themselves: -(standardised ridge maximum + standardised mean
  * cosine). */
-static int fit_novelty(struct head *h, const struct loo *loo)
+int scores_fit_novelty(struct head *h, const double *maxima, const double *near, uint32_t len)
 {
-    double *novelties = malloc((loo->len + 1) * sizeof *novelties);
+    double *novelties = malloc((len + 1) * sizeof *novelties);
 
     if (novelties == NULL)
         return -ENOMEM;
-    for (uint32_t i = 0; i < loo->len; i++) {
-        novelties[i] = -INFINITY;
-        for (uint32_t c = 0; c < loo->labels_len; c++)
-            novelties[i] = fmax(novelties[i], loo->scores[((size_t)i * loo->labels_len + c) * H]);
-    }
-    mean_and_scale(novelties, loo->len, &h->novelty_mean[0], &h->novelty_scale[0]);
-    mean_and_scale(loo->near, loo->len, &h->novelty_mean[1], &h->novelty_scale[1]);
-    for (uint32_t i = 0; i < loo->len; i++)
-        novelties[i] = -((novelties[i] - h->novelty_mean[0]) / h->novelty_scale[0] +
-                         (loo->near[i] - h->novelty_mean[1]) / h->novelty_scale[1]);
-    qsort(novelties, loo->len, sizeof *novelties, ascending);
+    mean_and_scale(maxima, len, &h->novelty_mean[0], &h->novelty_scale[0]);
+    mean_and_scale(near, len, &h->novelty_mean[1], &h->novelty_scale[1]);
+    for (uint32_t i = 0; i < len; i++)
+        novelties[i] = -((maxima[i] - h->novelty_mean[0]) / h->novelty_scale[0] +
+                         (near[i] - h->novelty_mean[1]) / h->novelty_scale[1]);
+    qsort(novelties, len, sizeof *novelties, ascending);
     free(h->novelties);
     h->novelties = novelties;
-    h->novelties_len = loo->len;
+    h->novelties_len = len;
     return 0;
+}
+
+static int fit_novelty(struct head *h, const struct loo *loo)
+{
+    double *maxima = malloc((loo->len + 1) * sizeof *maxima);
+    int rc;
+
+    if (maxima == NULL)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < loo->len; i++) {
+        maxima[i] = -INFINITY;
+        for (uint32_t c = 0; c < loo->labels_len; c++)
+            maxima[i] = fmax(maxima[i], loo->scores[((size_t)i * loo->labels_len + c) * H]);
+    }
+    rc = scores_fit_novelty(h, maxima, loo->near, loo->len);
+    free(maxima);
+    return rc;
 }
 
 /* The fit's examples under their coefficients. */
@@ -501,6 +528,8 @@ int head_fit(struct head *h)
     double coefficients[H];
     int rc = ridge_catch_up(h);
 
+    if (rc == 0 && h->settings.kind == HEAD_MULTI)
+        return multi_fit(h);
     if (rc == 0)
         rc = derived_make(h, &d);
     if (rc != 0)

@@ -19,10 +19,13 @@ struct head_view {
     uint32_t dim, features, labels_len;
     struct projection *projection;
     struct derived derived; /* prototypes are moved out to fp32 */
-    float *W;               /* (active,M) */
-    float *prototypes;      /* (active,d) */
-    uint32_t *place;        /* (labels_len) label -> active, UINT32_MAX: none */
-    uint8_t *any;           /* (labels_len) no trusted example: take the others */
+    enum head_kind kind;
+    float *W;           /* (active,M) */
+    float *prototypes;  /* (active,d) HEAD_SINGLE */
+    double *offsets;    /* (active) HEAD_MULTI: of the logit */
+    double *thresholds; /* (labels_len) HEAD_MULTI */
+    uint32_t *place;    /* (labels_len) label -> active, UINT32_MAX: none */
+    uint8_t *any;       /* (labels_len) no trusted example: take the others */
     struct chunk **chunks;
     uint32_t chunks_len, examples_len;
     double coefficients[H];
@@ -48,10 +51,12 @@ static int fill(const struct head *h, struct head_view *v)
     v->prototypes = malloc(((size_t)L * d + 1) * sizeof *v->prototypes);
     v->place = malloc((v->labels_len + 1) * sizeof *v->place);
     v->any = calloc(v->labels_len + 1, 1);
+    v->offsets = malloc((L + 1) * sizeof *v->offsets);
+    v->thresholds = malloc((v->labels_len + 1) * sizeof *v->thresholds);
     v->chunks_len = (h->examples_len + CHUNK_ROWS - 1) / CHUNK_ROWS;
     v->chunks = calloc(v->chunks_len + 1, sizeof *v->chunks);
     if (v->W == NULL || v->prototypes == NULL || v->place == NULL || v->any == NULL ||
-        v->chunks == NULL)
+        v->offsets == NULL || v->thresholds == NULL || v->chunks == NULL)
         return -ENOMEM;
     memset(v->place, 0xff, v->labels_len * sizeof *v->place);
     for (uint32_t i = 0; i < L; i++) {
@@ -67,6 +72,11 @@ static int fill(const struct head *h, struct head_view *v)
         v->prototypes[i] = (float)v->derived.prototypes[i];
     free(v->derived.prototypes);
     v->derived.prototypes = NULL;
+    for (uint32_t i = 0; i < L; i++)
+        v->offsets[i] =
+            h->calibration.offset + calibration_own(&h->calibration, v->derived.labels[i]);
+    for (uint32_t c = 0; c < v->labels_len; c++)
+        v->thresholds[c] = calibration_threshold(&h->calibration, c);
     for (uint32_t i = 0; i < v->chunks_len; i++)
         v->chunks[i] = chunk_get(h->chunks[i]);
     return 0;
@@ -81,6 +91,7 @@ int head_publish(struct head *h, double budget, struct head_view **ret_view)
         return -ENOMEM;
     v->dim = h->settings.dim;
     v->features = h->settings.features;
+    v->kind = h->settings.kind;
     v->labels_len = h->labels_len;
     v->examples_len = h->examples_len;
     rc = ridge_catch_up(h);
@@ -115,6 +126,8 @@ void head_view_free(struct head_view *v)
     derived_done(&v->derived);
     free(v->W);
     free(v->prototypes);
+    free(v->offsets);
+    free(v->thresholds);
     free(v->place);
     free(v->any);
     for (uint32_t i = 0; i < v->chunks_len && v->chunks != NULL; i++)
@@ -136,6 +149,16 @@ uint64_t head_view_examples_len(const struct head_view *v)
 const double *head_view_coefficients(const struct head_view *v)
 {
     return v->coefficients;
+}
+
+enum head_kind head_view_kind(const struct head_view *v)
+{
+    return v->kind;
+}
+
+double head_view_threshold(const struct head_view *v, uint32_t label)
+{
+    return v->thresholds[label];
 }
 
 double head_view_novelty_max(const struct head_view *v)
@@ -288,12 +311,15 @@ static void find_neighbours(const struct head_view *v, const float *embeddings, 
 
             for (uint32_t r = 0; r < len; r++) {
                 float similarity = s->similar[(size_t)n * len + r];
-                uint32_t place = v->place[c->labels[r]];
+                uint32_t place;
 
                 if (similarity >= worst) { /* few are: the first look is what 10,000 rows cost */
                     keep_neighbour(&answers[n], similarity, c->ids[r], c->labels[r]);
                     worst = worst_of(&answers[n]);
                 }
+                if (v->kind == HEAD_MULTI) /* it may have no label, and none needs its nearest */
+                    continue;
+                place = v->place[c->labels[r]];
                 if (similarity > near[place] && (c->trusted[r] || v->any[c->labels[r]]))
                     near[place] = similarity;
             }
@@ -335,6 +361,23 @@ static void pool_row(const struct head_view *v, const struct scratch *s, uint32_
     pool_softmax(s->p, L);
 }
 
+/* The same for sets: each label's probability by itself; its own share is the ridge's. */
+static void multi_row(const struct head_view *v, const struct scratch *s, uint32_t n,
+                      const uint8_t *allowed, float *shares)
+{
+    const struct derived *d = &v->derived;
+
+    for (uint32_t c = 0; c < d->len; c++) {
+        double share = v->coefficients[0] * (double)s->ridge[(size_t)n * d->len + c];
+
+        s->p[c] = multi_probability(share + v->offsets[c]);
+        if (shares != NULL)
+            shares[d->labels[c] * H] = (float)share;
+        if (allowed != NULL && !allowed[d->labels[c]])
+            s->p[c] = NAN;
+    }
+}
+
 static int answer_row(const struct head_view *v, const struct scratch *s, uint32_t n,
                       struct head_answer *a, float *probabilities)
 {
@@ -347,7 +390,7 @@ static int answer_row(const struct head_view *v, const struct scratch *s, uint32
         if (isnan(z))
             return -EDOM;
         ridge = fmax(ridge, z);
-        if (isnan(s->p[c])) /* every label with examples is disallowed */
+        if (isnan(s->p[c])) /* disallowed, or (single) every label with examples is */
             continue;
         probabilities[d->labels[c]] = (float)s->p[c];
         if (s->p[c] > best) {
@@ -388,10 +431,16 @@ int head_view_score(const struct head_view *v, const float *embeddings, uint32_t
     backend->head_features(NULL, s.features, embeddings, v->projection->values,
                            sqrtf(2.0f / (float)v->features), rows, v->dim, v->features);
     backend->head_dense(NULL, s.ridge, s.features, v->W, rows, v->features, L);
-    backend->head_dense(NULL, s.prototype, embeddings, v->prototypes, rows, v->dim, L);
+    if (v->kind == HEAD_SINGLE)
+        backend->head_dense(NULL, s.prototype, embeddings, v->prototypes, rows, v->dim, L);
     find_neighbours(v, embeddings, rows, &s, answers);
     for (uint32_t n = 0; n < rows && rc == 0; n++) {
-        pool_row(v, &s, n, allowed, shares != NULL ? shares + (size_t)n * all * H : NULL);
+        float *own = shares != NULL ? shares + (size_t)n * all * H : NULL;
+
+        if (v->kind == HEAD_MULTI)
+            multi_row(v, &s, n, allowed, own);
+        else
+            pool_row(v, &s, n, allowed, own);
         rc = answer_row(v, &s, n, &answers[n], probabilities + (size_t)n * all);
     }
     return rc;

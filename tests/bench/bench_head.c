@@ -138,7 +138,7 @@ static void time_serving(struct head *h)
 
 int main(int argc, char **argv)
 {
-    const struct head_settings settings = {D, M, 1, 0.15};
+    const struct head_settings settings = {D, M, 1, 0.15, HEAD_SINGLE};
     uint64_t examples = argc > 1 ? strtoull(argv[1], NULL, 10) : 100000;
     struct head *h;
     double us;

@@ -253,6 +253,7 @@ def test_the_wrong_kind(shared, model, vectors):
 
 @pytest.mark.parametrize("fields, code, field", [
     ({"encoder": "none"}, "missing_field", "dim"),
+    ({"encoder": "none", "dim": 4, "kind": "multi"}, "kind_unsupported", "kind"),
     ({"dim": 4}, "conflicting_fields", "dim"),
     ({"encoder": "default", "dim": 4}, "conflicting_fields", "dim"),
     ({"encoder": "none", "dim": 1}, "out_of_range", "dim"),

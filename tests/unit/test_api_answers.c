@@ -33,7 +33,7 @@ static void check_bytes(struct api_buffer *b, const char *expected)
 
 static void write_classify(struct api_buffer *b)
 {
-    const struct api_scored labels[] = {{"card_arrival", 0.94}, {"lost_card", 0.04}};
+    const struct api_scored labels[] = {{"card_arrival", 0.94, 0}, {"lost_card", 0.04, 0}};
     const float votes[2 * API_VOTES] = {1.5f, -2, 0.25f, 3, 4, 0, 1, 2, 3, 4.5f};
     const struct api_because because[] = {{{0}, "a\"b", 3, "card_arrival", 0.91}};
     const struct api_result results[] = {
@@ -160,7 +160,7 @@ static void write_model(struct api_buffer *b)
 
 static void write_example(struct api_buffer *b)
 {
-    const struct api_scored labels[] = {{"x", 0.25}, {"y", 0.75}};
+    const struct api_scored labels[] = {{"x", 0.25, 0}, {"y", 0.75, 0}};
     struct api_example example = {.model = "m",
                                   .text = "t",
                                   .text_bytes = 1,

@@ -22,7 +22,7 @@
 
 enum { D = 24, M = 96, LABELS = 9, MANY = 3000, ASKED = 8 };
 
-static const struct head_settings settings = {D, M, 11, 0.15};
+static const struct head_settings settings = {D, M, 11, 0.15, HEAD_SINGLE};
 
 /* Examples that are there for the tests to teach: random texts around a centre for each label. */
 struct world {
@@ -228,7 +228,8 @@ static void test_changing_is_having_taught_it_so(void **state)
     for (int i = 0; i < 300; i++) {
         struct head_target wrong[2] = {{(w->targets[i].label + 1) % LABELS, 0.5f},
                                        {(w->targets[i].label + 2) % LABELS, 0.5f}};
-        struct head_change c = {w->changes[i].id, w->embeddings[i + 1000], wrong, 2, 3, false};
+        struct head_change c = {
+            w->changes[i].id, w->embeddings[i + 1000], wrong, 2, false, 3, false};
 
         assert_int_equal(head_apply(h, &c, 1), 0);
     }
@@ -441,8 +442,10 @@ static void test_nothing_allowed_is_no_label(void **state)
 static void test_wrong_settings_are_refused(void **state)
 {
     static const struct head_settings wrong[] = {
-        {0, M, 1, 0.15}, {9000, M, 1, 0.15}, {D, 0, 1, 0.15},     {D, 8193, 1, 0.15},
-        {D, M, 1, 0},    {D, M, 1, -1},      {D, M, 1, INFINITY}, {D, M, 1, NAN}};
+        {0, M, 1, 0.15, HEAD_SINGLE},     {9000, M, 1, 0.15, HEAD_SINGLE},
+        {D, 0, 1, 0.15, HEAD_SINGLE},     {D, 8193, 1, 0.15, HEAD_SINGLE},
+        {D, M, 1, 0, HEAD_SINGLE},        {D, M, 1, -1, HEAD_SINGLE},
+        {D, M, 1, INFINITY, HEAD_SINGLE}, {D, M, 1, NAN, HEAD_SINGLE}};
     struct head *h = NULL;
 
     (void)state;

@@ -27,7 +27,7 @@ typedef int answer_fn(const char *body, size_t bytes, struct api_buffer *answer,
 static int answer_classify(const char *body, size_t bytes, struct api_buffer *answer,
                            struct api_problem *problem)
 {
-    static const struct api_scored scored[] = {{"card_arrival", 0.94}, {"lost_card", 0.04}};
+    static const struct api_scored scored[] = {{"card_arrival", 0.94, 0}, {"lost_card", 0.04, 0}};
     struct api_classify *ask;
     int rc = api_parse_classify(body, bytes, &ask, problem);
 

@@ -160,6 +160,37 @@ static void test_walk(void **state)
     ring_close(ring);
 }
 
+static void test_a_set_of_labels(void **state)
+{
+    static const char names[] = "card\0cash";
+    uint16_t embedding[4] = {1, 2, 3, 4};
+    struct ring_entry e = {.request_id = "r",
+                           .model = 1,
+                           .labels = names,
+                           .labels_bytes = sizeof names,
+                           .text = "text",
+                           .text_bytes = 4,
+                           .pair = "pair",
+                           .pair_bytes = 4,
+                           .embedding = embedding,
+                           .dim = 4};
+    struct ring_entry *back;
+    struct ring *ring;
+
+    (void)state;
+    assert_int_equal(ring_open(8, 1 << 20, &ring), 0);
+    ring_put(ring, &e);
+    back = ring_get(ring, "r");
+    assert_non_null(back);
+    assert_true(back->labels != names);
+    assert_int_equal(back->labels_bytes, sizeof names);
+    assert_memory_equal(back->labels, names, sizeof names);
+    assert_memory_equal(back->text, "text", 4);
+    assert_memory_equal(back->pair, "pair", 4);
+    free(back);
+    ring_close(ring);
+}
+
 static void put_pair(struct ring *ring, int n, const char *text, const char *pair)
 {
     const uint16_t embedding[4] = {(uint16_t)n, 1, 2, 3};
@@ -202,7 +233,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_oldest_go_first),  cmocka_unit_test(test_bytes_are_bounded),
         cmocka_unit_test(test_forgetting),       cmocka_unit_test(test_walk),
-        cmocka_unit_test(test_forgetting_pairs),
+        cmocka_unit_test(test_forgetting_pairs), cmocka_unit_test(test_a_set_of_labels),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
