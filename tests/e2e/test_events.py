@@ -423,7 +423,8 @@ class Ctl:
         self.process = subprocess.Popen(
             [str(environment().get("LEARNCTL_BIN", binary)), "events", "--url", daemon.url,
              *map(str, args)], env={**environment(), "LEARNCTL_URL": ""},
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
     def line(self):
         line = self.process.stdout.readline()
