@@ -113,6 +113,13 @@ static int make_folder(struct store *s, const char *name)
     if (snprintf(path, sizeof path, "%s%s%s", s->folder, *name != '\0' ? "/" : "", name) >=
         (int)sizeof path)
         return store_fail_file(s, "the path of the state folder", ENAMETOOLONG);
+    /* A new home has no .local/state yet: what stands above is made too. */
+    for (char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        if (mkdir(path, 0700) != 0 && errno != EEXIST && errno != EROFS && errno != EACCES)
+            return store_fail_file(s, path, errno);
+        *slash = '/';
+    }
     if (mkdir(path, 0700) != 0 && errno != EEXIST)
         return store_fail_file(s, path, errno);
     return 0;

@@ -32,8 +32,8 @@ enum {
 
 enum store_mode { STORE_WRITER, STORE_READER };
 
-/* Creates the folder and the database if needed (writer), takes the lock, migrates. A reader needs
- * an existing database. */
+/* Creates the folder (with those above it) and the database if needed (writer), takes the lock,
+ * migrates. A reader needs an existing database. */
 int store_open(const char *folder, enum store_mode mode, char *why, size_t why_bytes,
                struct store **ret_store);
 void store_close(struct store *store);

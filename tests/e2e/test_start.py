@@ -161,7 +161,7 @@ def test_second_daemon_on_the_state_folder(tmp_path, daemon):
 
 def test_state_folder_cannot_be_made(tmp_path):
     said = refused_start(tmp_path, state="/proc/nowhere/state")
-    assert "/proc/nowhere/state" in said and "No such file" in said
+    assert "/proc/nowhere" in said and "No such file" in said
     file = tmp_path / "file"
     file.write_text("not a folder")
     said = refused_start(tmp_path, state=file)

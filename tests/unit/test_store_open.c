@@ -100,9 +100,14 @@ static void test_new_folder(void **state)
     assert_int_equal(stat(nested, &st), 0);
     assert_int_equal(st.st_mode & 0777, 0700); /* texts are nobody else's business */
 
-    snprintf(nested, sizeof nested, "%s/a/b", folder); /* only the last folder is made */
-    assert_int_equal(store_open(nested, STORE_WRITER, why, sizeof why, &store), -ENOENT);
-    assert_non_null(strstr(why, "/a/b"));
+    snprintf(nested, sizeof nested, "%s/a/b", folder); /* a new home has nothing above it yet */
+    assert_int_equal(store_open(nested, STORE_WRITER, why, sizeof why, &store), 0);
+    store_close(store);
+    assert_int_equal(stat(nested, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0700);
+    snprintf(nested, sizeof nested, "%s/a/b/learnd.db/c", folder); /* a file is no folder */
+    assert_int_equal(store_open(nested, STORE_WRITER, why, sizeof why, &store), -ENOTDIR);
+    assert_non_null(strstr(why, "learnd.db"));
     snprintf(nested, sizeof nested, "%s/learnd.db", folder);
     assert_int_equal(store_open(nested, STORE_WRITER, why, sizeof why, &store), -ENOTDIR);
 }
