@@ -3,7 +3,8 @@
  *
  * What is scored: the first event "label" on a text that the head does not hold. A second vote on a
  * known text says nothing about the model. A round is scored as a whole by the version that was
- * live before it, so in an import the later half of 512 texts is judged without the first.
+ * live before it, so in an import (LEARNED_ROUND_EVENTS) the later half is judged without the
+ * first.
  *
  * Threads: the learner's. It never fails a round: what cannot be counted is not counted.
  */
