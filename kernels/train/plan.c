@@ -13,7 +13,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { ROUNDS = 6, DRAWS_MAX = 64 };
+enum { ROUNDS = 6 };
 
 /* The oldest row of a sample's label is as likely as this many of the newest. */
 #define OLDEST_SHARE 0.25
@@ -428,16 +428,13 @@ static bool listed(const uint32_t *rows, uint32_t len, uint32_t row)
     return false;
 }
 
-/* Draws again what the batch has; where that does not end (few rows, or one label with nearly all
- * the weight) the next free one. There is one: old_share <= old_len. */
+/* What the batch has already gives way to the next free one, mostly of the same label. There is
+ * one: old_share <= old_len. */
 static void add_old(const struct plan *p, uint64_t step, uint32_t *rows)
 {
     for (uint32_t i = 0; i < p->old_share; i++) {
-        uint64_t key = word(p->settings.seed, USE_OLD, step, i);
-        uint32_t at = draw_old(p, key);
+        uint32_t at = draw_old(p, word(p->settings.seed, USE_OLD, step, i));
 
-        for (uint64_t again = 1; again < DRAWS_MAX && listed(rows, i, p->old[at]); again++)
-            at = draw_old(p, key + 2 * again);
         while (listed(rows, i, p->old[at]))
             at = (at + 1) % p->old_len;
         rows[i] = p->old[at];
