@@ -2,9 +2,10 @@
  * AdamW losses on the tiny encoder, for one label and for sets.
  *
  * PyTorch computed in fp64 (tests/golden/train/make_train_golden.py), so the distance is our own
- * rounding. fp32: sums of some thousand terms of 24 bits, and the layer norms divide: 2e-5 of a
- * tensor's largest gradient. bf16: activations and gradients of 8 bits through two layers: a tensor's
- * gradient points the same way (cosine 0.99) and is as long (5 %); ten losses within 5 %.
+ * rounding. fp32: sums of some hundred terms of 24 bits: 1e-5 of a tensor's largest gradient
+ * (2e-6 seen), and of losses. bf16: activations and gradients of 8 bits through two layers: a
+ * tensor's gradient points the same way (cosine 0.998; 0.9996 seen) and is as long (3 %; 0.9 seen);
+ * losses within 3 % (0.7 seen).
  */
 #include <math.h>
 #include <setjmp.h>
@@ -49,7 +50,7 @@ static void hold(const char *name, const float *y, const float *wanted, size_t n
 {
     struct distance d = measure(y, wanted, n);
 
-    if (fp32 ? !(d.largest < 2e-5) : !(d.cosine > 0.99 && fabs(d.ratio - 1) < 0.05))
+    if (fp32 ? !(d.largest < 1e-5) : !(d.cosine > 0.998 && fabs(d.ratio - 1) < 0.03))
         fail_msg("%s: off by %.2e of the largest, cosine %.5f, ratio %.4f", name, d.largest,
                  d.cosine, d.ratio);
 }
@@ -65,8 +66,8 @@ static float *wanted_of(const struct train_case *c, const char *name, uint64_t l
 }
 
 /* One gradient of the block; of the word table the rows in use, and that the others have none. */
-static void hold_gradient(const struct train *t, const struct train_case *c,
-                          const struct master *p, bool fp32)
+static void hold_gradient(const struct train *t, const struct train_case *c, const struct master *p,
+                          bool fp32)
 {
     const struct masters *m = &t->masters;
     const uint32_t C = t->config.C;
@@ -143,8 +144,7 @@ static void hold_logits(struct train *t, const struct train_case *c, bool fp32)
 static void hold_steps(struct train *t, const struct train_case *c, bool fp32)
 {
     float *wanted = wanted_of(c, "losses", TRAIN_CASE_STEPS + 1);
-    double off = fp32 ? 2e-4 : 5e-2; /* AdamW divides by the root of a moment: it makes small
-                                        gradients large, and their rounding with them */
+    double off = fp32 ? 1e-5 : 3e-2;
 
     for (uint32_t i = 0; i <= TRAIN_CASE_STEPS; i++) {
         struct train_report r;

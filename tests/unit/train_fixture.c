@@ -1,6 +1,7 @@
 /* train_fixture.c -- see train_fixture.h. */
 #include "tests/unit/train_fixture.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,6 +164,24 @@ struct train *train_case_open(const struct train_case *c, const char *folder, bo
         printf("%s: %s\n", folder, why);
     free(used);
     return t;
+}
+
+int train_bytes_take(void *ud, const void *bytes, size_t len)
+{
+    struct train_bytes *b = ud;
+
+    if (b->len + len > b->room) {
+        size_t room = 2 * (b->len + len);
+        uint8_t *more = realloc(b->bytes, room);
+
+        if (more == NULL)
+            return -ENOMEM;
+        b->bytes = more;
+        b->room = room;
+    }
+    memcpy(b->bytes + b->len, bytes, len);
+    b->len += len;
+    return 0;
 }
 
 uint32_t train_case_len(const struct train_case *c, uint32_t step)

@@ -33,6 +33,13 @@ void train_case_free(struct train_case *c);
 struct train *train_case_open(const struct train_case *c, const char *folder, bool fp32,
                               bool all_words);
 
+/* Bytes that grow; the caller frees them. */
+struct train_bytes {
+    uint8_t *bytes;
+    size_t len, room;
+};
+int train_bytes_take(void *ud, const void *bytes, size_t len); /* a train_write_fn */
+
 /* A tensor of the file as fp32, NULL where there is none; the caller frees it. */
 float *train_case_values(const struct train_case *c, const char *name, uint64_t *ret_len);
 
