@@ -44,9 +44,10 @@ endif
 comma := ,
 obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
 PROTO_OBJ   = $(call obj,$(wildcard proto/*.c)) $(patsubst /usr/share/llhttp/%.c,$(BUILD)/llhttp/%.o,$(LLHTTP_SRC))
-# kernels/cpu/simd.c is one text compiled for three machines; simd_pick.c chooses when first used.
-SIMD_OBJ    = $(foreach v,2 3 4,$(BUILD)/kernels/cpu/simd.v$(v).o)
-KERNELS_OBJ = $(call obj,$(filter-out kernels/cpu/simd.c,$(wildcard kernels/*.c kernels/*/*.c))) $(if $(wildcard kernels/cpu/simd.c),$(SIMD_OBJ))
+# These are texts compiled for three machines; simd_pick.c chooses when first used.
+SIMD_SRC    = kernels/cpu/simd.c kernels/cpu/simd_training.c
+SIMD_OBJ    = $(foreach v,2 3 4,$(SIMD_SRC:%.c=$(BUILD)/%.v$(v).o))
+KERNELS_OBJ = $(call obj,$(filter-out $(SIMD_SRC),$(wildcard kernels/*.c kernels/*/*.c))) $(SIMD_OBJ)
 STORE_OBJ   = $(call obj,$(wildcard store/*.c))
 DAEMON_OBJ  = $(call obj,$(filter-out daemon/main.c,$(wildcard daemon/*.c daemon/front/*.c daemon/serve/*.c daemon/learn/*.c)))
 CTL_OBJ     = $(call obj,$(filter-out daemon/ctl/ctl_main.c,$(wildcard daemon/ctl/*.c)))
@@ -132,9 +133,12 @@ $(BUILD)/llhttp/%.o: /usr/share/llhttp/%.c
 	$(call Q,CC)$(CC) $(CPPFLAGS) -O2 -g -std=c11 -w -c -o $@ $<
 $(BUILD)/kernels/cpu/%.o: CFLAGS += -fopenmp
 LDFLAGS += -fopenmp
-$(BUILD)/kernels/cpu/simd.v%.o: kernels/cpu/simd.c
-	@mkdir -p $(@D)
-	$(call Q,CC)$(CC) $(CPPFLAGS) $(CFLAGS) -march=x86-64-v$* -ffp-contract=fast -DSIMD_LEVEL=$* -c -o $@ $<
+define simd_rule
+$$(BUILD)/$(1).v%.o: $(1).c
+	@mkdir -p $$(@D)
+	$$(call Q,CC)$$(CC) $$(CPPFLAGS) $$(CFLAGS) -march=x86-64-v$$* -ffp-contract=fast -DSIMD_LEVEL=$$* -c -o $$@ $$<
+endef
+$(foreach s,$(SIMD_SRC:.c=),$(eval $(call simd_rule,$(s))))
 # What is not a test itself helps every test; fault_alloc.c stands between our code and malloc.
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(UNIT_HELP_OBJ) $(BUILD)/libctl.a $(LIBS)
 	$(call Q,LD)$(CC) $(LDFLAGS) $(UNIT_WRAP) -o $@ $^ -lcmocka $(LDLIBS)
