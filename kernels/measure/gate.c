@@ -225,7 +225,8 @@ static void compare_calibration(const struct gate_input *in, struct gate_verdict
 {
     int64_t excess[2][GATE_ECE_BINS] = {{0}};
     uint64_t all = sum_bins(in, false, excess[0]);
-    double ece[2] = {0}, squares = 0, n = (double)all;
+    double ece[2] = {0}, n = (double)all;
+    uint64_t squares = 0;
 
     (void)sum_bins(in, true, excess[1]);
     v->ece_old = v->ece_new = v->ece_error = NAN;
@@ -241,11 +242,12 @@ static void compare_calibration(const struct gate_input *in, struct gate_verdict
         if (!has_probability(item))
             continue;
         part = ece_part(&item->new, excess[1]) - ece_part(&item->old, excess[0]);
-        squares += part * part;
+        squares += (uint64_t)(part * part * P_UNIT);
     }
     v->ece_old = ece[0];
     v->ece_new = ece[1];
-    v->ece_error = sqrt(fmax(0, squares / n - (ece[1] - ece[0]) * (ece[1] - ece[0])) / n);
+    v->ece_error =
+        sqrt(fmax(0, (double)squares / P_UNIT / n - (ece[1] - ece[0]) * (ece[1] - ece[0])) / n);
 }
 
 /* ---- novelty --------------------------------------------------------------------------------- */

@@ -419,7 +419,7 @@ static void test_order_does_not_matter(void **state)
     }
     b = judged(&in, false);
     assert_true(a.reasons == b.reasons && a.lost == b.lost && a.won == b.won);
-    assert_true(a.ece_old == b.ece_old && a.ece_new == b.ece_new);
+    assert_true(a.ece_old == b.ece_old && a.ece_new == b.ece_new && a.ece_error == b.ece_error);
     assert_true(a.auroc_old == b.auroc_old && a.auroc_new == b.auroc_new && a.lower == b.lower);
     assert_int_equal(a.losses_len, b.losses_len);
 }
