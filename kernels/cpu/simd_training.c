@@ -230,7 +230,7 @@ INLINE void narrow_rows(void *y, uint32_t stride, enum kdtype dtype, const float
                   *(const lanes *)(x + (size_t)i * wide + d) * scale, dim - d);
 }
 
-/* p(padded): scores -> probabilities; columns from len on ~0, and of no consequence. */
+/* p(padded): scores -> probabilities; columns from len on become 0. */
 INLINE void softmax(float *p, uint32_t len, uint32_t padded)
 {
     lanes most = splat(-INFINITY), total = {0};
@@ -250,6 +250,8 @@ INLINE void softmax(float *p, uint32_t len, uint32_t padded)
     inverse = 1.0f / fold(total);
     for (uint32_t j = 0; j < padded; j += LANES)
         *(lanes *)(p + j) *= inverse;
+    for (uint32_t j = len; j < padded; j++) /* e^-87 / total is no normal number: slow */
+        p[j] = 0;
 }
 
 /* dp(padded) -> ds(padded) of one row of probabilities. */
