@@ -250,7 +250,7 @@ INLINE void softmax(float *p, uint32_t len, uint32_t padded)
     inverse = 1.0f / fold(total);
     for (uint32_t j = 0; j < padded; j += LANES)
         *(lanes *)(p + j) *= inverse;
-    for (uint32_t j = len; j < padded; j++)
+    for (uint32_t j = len; j < padded; j++) /* e^-87 / total is no normal number: slow */
         p[j] = 0;
 }
 
