@@ -33,6 +33,8 @@ static const struct grad_case cases[] = {
     {GRAD_LINEAR, H, 0, 9, 31, 17, 0, 4e-3, {0}},
     {GRAD_LINEAR, H, 1, 33, 200, 64, 0, 4e-3, {0}},
     {GRAD_LINEAR, H, 0, 301, 384, 384, 0, 4e-3, {0}},
+    {GRAD_LINEAR, H, 0, 530, 100, 48, 0, 4e-3, {0}},
+    {GRAD_LINEAR, H, 0, 50, 48, 290, 0, 4e-3, {0}},
     {GRAD_EMBED, F, 0, 0, 37, 0, 0, 2e-5, {5, 1, 2}},
     {GRAD_EMBED, F, 1, 0, 384, 0, 0.1f, 2e-5, {1}},
     {GRAD_EMBED, F, 0, 0, 64, 0, 0.5f, 2e-5, {33, 7, 130}},
