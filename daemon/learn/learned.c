@@ -17,15 +17,14 @@
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-static uint32_t dim_of(const struct learned *l, const struct learner_parts *parts)
+static uint32_t dim_of(const struct learned *l)
 {
-    return l->settings.dim > 0 ? l->settings.dim : encoder_info(parts->encoder)->dim;
+    return l->settings.dim > 0 ? l->settings.dim : l->encoder->dim;
 }
 
-static struct head_settings head_settings_of(const struct learned *l,
-                                             const struct learner_parts *parts)
+static struct head_settings head_settings_of(const struct learned *l)
 {
-    return (struct head_settings){.dim = dim_of(l, parts),
+    return (struct head_settings){.dim = dim_of(l),
                                   .features = l->settings.features,
                                   .seed = l->settings.seed,
                                   .lambda = l->settings.lambda,
@@ -35,12 +34,11 @@ static struct head_settings head_settings_of(const struct learned *l,
 /* The newest image if it can be read; else an empty head, which the whole journal then fills. */
 static int open_head(struct learned *l, const struct learner_parts *parts)
 {
-    struct head_settings settings = head_settings_of(l, parts);
+    struct head_settings settings = head_settings_of(l);
     void *image = NULL;
     size_t bytes = 0;
     int64_t seq = 0;
-    int rc =
-        store_snapshot_read(parts->store, l->model, parts->encoder_number, &seq, &image, &bytes);
+    int rc = store_snapshot_read(parts->store, l->model, l->encoder->number, &seq, &image, &bytes);
 
     if (rc == 0) {
         rc = learned_image_read(&settings, image, bytes, &l->head, &l->judge);
@@ -67,6 +65,7 @@ void learned_close(struct learned *l)
     head_close(l->head);
     live_labels_put(l->labels);
     free(l->label_ids);
+    encoders_put(l->encoder);
     free(l);
 }
 
@@ -211,7 +210,7 @@ static int take_labels(struct learned *l, struct live_labels *labels, int64_t up
 }
 
 int learned_open(const struct learner_parts *parts, const struct store_model *row,
-                 struct learned **ret_learned)
+                 struct held_encoder *encoder, struct learned **ret_learned)
 {
     struct learned *l = calloc(1, sizeof *l);
     struct live_labels *labels = NULL;
@@ -222,6 +221,7 @@ int learned_open(const struct learner_parts *parts, const struct store_model *ro
     l->model = row->id;
     snprintf(l->name, sizeof l->name, "%s", row->name);
     l->multi = strcmp(row->kind, "multi") == 0;
+    l->encoder = encoders_hold(encoder);
     l->labels = live_labels_new(0);
     rc = l->labels != NULL ? parts->settings_read(row->settings, &l->settings) : -ENOMEM;
     if (rc == 0)
@@ -258,14 +258,13 @@ static int read_event(void *ud, const struct store_event *row)
 struct row_reading {
     struct touched *touched;
     const struct learned *learned;
-    const struct learner_parts *parts;
 };
 
 static int read_row(void *ud, const struct store_example *row)
 {
     struct row_reading *r = ud;
 
-    return touched_add(r->touched, row, r->learned, r->parts);
+    return touched_add(r->touched, row, r->learned);
 }
 
 /* Reads the examples touched by (applied, *upto]. If a later event touched one of them again, the
@@ -274,12 +273,12 @@ static int read_row(void *ud, const struct store_example *row)
 static int read_touched(struct learned *l, const struct learner_parts *parts, struct touched *t,
                         int64_t *upto)
 {
-    struct row_reading r = {t, l, parts};
+    struct row_reading r = {t, l};
     int rc;
 
     for (;;) {
         touched_reset(t);
-        rc = store_example_changed(parts->store, l->model, l->applied, *upto, parts->encoder_number,
+        rc = store_example_changed(parts->store, l->model, l->applied, *upto, l->encoder->number,
                                    read_row, &r);
         if (rc != 0 || t->last_seq <= *upto)
             return rc;
@@ -384,14 +383,14 @@ int learned_publish(struct learned *l, const struct learner_parts *parts)
     atomic_init(&s->refs, 1);
     s->model = l->model;
     memcpy(s->model_name, l->name, sizeof s->model_name);
-    s->encoder = parts->encoder;
+    s->encoder = encoders_hold(l->encoder);
     s->labels = live_labels_get(l->labels);
     s->score_min = l->settings.score_min;
     s->rate_max = l->settings.annotator_rate_max;
     s->influence_max = l->settings.annotator_influence_max;
-    s->dim = dim_of(l, parts);
+    s->dim = dim_of(l);
     s->vectors = l->settings.dim > 0;
-    s->encoder_number = parts->encoder_number;
+    s->encoder_number = l->encoder->number;
     s->seq = l->applied;
     s->review = live_review_get(l->review);
     s->settled = head_fit_stale(l->head) == 0 && l->audited;
@@ -434,7 +433,7 @@ int learned_catch_up(struct learned *l, const struct learner_parts *parts,
     struct touched t;
     int rc;
 
-    touched_init(&t, dim_of(l, parts));
+    touched_init(&t, l->encoder, dim_of(l));
     rc = read_stretch(l, parts, &t, &upto, &labels, &taught, &round);
     if (rc != 0 || round.events == 0)
         goto out;
@@ -594,7 +593,7 @@ int learned_save(struct learned *l, const struct learner_parts *parts)
 
     if (rc == 0) {
         learned_image_write(l->head, l->judge, image);
-        rc = store_snapshot_write(parts->folder, l->model, parts->encoder_number, l->applied, image,
+        rc = store_snapshot_write(parts->folder, l->model, l->encoder->number, l->applied, image,
                                   bytes, why, sizeof why, c->sha256);
     }
     free(image);
@@ -605,7 +604,7 @@ int learned_save(struct learned *l, const struct learner_parts *parts)
         c->bus = parts->bus;
         c->model = l->model;
         c->seq = l->applied;
-        c->encoder = parts->encoder_number;
+        c->encoder = l->encoder->number;
         rc = keeper_post(parts->keeper, &c->change);
     }
     if (rc != 0) {

@@ -23,7 +23,8 @@ struct learned {
     int64_t model;
     char name[LIVE_NAME_BYTES];
     struct learner_settings settings;
-    bool multi; /* its kind: targets are sets; nothing to audit */
+    bool multi;                   /* its kind: targets are sets; nothing to audit */
+    struct held_encoder *encoder; /* one reference; of vectors: the base, unused */
     struct head *head;
     struct live_labels *labels; /* by column, as published */
     int64_t labels_seq;         /* seq up to which they are told */
@@ -52,9 +53,10 @@ struct learned_round {
     int64_t apply_us, publish_us, fit_us;
 };
 
-/* Loads the newest image that fits, or starts empty. 0 or -errno. */
+/* Loads the newest image of the model with this encoder, or starts empty. Takes a reference to the
+ * encoder of its own. 0 or -errno. */
 int learned_open(const struct learner_parts *parts, const struct store_model *row,
-                 struct learned **ret_learned);
+                 struct held_encoder *encoder, struct learned **ret_learned);
 void learned_close(struct learned *learned);
 /* The column of a label of the store; UINT32_MAX: not read yet. */
 uint32_t learned_column(const struct learned *learned, int64_t label);

@@ -249,13 +249,14 @@ static void *run(void *arg)
 static int add(struct learner *l, const struct store_model *row)
 {
     struct learned **bigger = realloc(l->models, (l->models_len + 1) * sizeof *bigger);
+    struct held_encoder *encoder = encoders_base(l->parts.encoders);
     struct learned *m;
     int rc;
 
-    if (bigger == NULL)
-        return -ENOMEM;
-    l->models = bigger;
-    rc = learned_open(&l->parts, row, &m);
+    rc = bigger != NULL ? learned_open(&l->parts, row, encoder, &m) : -ENOMEM;
+    encoders_put(encoder);
+    if (bigger != NULL)
+        l->models = bigger;
     if (rc != 0)
         return rc;
     l->models[l->models_len++] = m;
@@ -336,7 +337,7 @@ int learner_report(struct learner *l, int64_t model, struct learner_report *ret_
         return rc;
     }
     memcpy(r.model, m->name, sizeof r.model);
-    r.encoder_number = l->parts.encoder_number;
+    r.encoder_number = m->encoder->number;
     r.seq = m->applied;
     r.settled = m->fitted && m->audited;
     r.examples = head_examples_len(m->head);

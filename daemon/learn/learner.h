@@ -21,7 +21,6 @@
 #include "daemon/serve/live.h"
 #include "kernels/measure/drift.h"
 #include "kernels/measure/evaluation.h"
-#include "kernels/text/tokenizer.h"
 
 struct learner;
 
@@ -42,10 +41,7 @@ struct learner_parts {
     struct batcher *batcher;
     struct live *live;
     struct bus *bus; /* for swaps and warnings, or NULL */
-    const struct encoder *encoder;
-    const struct tokenizer *tokenizer;
-    int64_t encoder_number;
-    uint32_t tokens_max;
+    struct encoders *encoders;
     int (*settings_read)(const char *text, struct learner_settings *ret_settings);
 };
 

@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-void touched_init(struct touched *t, uint32_t dim)
+void touched_init(struct touched *t, const struct held_encoder *encoder, uint32_t dim)
 {
-    *t = (struct touched){.dim = dim};
+    *t = (struct touched){.encoder = encoder, .dim = dim};
 }
 
 void touched_reset(struct touched *t)
@@ -24,7 +24,7 @@ void touched_done(struct touched *t)
     free(t->targets);
     free(t->ids);
     free(t->types);
-    *t = (struct touched){.dim = t->dim};
+    *t = (struct touched){.encoder = t->encoder, .dim = t->dim};
 }
 
 /* Makes room for `want` elements of an array that has *have. */
@@ -83,12 +83,11 @@ static int add_targets(struct touched *t, const struct store_example *row,
     return 0;
 }
 
-int touched_add(struct touched *t, const struct store_example *row, const struct learned *learned,
-                const struct learner_parts *parts)
+int touched_add(struct touched *t, const struct store_example *row, const struct learned *learned)
 {
     const uint16_t *embedding = NULL;
     struct touched_row *own;
-    int rc = reserve(t, row->target_len, parts->tokens_max);
+    int rc = reserve(t, row->target_len, t->encoder->tokens_max);
 
     if (rc != 0)
         return rc;
@@ -116,9 +115,9 @@ int touched_add(struct touched *t, const struct store_example *row, const struct
         struct tokenizer_input input = {row->text, row->text_bytes, row->pair, row->pair_bytes};
 
         own->token = t->tokens_len;
-        rc = tokenizer_encode(parts->tokenizer, &input, TOKENIZER_TRUNCATE_RIGHT, parts->tokens_max,
-                              t->ids + t->tokens_len, t->types + t->tokens_len, &own->tokens_len,
-                              NULL);
+        rc = tokenizer_encode(t->encoder->tokenizer, &input, TOKENIZER_TRUNCATE_RIGHT,
+                              t->encoder->tokens_max, t->ids + t->tokens_len,
+                              t->types + t->tokens_len, &own->tokens_len, NULL);
         if (rc != 0)
             return rc;
         t->tokens_len += own->tokens_len;
@@ -178,7 +177,7 @@ static void cache(const struct touched *t, const struct learner_parts *parts, co
         return;
     c->change.write = cache_write;
     c->change.done = cache_done;
-    c->encoder = parts->encoder_number;
+    c->encoder = t->encoder->number;
     c->dim = t->dim;
     c->len = len;
     c->embeddings = (uint16_t *)(c + 1);
@@ -195,8 +194,11 @@ static void cache(const struct touched *t, const struct learner_parts *parts, co
 static int embed_rows(struct touched *t, const struct learner_parts *parts, const uint32_t *rows,
                       uint32_t len, struct work_item *items, float *embeddings)
 {
-    struct embed_work w = {
-        .work = {.items = items, .items_len = len, .class = WORK_LEARNING, .done = embed_done}};
+    struct embed_work w = {.work = {.encoder = t->encoder,
+                                    .items = items,
+                                    .items_len = len,
+                                    .class = WORK_LEARNING,
+                                    .done = embed_done}};
     int rc;
 
     for (uint32_t i = 0; i < len; i++)

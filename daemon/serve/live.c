@@ -82,6 +82,7 @@ void live_put(struct snapshot *snapshot)
     head_view_free(snapshot->view);
     live_labels_put(snapshot->labels);
     live_review_put(snapshot->review);
+    encoders_put(snapshot->encoder);
     free(snapshot);
 }
 
