@@ -41,6 +41,9 @@ desc cpu_dnnl_desc_strided(uint32_t rows, uint32_t columns, enum kdtype dtype, u
                            uint32_t column_step);
 void cpu_dnnl_desc_free(desc *d);
 
+/* Is `d` the layout of struct simd_blocks (simd_training.h)? Its width, or 0. */
+uint32_t cpu_dnnl_block_width(desc_ref d, uint32_t rows, uint32_t columns);
+
 /* y = x w, plus bias (1,columns) in fp32 unless NULL; added to y if `add`. The scratchpad is the
  * caller's. */
 dnnl_status_t cpu_dnnl_matmul(desc_ref x, desc_ref w, desc_ref bias, desc_ref y, bool add,

@@ -17,6 +17,7 @@
 
 #include "kernels/cpu/cpu_dnnl.h"
 #include "kernels/cpu/own_linear.h"
+#include "kernels/cpu/simd_training.h"
 
 enum { RUNG_TALLEST = 512, DW_ROWS = 96 };
 
@@ -26,18 +27,21 @@ struct kmat_train {
     uint32_t M, K;
     enum kdtype dtype;
     dnnl_memory_t plain[DIRECTIONS], weights[DIRECTIONS];
-    dnnl_primitive_t reorders[DIRECTIONS];
+    dnnl_primitive_t reorders[DIRECTIONS]; /* used unless both layouts are ours to fill: */
+    struct simd_blocks blocks[DIRECTIONS];
     dnnl_stream_t stream;
     struct own_mat *own[DIRECTIONS]; /* instead of all of oneDNN's */
 };
 
-enum product { PRODUCT_LINEAR, PRODUCT_DX, PRODUCT_DW };
+/* A product with dw reads dy^T and x in blocks, or (PLAIN) dy and x as they lie. */
+enum product { PRODUCT_LINEAR, PRODUCT_DX, PRODUCT_DW, PRODUCT_DW_PLAIN };
 
-/* What tells primitives apart: rows, columns and inner of y(rows,columns); of dw, step is M. */
+/* What tells primitives apart: rows, columns and inner of y(rows,columns); of dw, M is of the
+ * whole. */
 struct shape {
     enum product product;
     enum kdtype dtype;
-    uint32_t rows, columns, inner, step, threads;
+    uint32_t rows, columns, inner, M, threads;
     uint32_t has_bias;
 };
 
@@ -46,6 +50,7 @@ struct made {
     struct made *next;
     struct shape shape;
     dnnl_primitive_t primitive;
+    uint32_t width; /* of blocks, if that is how the weights lie */
     uint32_t seats_len;
     struct seat {
         dnnl_memory_t x, w, y, bias, scratch;
@@ -54,6 +59,8 @@ struct made {
 
 struct cpu_linear_training {
     struct made *first;
+    uint16_t *packed; /* (packed_bytes) of dw: x in blocks and the transpose of dy */
+    size_t packed_bytes;
     uint32_t streams_len;
     dnnl_stream_t streams[]; /* one for each thread */
 };
@@ -101,19 +108,20 @@ void cpu_linear_training_close(struct cpu_linear_training *linear)
     }
     for (uint32_t i = 0; i < linear->streams_len; i++)
         dnnl_stream_destroy(linear->streams[i]);
+    free(linear->packed);
     free(linear);
 }
 
 /* ---- primitives ------------------------------------------------------------------------------ */
 
-/* The weights' layout is open if `weights` is NULL; of dw, they are x as it lies. */
+/* The weights' layout is open if `weights` is NULL, but of PLAIN, where they are x as it lies. */
 static dnnl_status_t describe(const struct shape *s, desc_ref weights,
                               dnnl_primitive_desc_t *ret_pd)
 {
-    bool dw = s->product == PRODUCT_DW;
-    desc x = dw ? cpu_dnnl_desc_strided(s->rows, s->inner, s->dtype, 1, s->step)
-                : cpu_dnnl_desc(s->rows, s->inner, s->dtype, dnnl_ab);
-    desc w = cpu_dnnl_desc(s->inner, s->columns, s->dtype, dw ? dnnl_ab : dnnl_format_tag_any);
+    bool plain = s->product == PRODUCT_DW_PLAIN, dw = plain || s->product == PRODUCT_DW;
+    desc x = plain ? cpu_dnnl_desc_strided(s->rows, s->inner, s->dtype, 1, s->M)
+                   : cpu_dnnl_desc(s->rows, s->inner, s->dtype, dnnl_ab);
+    desc w = cpu_dnnl_desc(s->inner, s->columns, s->dtype, plain ? dnnl_ab : dnnl_format_tag_any);
     desc y = cpu_dnnl_desc(s->rows, s->columns, dw ? K_F32 : s->dtype, dnnl_ab);
     desc b = cpu_dnnl_desc(1, s->columns, K_F32, dnnl_ab);
     dnnl_status_t status =
@@ -151,7 +159,7 @@ static int seat_make(dnnl_primitive_desc_t pd, const struct shape *s, struct sea
 static int made_make(struct cpu_linear_training *linear, const struct shape *s, desc_ref weights,
                      struct made **ret_made)
 {
-    uint32_t seats_len = s->product == PRODUCT_DW ? linear->streams_len : 1;
+    uint32_t seats_len = s->product >= PRODUCT_DW ? linear->streams_len : 1;
     struct made *p = calloc(1, sizeof *p + seats_len * sizeof *p->seats);
     dnnl_primitive_desc_t pd;
     dnnl_status_t status;
@@ -167,6 +175,9 @@ static int made_make(struct cpu_linear_training *linear, const struct shape *s, 
         free(p);
         return status == dnnl_out_of_memory ? -ENOMEM : -EIO;
     }
+    if (s->product == PRODUCT_DW)
+        p->width = cpu_dnnl_block_width(dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0),
+                                        s->inner, s->columns);
     if (dnnl_primitive_create(&p->primitive, pd) != dnnl_success)
         rc = -EIO;
     for (uint32_t i = 0; i < seats_len && rc == 0; i++)
@@ -246,6 +257,17 @@ static int direction_open(struct kmat_train *mat, enum direction d)
                         cpu_dnnl_engine(), NULL) != dnnl_success ||
                     dnnl_primitive_create(&mat->reorders[d], reorder) != dnnl_success))
         rc = -EIO;
+    if (rc == 0) {
+        struct simd_blocks *blocks = &mat->blocks[d];
+        void *data = NULL;
+
+        dnnl_memory_get_data_handle(mat->weights[d], &data);
+        *blocks = (struct simd_blocks){
+            data,
+            cpu_dnnl_block_width(dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), inner,
+                                 columns),
+            (inner + SIMD_BLOCK_INNER - 1) / SIMD_BLOCK_INNER};
+    }
     dnnl_primitive_desc_destroy(reorder);
     dnnl_primitive_desc_destroy(pd);
     cpu_dnnl_desc_free(&plain);
@@ -296,11 +318,28 @@ void cpu_mat_train_close(struct kmat_train *mat)
     free(mat);
 }
 
+/* Both layouts from one reading of w, tile by tile; oneDNN's reorders take five times as long. */
+static void fill_blocks(struct kmat_train *mat, const float *w, uint32_t threads)
+{
+    const struct simd_training *simd = simd_pick()->training;
+    uint32_t across = (mat->K + SIMD_TILE - 1) / SIMD_TILE;
+    uint32_t down = (mat->M + SIMD_TILE - 1) / SIMD_TILE;
+
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic)
+    for (uint32_t i = 0; i < across * down; i++)
+        simd->pack(&mat->blocks[BACK], &mat->blocks[FORWARD], w, K_F32, mat->M, mat->K,
+                   i / across * SIMD_TILE, i % across * SIMD_TILE);
+}
+
 int cpu_mat_train_set(struct kmat_train *mat, const float *w, uint32_t threads)
 {
     if (mat->own[FORWARD] != NULL) {
         own_mat_set(mat->own[FORWARD], w, mat->K, 1);
         own_mat_set(mat->own[BACK], w, 1, mat->K);
+        return 0;
+    }
+    if (mat->blocks[FORWARD].width != 0 && mat->blocks[BACK].width != 0) {
+        fill_blocks(mat, w, threads);
         return 0;
     }
     omp_set_num_threads((int)threads);
@@ -359,32 +398,125 @@ int cpu_linear_dx(struct cpu_linear_training *linear, void *dx, const void *dy,
     return run(linear, BACK, dx, dy, w, NULL, N, threads);
 }
 
-int cpu_linear_dw(struct cpu_linear_training *linear, float *dw, void *dy, void *x,
-                  enum kdtype dtype, uint32_t M, uint32_t K, uint32_t N, uint32_t threads)
+/* What a slice of dw is made from: both matrices as the primitive's arguments, and how far one
+ * slice is from the next. */
+struct operands {
+    const char *dy;
+    const void *x;
+    size_t slice_bytes;
+};
+
+static int run_slices(struct cpu_linear_training *linear, float *dw, const struct operands *from,
+                      const struct made *whole, const struct made *last, uint32_t threads)
 {
-    uint32_t rows = cpu_dnnl_rung(N), slices = (M + DW_ROWS - 1) / DW_ROWS;
-    size_t element = dtype == K_BF16 ? 2 : 4;
-    struct shape s = {PRODUCT_DW, dtype, M < DW_ROWS ? M : DW_ROWS, K, rows, M, 1, 0};
-    struct made *whole = NULL, *last = NULL;
+    uint32_t slices = (whole->shape.M + DW_ROWS - 1) / DW_ROWS;
     int rc = 0;
 
-    if (cpu_dnnl_below_avx512())
-        return own_linear_dw(dw, dy, x, dtype, M, K, N, threads);
-    memset((char *)dy + (size_t)N * M * element, 0, (size_t)(rows - N) * M * element);
-    memset((char *)x + (size_t)N * K * element, 0, (size_t)(rows - N) * K * element);
-    rc = find(linear, &s, NULL, &whole);
-    s.rows = M - (slices - 1) * DW_ROWS;
-    if (rc == 0)
-        rc = find(linear, &s, NULL, &last);
-    if (rc != 0)
-        return rc;
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic) reduction(min : rc)
     for (uint32_t i = 0; i < slices; i++) {
         int failed = execute(linear, i + 1 < slices ? whole : last, (uint32_t)omp_get_thread_num(),
-                             (char *)dy + (size_t)i * DW_ROWS * element, x,
-                             dw + (size_t)i * DW_ROWS * K, NULL);
+                             from->dy + i * from->slice_bytes, from->x,
+                             dw + (size_t)i * DW_ROWS * whole->shape.columns, NULL);
 
         rc = failed < rc ? failed : rc;
     }
     return rc;
+}
+
+/* The primitives of whole slices and of the last one. */
+static int find_slices(struct cpu_linear_training *linear, struct shape *s, struct made **ret_whole,
+                       struct made **ret_last)
+{
+    int rc;
+
+    s->rows = s->M < DW_ROWS ? s->M : DW_ROWS;
+    rc = find(linear, s, NULL, ret_whole);
+    s->rows = s->M % DW_ROWS != 0 ? s->M % DW_ROWS : DW_ROWS;
+    return rc != 0 ? rc : find(linear, s, NULL, ret_last);
+}
+
+static int packed_reserve(struct cpu_linear_training *linear, size_t bytes)
+{
+    uint16_t *bigger;
+
+    if (bytes <= linear->packed_bytes)
+        return 0;
+    bytes = (bytes + bytes / 4 + 63) / 64 * 64;
+    bigger = aligned_alloc(64, bytes);
+    if (bigger == NULL)
+        return -ENOMEM;
+    free(linear->packed);
+    linear->packed = bigger;
+    linear->packed_bytes = bytes;
+    return 0;
+}
+
+/* dy^T into transposed(M,wide), x into blocks. */
+static void pack_operands(const struct simd_blocks *blocks, uint16_t *transposed, uint32_t wide,
+                          const uint16_t *dy, const uint16_t *x, uint32_t M, uint32_t K, uint32_t N,
+                          uint32_t threads)
+{
+    const struct simd_training *simd = simd_pick()->training;
+    uint32_t across = (K + SIMD_TILE - 1) / SIMD_TILE, down = (wide + SIMD_TILE - 1) / SIMD_TILE;
+    uint32_t tiles = across * down, strips = (M + SIMD_TILE - 1) / SIMD_TILE;
+
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic)
+    for (uint32_t i = 0; i < tiles + strips; i++) {
+        uint32_t from = (i - tiles) * SIMD_TILE;
+
+        if (i < tiles)
+            simd->pack(blocks, NULL, x, K_BF16, N, K, i / across * SIMD_TILE,
+                       i % across * SIMD_TILE);
+        else
+            simd->transpose(transposed, dy, N, M, wide, from,
+                            M - from < SIMD_TILE ? M : from + SIMD_TILE);
+    }
+}
+
+static int dw_plain(struct cpu_linear_training *linear, float *dw, void *dy, void *x,
+                    enum kdtype dtype, uint32_t M, uint32_t K, uint32_t N, uint32_t threads)
+{
+    uint32_t rows = cpu_dnnl_rung(N);
+    size_t element = dtype == K_BF16 ? 2 : 4;
+    struct shape s = {PRODUCT_DW_PLAIN, dtype, 0, K, rows, M, 1, 0};
+    struct operands from = {dy, x, DW_ROWS * element};
+    struct made *whole = NULL, *last = NULL;
+    int rc = find_slices(linear, &s, &whole, &last);
+
+    if (rc != 0)
+        return rc;
+    memset((char *)dy + (size_t)N * M * element, 0, (size_t)(rows - N) * M * element);
+    memset((char *)x + (size_t)N * K * element, 0, (size_t)(rows - N) * K * element);
+    return run_slices(linear, dw, &from, whole, last, threads);
+}
+
+int cpu_linear_dw(struct cpu_linear_training *linear, float *dw, void *dy, void *x,
+                  enum kdtype dtype, uint32_t M, uint32_t K, uint32_t N, uint32_t threads)
+{
+    uint32_t wide = (cpu_dnnl_rung(N) + SIMD_BLOCK_INNER - 1) / SIMD_BLOCK_INNER * SIMD_BLOCK_INNER;
+    struct shape s = {PRODUCT_DW, dtype, 0, K, wide, M, 1, 0};
+    struct made *whole = NULL, *last = NULL;
+    struct simd_blocks blocks;
+    size_t blocks_bytes;
+    int rc;
+
+    if (cpu_dnnl_below_avx512())
+        return own_linear_dw(dw, dy, x, dtype, M, K, N, threads);
+    if (dtype != K_BF16)
+        return dw_plain(linear, dw, dy, x, dtype, M, K, N, threads);
+    rc = find_slices(linear, &s, &whole, &last);
+    if (rc != 0)
+        return rc;
+    if (whole->width == 0 || last->width != whole->width)
+        return dw_plain(linear, dw, dy, x, dtype, M, K, N, threads);
+    blocks_bytes = (size_t)(K + whole->width - 1) / whole->width * whole->width * wide * 2;
+    rc = packed_reserve(linear, blocks_bytes + (size_t)M * wide * 2);
+    if (rc != 0)
+        return rc;
+    blocks = (struct simd_blocks){linear->packed, whole->width, wide / SIMD_BLOCK_INNER};
+    pack_operands(&blocks, linear->packed + blocks_bytes / 2, wide, dy, x, M, K, N, threads);
+    return run_slices(linear, dw,
+                      &(struct operands){(const char *)linear->packed + blocks_bytes,
+                                         linear->packed, (size_t)DW_ROWS * wide * 2},
+                      whole, last, threads);
 }

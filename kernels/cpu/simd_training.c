@@ -250,7 +250,7 @@ INLINE void softmax(float *p, uint32_t len, uint32_t padded)
     inverse = 1.0f / fold(total);
     for (uint32_t j = 0; j < padded; j += LANES)
         *(lanes *)(p + j) *= inverse;
-    for (uint32_t j = len; j < padded; j++)
+    for (uint32_t j = len; j < padded; j++) /* e^-87 / total is no normal number: slow */
         p[j] = 0;
 }
 
@@ -306,7 +306,7 @@ static void attention_back(void *dq, void *dk, void *dv, const void *dy, uint32_
         attend_back(dq, dk, dv, dy, dy_stride, q, k, v, stride, K_F32, len, dim, scratch);
 }
 
-/* ---- sums and steps -------------------------------------------------------------------------- */
+/* ---- sums ------------------------------------------------------------------------------------ */
 
 static void add(void *y, enum kdtype y_dtype, const void *x, enum kdtype x_dtype, size_t n)
 {
@@ -347,6 +347,117 @@ static void column_sums(float *y, const void *x, enum kdtype dtype, uint32_t N, 
     else
         column_sums_in(y, x, K_F32, N, M, from, len);
 }
+
+/* ---- layouts --------------------------------------------------------------------------------- */
+
+/* n <= LANES elements as bf16, each in the lower half of a word. */
+INLINE lanes_u32 halves(const void *x, enum kdtype dtype, size_t at, uint32_t n)
+{
+    lanes value = load(x, dtype, at, n);
+
+    return dtype == K_BF16 ? (lanes_u32)value >> 16
+                           : __builtin_convertvector(narrow(value), lanes_u32);
+}
+
+INLINE uint16_t *block_at(const struct simd_blocks *y, uint32_t a, uint32_t b)
+{
+    size_t block = (size_t)(b / y->width) * y->across + a / SIMD_BLOCK_INNER;
+
+    return y->data + block * SIMD_BLOCK_INNER * y->width + 2 * (size_t)(b % y->width);
+}
+
+/* LANES columns of a block from 32 rows of a tile: two rows become one of words. */
+INLINE void pack_rows(uint16_t *to, uint32_t width, const uint16_t *tile)
+{
+    for (uint32_t i = 0; i < SIMD_BLOCK_INNER; i += 2, to += 2 * width, tile += 2 * SIMD_TILE)
+        *(lanes_u32 *)to =
+            halves(tile, K_BF16, 0, LANES) | (lanes_u32)load(tile + SIMD_TILE, K_BF16, 0, LANES);
+}
+
+/* The same from LANES rows: the words that they are already change places. */
+INLINE void pack_columns(uint16_t *to, uint32_t width, const uint16_t *tile)
+{
+    lanes words[LANES];
+
+    for (uint32_t i = 0; i < LANES; i++)
+        words[i] = *(const lanes *)(tile + (size_t)i * SIMD_TILE);
+    transpose_tile(words);
+    for (uint32_t i = 0; i < LANES; i++, to += 2 * width)
+        *(lanes *)to = words[i];
+}
+
+INLINE uint32_t least(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+INLINE void fill_tile(uint16_t *tile, const void *x, enum kdtype dtype, uint32_t R, uint32_t C,
+                      uint32_t row, uint32_t column)
+{
+    for (uint32_t i = 0; i < SIMD_TILE; i++)
+        for (uint32_t j = 0; j < SIMD_TILE; j += LANES) {
+            lanes_u16 values = {0};
+
+            if (row + i < R && column + j < C)
+                values = narrow(load(x, dtype, (size_t)(row + i) * C + column + j, C - column - j));
+            *(lanes_u16 *)(tile + (size_t)i * SIMD_TILE + j) = values;
+        }
+}
+
+static void pack(const struct simd_blocks *y, const struct simd_blocks *turned, const void *x,
+                 enum kdtype dtype, uint32_t R, uint32_t C, uint32_t row, uint32_t column)
+{
+    uint16_t tile[SIMD_TILE * SIMD_TILE] __attribute__((aligned(64)));
+    const struct simd_blocks *both[2] = {y, turned};
+
+    if (dtype == K_BF16)
+        fill_tile(tile, x, K_BF16, R, C, row, column);
+    else
+        fill_tile(tile, x, K_F32, R, C, row, column);
+    for (int t = 0; t < 2; t++) {
+        const struct simd_blocks *to = both[t];
+        uint32_t a0 = t == 0 ? row : column, b0 = t == 0 ? column : row, a1, b1;
+
+        if (to == NULL)
+            continue;
+        a1 = least(to->across * SIMD_BLOCK_INNER - a0, SIMD_TILE);
+        b1 = least(((t == 0 ? C : R) + to->width - 1) / to->width * to->width - b0, SIMD_TILE);
+        for (uint32_t b = 0; b < b1; b += LANES)
+            for (uint32_t a = 0; a < a1; a += SIMD_BLOCK_INNER) {
+                uint16_t *block = block_at(to, a0 + a, b0 + b);
+
+                if (t == 0)
+                    pack_rows(block, to->width, tile + (size_t)a * SIMD_TILE + b);
+                else
+                    pack_columns(block, to->width, tile + (size_t)b * SIMD_TILE + a);
+            }
+    }
+}
+
+static void transpose_halves(uint16_t *y, const uint16_t *x, uint32_t N, uint32_t M, uint32_t wide,
+                             uint32_t from, uint32_t to)
+{
+    for (uint32_t m = from; m < to; m += LANES)
+        for (uint32_t n = 0; n < wide; n += 2 * LANES) {
+            lanes tile[LANES];
+
+            for (uint32_t i = 0; i < LANES; i++) {
+                size_t row = n + 2 * i;
+                lanes_u32 words = {0};
+
+                if (row < N)
+                    words = halves(x, K_BF16, row * M + m, M - m);
+                if (row + 1 < N)
+                    words |= halves(x, K_BF16, (row + 1) * M + m, M - m) << 16;
+                tile[i] = (lanes)words;
+            }
+            transpose_tile(tile);
+            for (uint32_t i = 0; i < LANES && m + i < to; i++)
+                *(lanes *)(y + (size_t)(m + i) * wide + n) = tile[i];
+        }
+}
+
+/* ---- steps ----------------------------------------------------------------------------------- */
 
 static double sum_of_squares(const float *x, size_t n)
 {
@@ -404,6 +515,8 @@ const struct simd_training TRAINING = {
     .add = add,
     .scale = scale_to,
     .column_sums = column_sums,
+    .pack = pack,
+    .transpose = transpose_halves,
     .sum_squares = sum_of_squares,
     .adamw = adamw,
 };

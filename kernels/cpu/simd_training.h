@@ -32,6 +32,15 @@ struct simd_adamw {
     float scale, decay, beta1, beta2, eps, rate, root; /* root: 1/sqrt(1 - beta2^step) */
 };
 
+/* A bf16 matrix (inner,columns) as oneDNN's BA16a<width>b2a: blocks (columns/width, across), each
+ * (16,width,2), so that two neighbours along inner are one word. Zero beyond the matrix. */
+struct simd_blocks {
+    uint16_t *data;
+    uint32_t width, across; /* 16, 32, 48 or 64; inner/32 */
+};
+
+enum { SIMD_BLOCK_INNER = 32, SIMD_TILE = 192 }; /* which is a multiple of every width */
+
 /* Floats of scratch that attention_back needs. */
 #define SIMD_ATTENTION_BACK_FLOATS(len, dim)                                                       \
     (SIMD_PADDED(len) * (5 * SIMD_PADDED(dim) + 2 * (dim) + 2 * SIMD_PADDED(len)))
@@ -68,6 +77,14 @@ struct simd_training {
     /* y(len) += sums of the columns from .. from+len of x(N,M). */
     void (*column_sums)(float *y, const void *x, enum kdtype dtype, uint32_t N, uint32_t M,
                         uint32_t from, uint32_t len);
+    /* A tile of x(R,C), from (row,column) on, into blocks whose inner runs along x's columns'
+     * direction (y) or along its rows' (turned): either may be NULL. */
+    void (*pack)(const struct simd_blocks *y, const struct simd_blocks *turned, const void *x,
+                 enum kdtype dtype, uint32_t R, uint32_t C, uint32_t row, uint32_t column);
+    /* y(M,wide) bf16, its rows from .. to: the transpose of x(N,M) bf16, zeros from column N on.
+     * wide and from: multiples of 32 and 16. */
+    void (*transpose)(uint16_t *y, const uint16_t *x, uint32_t N, uint32_t M, uint32_t wide,
+                      uint32_t from, uint32_t to);
     double (*sum_squares)(const float *x, size_t n);
     void (*adamw)(float *w, float *m, float *v, float *grad, size_t n, const struct simd_adamw *a);
 };

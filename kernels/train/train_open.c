@@ -23,7 +23,7 @@ void train_settings_default(struct train_settings *ret_settings)
                                             .lora = TRAIN_LORA_NONE,
                                             .lora_rank = 8,
                                             .lora_alpha = 16,
-                                            .tokens_max = 2048};
+                                            .tokens_max = 1024};
 }
 
 /* A setting, the range it must be in, and its name for the answer. */

@@ -179,12 +179,72 @@ static void test_pieces_shrink_where_memory_ends(void **state)
     train_case_free(&w.c);
 }
 
+/* ---- a device that fails --------------------------------------------------------------------- */
+
+static int syncs_left;
+
+static int failing_sync(struct kctx *k)
+{
+    int rc = backend_cpu()->sync(k);
+
+    return syncs_left-- == 0 ? -EIO : rc;
+}
+
+/* The nth sync fails. Before the update nothing has changed and the step can be taken again; in the
+ * middle of it the train answers the error until an image is read. */
+static void test_a_device_may_fail(void **state)
+{
+    struct walk w = walk_begin(TRAIN_LORA_NONE);
+    struct backend failing = *backend_cpu();
+    struct train_report r;
+    struct train *t;
+    uint8_t *before, *after;
+    uint32_t ends = 0;
+
+    (void)state;
+    failing.sync = failing_sync;
+    w.c.settings.tokens_max = 40;
+    assert_int_equal(opened(&w, &t), 0);
+    t->backend = &failing;
+    before = malloc(train_image_bytes(t));
+    after = malloc(train_image_bytes(t));
+    assert_true(before != NULL && after != NULL);
+    train_image_write(t, before);
+    for (int n = 0; ends == 0; n++) {
+        assert_true(n < 100);
+        t->stale = true;
+        syncs_left = n;
+        assert_int_equal(train_step(t, w.c.batch, w.c.len, &r), -EIO);
+        syncs_left = -1;
+        assert_int_equal(train_steps_done(t), 0);
+        if (t->failed != 0) {
+            size_t written = 0;
+
+            assert_int_equal(train_step(t, w.c.batch, w.c.len, &r), -EIO);
+            assert_int_equal(train_weights_write(t, discard, &written), -EIO);
+            assert_int_equal(train_image_read(t, before, train_image_bytes(t)), 0);
+            ends = (uint32_t)n;
+        }
+        train_image_write(t, after);
+        assert_memory_equal(before, after, train_image_bytes(t));
+        for (size_t i = 0; i < t->masters.len; i++)
+            assert_true(t->masters.grad[i] == 0);
+    }
+    assert_true(ends > 4); /* settling, two for each piece, the update */
+    assert_int_equal(train_step(t, w.c.batch, w.c.len, &r), 0);
+    free(before);
+    free(after);
+    train_close(t);
+    train_case_free(&w.c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_allocation_may_be_the_last),
         cmocka_unit_test(test_any_allocation_of_a_step_may_fail),
         cmocka_unit_test(test_pieces_shrink_where_memory_ends),
+        cmocka_unit_test(test_a_device_may_fail),
     };
 
     fault_alloc_install();
