@@ -6,17 +6,15 @@
  * by the main thread alone.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "daemon/clock.h"
+#include "daemon/learn/weights_hash.h"
 #include "daemon/limits.h"
 #include "daemon/log.h"
 #include "daemon/server.h"
@@ -30,30 +28,6 @@ static char why[WHY_BYTES];
 static struct {
     struct store *writer, *reader, *learner;
 } stores;
-
-static int hash_file(const char *folder, uint8_t hash[STORE_HASH_BYTES])
-{
-    char path[SETTINGS_PATH_BYTES + 32];
-    struct stat st;
-    void *map;
-    int fd, rc = -EIO;
-
-    snprintf(path, sizeof path, "%s/model.safetensors", folder);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd >= 0 && fstat(fd, &st) == 0 && st.st_size > 0) {
-        map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (map != MAP_FAILED) {
-            store_sha256(map, (size_t)st.st_size, hash);
-            munmap(map, (size_t)st.st_size);
-            rc = 0;
-        }
-    }
-    if (fd >= 0)
-        close(fd);
-    if (rc != 0)
-        snprintf(why, sizeof why, "%.900s: %s", path, strerror(errno));
-    return rc;
-}
 
 static int open_encoder(void)
 {
@@ -107,7 +81,7 @@ static int open_state(void)
     const char *folder = server.settings.state;
     uint8_t hash[STORE_HASH_BYTES];
     int64_t number;
-    int rc = hash_file(server.settings.encoder, hash);
+    int rc = weights_hash(server.settings.encoder, why, sizeof why, hash);
 
     if (rc != 0)
         return rc;

@@ -12,6 +12,7 @@
 #include "daemon/events.h"
 #include "daemon/learn/judge.h"
 #include "daemon/learn/learned_image.h"
+#include "daemon/learn/succession.h"
 #include "daemon/learn/touched.h"
 #include "daemon/log.h"
 
@@ -59,7 +60,9 @@ void learned_close(struct learned *l)
 {
     if (l == NULL)
         return;
+    rival_close(l->rival);
     head_audit_close(l->audit);
+    live_put(l->frozen);
     judge_close(l->judge);
     live_review_put(l->review);
     head_close(l->head);
@@ -210,7 +213,7 @@ static int take_labels(struct learned *l, struct live_labels *labels, int64_t up
 }
 
 int learned_open(const struct learner_parts *parts, const struct store_model *row,
-                 struct held_encoder *encoder, struct learned **ret_learned)
+                 struct held_encoder *encoder, enum learned_role role, struct learned **ret_learned)
 {
     struct learned *l = calloc(1, sizeof *l);
     struct live_labels *labels = NULL;
@@ -222,6 +225,7 @@ int learned_open(const struct learner_parts *parts, const struct store_model *ro
     snprintf(l->name, sizeof l->name, "%s", row->name);
     l->multi = strcmp(row->kind, "multi") == 0;
     l->encoder = encoders_hold(encoder);
+    l->role = role;
     l->labels = live_labels_new(0);
     rc = l->labels != NULL ? parts->settings_read(row->settings, &l->settings) : -ENOMEM;
     if (rc == 0)
@@ -368,7 +372,7 @@ static void tell_swap(const struct learned *l, const struct snapshot *s,
     events_swap(parts->bus, &swap);
 }
 
-int learned_publish(struct learned *l, const struct learner_parts *parts)
+int learned_freeze(struct learned *l, struct snapshot **ret_snapshot)
 {
     struct snapshot *s = calloc(1, sizeof *s);
     int rc;
@@ -395,14 +399,79 @@ int learned_publish(struct learned *l, const struct learner_parts *parts)
     s->review = live_review_get(l->review);
     s->settled = head_fit_stale(l->head) == 0 && l->audited;
     s->published_us = clock_unix_us();
-    rc = live_publish(parts->live, s);
+    *ret_snapshot = s;
+    return 0;
+}
+
+int learned_publish(struct learned *l, const struct learner_parts *parts)
+{
+    struct snapshot *s;
+    int rc = 0;
+
+    if (l->role != LEARNED_CANDIDATE)
+        rc = learned_freeze(l, &s);
+    if (rc == 0 && l->role == LEARNED_LIVE) {
+        rc = live_publish(parts->live, s);
+        if (rc != 0)
+            live_put(s);
+        else
+            tell_swap(l, s, parts);
+    } else if (rc == 0 && l->role == LEARNED_SHADOW) {
+        live_put(l->frozen);
+        l->frozen = s;
+    }
+    if (rc == 0)
+        l->fitted = head_fit_stale(l->head) == 0;
+    return rc;
+}
+
+/* The judge that goes with `to`: the old one where it fits. */
+static int take_judge(struct learned *from, struct learned *to)
+{
+    if (dim_of(from) != dim_of(to))
+        return to->judge != NULL ? 0 : judge_open(dim_of(to), to->settings.seed, &to->judge);
+    judge_close(to->judge);
+    to->judge = from->judge;
+    from->judge = NULL;
+    return 0;
+}
+
+int learned_swap(struct learned *from, struct learned *to, const struct learner_parts *parts)
+{
+    const enum learned_role role = to->role;
+    struct snapshot *frozen = NULL;
+    int rc = learned_freeze(from, &frozen);
+
+    if (rc == 0)
+        rc = take_judge(from, to);
     if (rc != 0) {
-        live_put(s);
+        live_put(frozen);
         return rc;
     }
-    l->fitted = head_fit_stale(l->head) == 0;
-    tell_swap(l, s, parts);
+    to->role = LEARNED_LIVE;
+    rc = learned_publish(to, parts);
+    if (rc != 0) {
+        if (from->judge == NULL) {
+            from->judge = to->judge;
+            to->judge = NULL;
+        }
+        to->role = role;
+        live_put(frozen);
+        return rc;
+    }
+    live_put(to->frozen);
+    to->frozen = NULL;
+    to->unsaved++; /* the judge's count */
+    from->role = LEARNED_SHADOW;
+    from->frozen = frozen;
     return 0;
+}
+
+void learned_round_done(struct learned_round *round)
+{
+    free(round->outcomes);
+    round->outcomes = NULL;
+    round->outcomes_len = 0;
 }
 
 static int fit(struct learned *l, struct learned_round *round)
@@ -445,7 +514,7 @@ int learned_catch_up(struct learned *l, const struct learner_parts *parts,
     }
     if (rc == 0) {
         if (!l->multi) /* its measures are of one label against another */
-            judge_score(l->judge, l, parts, &t, &taught);
+            judge_score(l->judge, l, parts, &t, &taught, &round);
         l->ahead = true;
         rc = touched_apply(&t, l->head);
     }
@@ -469,10 +538,12 @@ out:
     live_labels_put(labels);
     free(taught.rows);
     touched_done(&t);
-    if (rc == 0)
+    if (rc == 0) {
         *ret_round = round;
-    else
+    } else {
+        learned_round_done(&round);
         l->applied = before; /* applying them to the head once more changes nothing */
+    }
     return rc;
 }
 

@@ -43,6 +43,8 @@ int touched_add(struct touched *t, const struct store_example *row, const struct
 /* Embeds the rows that need it as learning work of the lanes and waits for them; hands them to the
  * keeper to cache. 0, -ENOMEM, -EIO, -ESHUTDOWN. */
 int touched_embed(struct touched *t, const struct learner_parts *parts, uint64_t *ret_embedded);
+/* An example's id in the store as the head's. */
+struct head_id touched_head_id(const uint8_t example[STORE_ID_BYTES]);
 struct head_id touched_id(const struct touched_row *row);
 /* Sets every row's wanted state on the head. */
 int touched_apply(const struct touched *t, struct head *head);

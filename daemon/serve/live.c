@@ -74,6 +74,11 @@ struct snapshot *live_get_by_id(struct live *live, int64_t model)
     return found;
 }
 
+struct snapshot *live_hold(struct snapshot *snapshot)
+{
+    return reference(snapshot);
+}
+
 void live_put(struct snapshot *snapshot)
 {
     if (snapshot == NULL ||

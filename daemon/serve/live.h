@@ -87,6 +87,7 @@ void live_close(struct live *live);
 /* A reference to the model's present snapshot, or NULL: no such model. */
 struct snapshot *live_get(struct live *live, const char *model_name);
 struct snapshot *live_get_by_id(struct live *live, int64_t model);
+struct snapshot *live_hold(struct snapshot *snapshot); /* one more reference */
 /* NULL is fine. */
 void live_put(struct snapshot *snapshot);
 

@@ -4,7 +4,13 @@
  * run (margin 0) needs a bound above 0, which no discordant pairs at all do not give.
  *
  * ECE (Naeini et al. 2015) is a sum over bins of counts and of probabilities in units of 2^-32;
- * AUROC (Mann and Whitney 1947) counts pairs: both exact, so that no order of items shows.
+ * AUROC (Mann and Whitney 1947) counts pairs: both exact, so that no order of items shows. Between
+ * equally calibrated pairs the difference of two ECEs has a standard deviation of 1.8, 1.1 and 0.7
+ * points at 100, 300 and 1,000 texts: a bare margin of a point would refuse 31, 25 and 16 % of them
+ * by chance. So a rise must also be more than its own noise (one-sided 95 %, the items paired, bins
+ * keeping their sign): then 1, 1 and 3 % are, and of those that are four points too sure of
+ * themselves at 3,000 texts 84 %. The difference of AUROCs has 0.9, 0.5 and 0.2 points; under
+ * GATE_AUROC_MIN texts it is not judged.
  */
 #include "kernels/measure/gate.h"
 
@@ -16,6 +22,7 @@
 
 #define P_UNIT 4294967296.0
 #define P_SLACK 1e-6
+#define NORMAL_95 1.6448536269514722
 
 void gate_settings_default(bool first_run, struct gate_settings *ret_settings)
 {
@@ -171,31 +178,76 @@ static int compare_recalls(const struct gate_input *in, const struct gate_settin
 
 /* ---- calibration ----------------------------------------------------------------------------- */
 
-static double ece_of(const struct gate_input *in, bool new)
+static int bin_of(double p)
 {
-    uint64_t rows[GATE_ECE_BINS] = {0}, right[GATE_ECE_BINS] = {0}, sum[GATE_ECE_BINS] = {0};
+    int bin = (int)(p * GATE_ECE_BINS);
+
+    return bin < 0 ? 0 : bin >= GATE_ECE_BINS ? GATE_ECE_BINS - 1 : bin;
+}
+
+static bool has_probability(const struct gate_item *item)
+{
+    return !isnan(item->old.p_predicted) && !isnan(item->new.p_predicted);
+}
+
+static const struct gate_side *side_of(const struct gate_item *item, bool new)
+{
+    return new ? &item->new : &item->old;
+}
+
+/* Probabilities less rights of each bin, in units. Returns how many items it is of. */
+static uint64_t sum_bins(const struct gate_input *in, bool new, int64_t excess[GATE_ECE_BINS])
+{
     uint64_t all = 0;
-    double ece = 0;
 
     for (uint32_t i = 0; i < in->items_len; i++) {
-        const struct gate_item *item = &in->items[i];
-        const struct gate_side *side = new ? &item->new : &item->old;
-        int bin;
+        const struct gate_side *side = side_of(&in->items[i], new);
 
-        if (isnan(item->old.p_predicted) || isnan(item->new.p_predicted))
+        if (!has_probability(&in->items[i]))
             continue;
-        bin = (int)(side->p_predicted * GATE_ECE_BINS);
-        bin = bin < 0 ? 0 : bin >= GATE_ECE_BINS ? GATE_ECE_BINS - 1 : bin;
-        rows[bin]++;
-        right[bin] += side->right;
-        sum[bin] += (uint64_t)(fmax(0, fmin(1, side->p_predicted)) * P_UNIT);
+        excess[bin_of(side->p_predicted)] +=
+            (int64_t)(fmax(0, fmin(1, side->p_predicted)) * P_UNIT) -
+            (side->right ? (int64_t)P_UNIT : 0);
         all++;
     }
+    return all;
+}
+
+/* What an item adds to n times the ECE: its bin's sign is taken as given. */
+static double ece_part(const struct gate_side *side, const int64_t excess[GATE_ECE_BINS])
+{
+    int64_t of_bin = excess[bin_of(side->p_predicted)];
+
+    return (of_bin > 0 ? 1 : of_bin < 0 ? -1 : 0) * (side->p_predicted - side->right);
+}
+
+static void compare_calibration(const struct gate_input *in, struct gate_verdict *v)
+{
+    int64_t excess[2][GATE_ECE_BINS] = {{0}};
+    uint64_t all = sum_bins(in, false, excess[0]);
+    double ece[2] = {0}, n = (double)all;
+    uint64_t squares = 0;
+
+    (void)sum_bins(in, true, excess[1]);
+    v->ece_old = v->ece_new = v->ece_error = NAN;
     if (all == 0)
-        return NAN;
-    for (int b = 0; b < GATE_ECE_BINS; b++)
-        ece += fabs((double)sum[b] / P_UNIT - (double)right[b]) / (double)all;
-    return ece;
+        return;
+    for (int new = 0; new < 2; new ++)
+        for (int b = 0; b < GATE_ECE_BINS; b++)
+            ece[new] += fabs((double)excess[new][b]) / P_UNIT / n;
+    for (uint32_t i = 0; i < in->items_len; i++) {
+        const struct gate_item *item = &in->items[i];
+        double part;
+
+        if (!has_probability(item))
+            continue;
+        part = ece_part(&item->new, excess[1]) - ece_part(&item->old, excess[0]);
+        squares += (uint64_t)(part * part * P_UNIT);
+    }
+    v->ece_old = ece[0];
+    v->ece_new = ece[1];
+    v->ece_error =
+        sqrt(fmax(0, (double)squares / P_UNIT / n - (ece[1] - ece[0]) * (ece[1] - ece[0])) / n);
 }
 
 /* ---- novelty --------------------------------------------------------------------------------- */
@@ -249,7 +301,7 @@ static int compare_novelty(const struct gate_input *in, struct gate_verdict *v)
         n = 0;
         for (uint32_t i = 0; i < in->items_len; i++) {
             const struct gate_item *item = &in->items[i];
-            const struct gate_side *side = new ? &item->new : &item->old;
+            const struct gate_side *side = side_of(item, new);
 
             if (!has_novelty(&item->old) || !has_novelty(&item->new))
                 continue;
@@ -293,7 +345,7 @@ static uint32_t reasons_of(const struct gate_settings *s, const struct gate_verd
         reasons |= GATE_ACCURACY;
     if (v->losses_len > 0)
         reasons |= GATE_RECALL;
-    if (v->ece_new > v->ece_old + s->ece_margin)
+    if (v->ece_new - v->ece_old > fmax(s->ece_margin, NORMAL_95 * v->ece_error))
         reasons |= GATE_CALIBRATION;
     if (v->auroc_new < v->auroc_old - s->auroc_margin)
         reasons |= GATE_NOVELTY;
@@ -311,8 +363,7 @@ int gate_judge(const struct gate_input *in, const struct gate_settings *s,
     if (!valid(in))
         return -EINVAL;
     compare_accuracy(in, &v);
-    v.ece_old = ece_of(in, false);
-    v.ece_new = ece_of(in, true);
+    compare_calibration(in, &v);
     rc = compare_recalls(in, s, &v);
     if (rc == 0)
         rc = compare_novelty(in, &v);

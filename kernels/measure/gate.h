@@ -6,7 +6,7 @@
  *   - the lower 95 % bound of the gain in accuracy is above -margin;
  *   - no label with enough items loses recall significantly: exact one-sided McNemar per label,
  *     Holm's correction over the labels tested;
- *   - the calibration error rises by no more than its margin;
+ *   - the calibration error rises by no more than its margin, or than chance explains;
  *   - novelty tells known from unknown as well as before, less its margin;
  *   - an answer takes no longer than latency_margin times the old.
  * Every number is in the verdict whatever the outcome. Sets of labels (a `multi` model) come as two
@@ -23,7 +23,7 @@
 enum {
     GATE_ECE_BINS = 15,
     GATE_LOSSES_MAX = 32,
-    GATE_AUROC_MIN = 20, /* fewer texts with a novelty say nothing about it */
+    GATE_AUROC_MIN = 200, /* fewer texts with a novelty say nothing about it */
 };
 
 /* What one pair said of a text. */
@@ -95,6 +95,7 @@ struct gate_verdict {
     double p;                          /* exact two-sided McNemar */
     double visible;                    /* a loss of this size would show four times in five */
     double ece_old, ece_new;           /* NAN: no probabilities */
+    double ece_error;                  /* standard error of their difference */
     double auroc_old, auroc_new;       /* NAN: under GATE_AUROC_MIN texts */
     uint64_t auroc_items;
     double latency_ratio; /* NAN: not measured */

@@ -220,36 +220,77 @@ static void test_many_losses(void **state)
     }
 }
 
+/* Of every five texts three at p_sure, nine of ten of them right; two at .55, half of them right.
+ */
+static struct gate_verdict sure(uint32_t n, double p_sure)
+{
+    struct gate_input in = made(n, 0, 0);
+
+    for (uint32_t i = 0; i < n; i++) {
+        bool high = i % 5 < 3, right = high ? i / 5 % 10 > 0 : i / 5 % 2 > 0;
+
+        items[i] = (struct gate_item){
+            0, {right, high ? 0.9 : 0.55, NAN, NAN}, {right, high ? p_sure : 0.55, NAN, NAN}};
+    }
+    return judged(&in, false);
+}
+
 static void test_calibration(void **state)
 {
-    struct gate_input in = made(100, 0, 0);
-    struct gate_verdict v;
+    struct gate_verdict v = sure(4000, 0.9);
+    struct gate_input in = {.items = items, .items_len = 4000};
 
     (void)state;
-    for (uint32_t i = 0; i < 100; i++) { /* 60 at .9, 54 right; 40 at .55, 20 right: |..| weighed */
-        double p = i < 60 ? 0.9 : 0.55;
-        bool right = i < 60 ? i < 54 : i < 80;
-
-        items[i] = (struct gate_item){0, {right, p, NAN, NAN}, {right, p, NAN, NAN}};
-    }
-    v = judged(&in, false);
     near(v.ece_old, 0.4 * 0.05, 1e-8);
     near(v.ece_new, 0.4 * 0.05, 1e-8);
+    near(v.ece_error, 0, 1e-8);
     assert_true(v.accepted);
-    for (uint32_t i = 0; i < 60; i++)
-        items[i].new.p_predicted = 0.915; /* + .6 * .015: still within a point */
-    assert_true(judged(&in, false).accepted);
-    for (uint32_t i = 0; i < 60; i++)
-        items[i].new.p_predicted = 0.92;
-    v = judged(&in, false);
+    v = sure(4000, 0.916); /* + .6 * .016: within a point */
+    near(v.ece_new, 0.4 * 0.05 + 0.6 * 0.016, 1e-8);
+    assert_true(v.accepted);
+    v = sure(4000, 0.94);
+    near(v.ece_new, 0.4 * 0.05 + 0.6 * 0.04, 1e-8);
+    /* A right text gains .06 + .1, a wrong one .94 + .9: the old bin errs, by rounding, to the
+     * other side. */
+    near(v.ece_error, sqrt((0.6 * (0.9 * 0.16 * 0.16 + 0.1 * 1.84 * 1.84) - 0.024 * 0.024) / 4000),
+         1e-4);
     assert_int_equal(v.reasons, GATE_CALIBRATION);
-    near(v.ece_new, 0.4 * 0.05 + 0.6 * 0.02, 1e-8);
-    for (uint32_t i = 0; i < 60; i++) /* out of both */
-        items[i].old.p_predicted = NAN;
+    assert_true(sure(400, 0.94).accepted); /* of so few it may be chance */
+    assert_int_equal(sure(400, 0.99).reasons, GATE_CALIBRATION);
+    (void)sure(4000, 0.92);
+    for (uint32_t i = 0; i < 4000; i++) /* out of both */
+        items[i].old.p_predicted = i % 5 < 3 ? NAN : 0.55;
     v = judged(&in, false);
     near(v.ece_new, 0.05, 1e-8);
-    items[70].new.p_predicted = 1.0000001; /* rounding, in the last bin */
+    items[3].new.p_predicted = 1.0000001; /* rounding, in the last bin */
     (void)judged(&in, false);
+}
+
+/* How often equally calibrated pairs of 1,000 texts are refused for it, and overconfident ones. */
+static void test_calibration_is_more_than_noise(void **state)
+{
+    uint32_t refused[2] = {0};
+    uint64_t seed = 13;
+
+    (void)state;
+    for (int run = 0; run < 400; run++) {
+        struct gate_input in = made(1000, 0, 0);
+
+        for (uint32_t i = 0; i < 1000; i++) {
+            double p = 1 - 0.5 * pow(fixture_uniform(&seed), 3), u = fixture_uniform(&seed);
+            double q = fmax(0.02, fmin(1, p + 0.04 * fixture_normal(&seed)));
+            bool other = fixture_uniform(&seed) < 0.04;
+
+            items[i].old = (struct gate_side){u < p, p, NAN, NAN};
+            items[i].new = (struct gate_side){other ? fixture_uniform(&seed) < p : u < p,
+                                              run % 2 ? fmin(1, q + 0.08) : q, NAN, NAN};
+        }
+        refused[run % 2] += (judged(&in, false).reasons & GATE_CALIBRATION) != 0;
+    }
+    print_message("refused for calibration: %.1f %% of equals, %.1f %% of overconfident ones\n",
+                  refused[0] / 2.0, refused[1] / 2.0);
+    assert_in_range(refused[0], 0, 12);
+    assert_in_range(refused[1], 150, 200);
 }
 
 static double auroc_brute(uint32_t n, bool new)
@@ -378,7 +419,7 @@ static void test_order_does_not_matter(void **state)
     }
     b = judged(&in, false);
     assert_true(a.reasons == b.reasons && a.lost == b.lost && a.won == b.won);
-    assert_true(a.ece_old == b.ece_old && a.ece_new == b.ece_new);
+    assert_true(a.ece_old == b.ece_old && a.ece_new == b.ece_new && a.ece_error == b.ece_error);
     assert_true(a.auroc_old == b.auroc_old && a.auroc_new == b.auroc_new && a.lower == b.lower);
     assert_int_equal(a.losses_len, b.losses_len);
 }
@@ -454,7 +495,7 @@ int main(void)
         cmocka_unit_test(test_novelty),     cmocka_unit_test(test_latency),
         cmocka_unit_test(test_decisions),   cmocka_unit_test(test_order_does_not_matter),
         cmocka_unit_test(test_what_passes), cmocka_unit_test(test_bad_input),
-        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_names),       cmocka_unit_test(test_calibration_is_more_than_noise),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -44,7 +44,7 @@ static int open_model(void *ud, const struct store_model *row)
 {
     struct opening *o = ud;
 
-    return learned_open(&o->world->parts, row, o->world->base, &o->learned);
+    return learned_open(&o->world->parts, row, o->world->base, LEARNED_LIVE, &o->learned);
 }
 
 static struct learned *learned_of(struct world *w)
