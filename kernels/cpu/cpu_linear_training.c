@@ -19,7 +19,7 @@
 #include "kernels/cpu/own_linear.h"
 #include "kernels/cpu/simd_training.h"
 
-enum { RUNG_TALLEST = 512, DW_ROWS = 96 };
+enum { RUNG_TALLEST = 512, DW_ROWS = 96, STRIP_ROWS = 64 };
 
 enum direction { FORWARD, BACK, DIRECTIONS };
 
@@ -322,13 +322,13 @@ void cpu_mat_train_close(struct kmat_train *mat)
 static void fill_blocks(struct kmat_train *mat, const float *w, uint32_t threads)
 {
     const struct simd_training *simd = simd_pick()->training;
-    uint32_t across = (mat->K + SIMD_TILE - 1) / SIMD_TILE;
-    uint32_t down = (mat->M + SIMD_TILE - 1) / SIMD_TILE;
+    uint32_t across = (mat->K + SIMD_TILE_COLUMNS - 1) / SIMD_TILE_COLUMNS;
+    uint32_t down = (mat->M + SIMD_TILE_ROWS - 1) / SIMD_TILE_ROWS;
 
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic)
     for (uint32_t i = 0; i < across * down; i++)
         simd->pack(&mat->blocks[BACK], &mat->blocks[FORWARD], w, K_F32, mat->M, mat->K,
-                   i / across * SIMD_TILE, i % across * SIMD_TILE);
+                   i / across * SIMD_TILE_ROWS, i % across * SIMD_TILE_COLUMNS);
 }
 
 int cpu_mat_train_set(struct kmat_train *mat, const float *w, uint32_t threads)
@@ -457,19 +457,20 @@ static void pack_operands(const struct simd_blocks *blocks, uint16_t *transposed
                           uint32_t threads)
 {
     const struct simd_training *simd = simd_pick()->training;
-    uint32_t across = (K + SIMD_TILE - 1) / SIMD_TILE, down = (wide + SIMD_TILE - 1) / SIMD_TILE;
-    uint32_t tiles = across * down, strips = (M + SIMD_TILE - 1) / SIMD_TILE;
+    uint32_t across = (K + SIMD_TILE_COLUMNS - 1) / SIMD_TILE_COLUMNS;
+    uint32_t tiles = (wide + SIMD_TILE_ROWS - 1) / SIMD_TILE_ROWS * across;
+    uint32_t strips = (M + STRIP_ROWS - 1) / STRIP_ROWS;
 
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic)
     for (uint32_t i = 0; i < tiles + strips; i++) {
-        uint32_t from = (i - tiles) * SIMD_TILE;
+        uint32_t from = (i - tiles) * STRIP_ROWS;
 
         if (i < tiles)
-            simd->pack(blocks, NULL, x, K_BF16, N, K, i / across * SIMD_TILE,
-                       i % across * SIMD_TILE);
+            simd->pack(blocks, NULL, x, K_BF16, N, K, i / across * SIMD_TILE_ROWS,
+                       i % across * SIMD_TILE_COLUMNS);
         else
             simd->transpose(transposed, dy, N, M, wide, from,
-                            M - from < SIMD_TILE ? M : from + SIMD_TILE);
+                            M - from < STRIP_ROWS ? M : from + STRIP_ROWS);
     }
 }
 

@@ -12,6 +12,7 @@
 
 #include "kernels/cpu/simd_math.h"
 
+enum { AHEAD = 4 }; /* rows of a matrix asked for in advance: tiles are narrower than it */
 enum { TILE_ROWS = SIMD_LEVEL >= 4 ? 8 : 4 };
 
 /* ---- dropout --------------------------------------------------------------------------------- */
@@ -209,11 +210,11 @@ INLINE void product(float *y, const float *a, uint32_t a_row, uint32_t a_k, cons
         }
 }
 
-/* y(padded,wide) = x(len,dim) scale; zeros around it. */
+/* y(tall,wide) = x(len,dim) scale; zeros around it. */
 INLINE void widen_rows(float *y, const void *x, uint32_t stride, enum kdtype dtype, float scale,
-                       uint32_t len, uint32_t dim, uint32_t padded, uint32_t wide)
+                       uint32_t len, uint32_t dim, uint32_t tall, uint32_t wide)
 {
-    for (uint32_t i = 0; i < padded; i++)
+    for (uint32_t i = 0; i < tall; i++)
         for (uint32_t d = 0; d < wide; d += LANES) {
             lanes value = i < len ? load(x, dtype, (size_t)i * stride + d, dim - d) : splat(0);
 
@@ -230,28 +231,35 @@ INLINE void narrow_rows(void *y, uint32_t stride, enum kdtype dtype, const float
                   *(const lanes *)(x + (size_t)i * wide + d) * scale, dim - d);
 }
 
-/* p(padded): scores -> probabilities; columns from len on become 0. */
+/* x where the lane is below n, else y. */
+INLINE lanes below(uint32_t n, lanes x, lanes y)
+{
+    static const lanes_u32 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    lanes_u32 which = (lanes_u32)(lane < n);
+
+    return (lanes)(((lanes_u32)x & which) | ((lanes_u32)y & ~which));
+}
+
+/* p(padded): scores -> probabilities; columns from len on become 0 (not e^-87 / total, which is no
+ * normal number, and slow). */
 INLINE void softmax(float *p, uint32_t len, uint32_t padded)
 {
     lanes most = splat(-INFINITY), total = {0};
     float largest, inverse;
 
-    for (uint32_t j = len; j < padded; j++)
-        p[j] = -INFINITY;
     for (uint32_t j = 0; j < padded; j += LANES)
-        most = larger(most, *(const lanes *)(p + j));
+        most = larger(most, below(len - j, *(const lanes *)(p + j), most));
     largest = largest_of(most);
     for (uint32_t j = 0; j < padded; j += LANES) {
         lanes e = exp_negative(*(const lanes *)(p + j) - largest);
 
+        e = below(len - j, e, splat(0));
         *(lanes *)(p + j) = e;
         total += e;
     }
     inverse = 1.0f / fold(total);
     for (uint32_t j = 0; j < padded; j += LANES)
         *(lanes *)(p + j) *= inverse;
-    for (uint32_t j = len; j < padded; j++) /* e^-87 / total is no normal number: slow */
-        p[j] = 0;
 }
 
 /* dp(padded) -> ds(padded) of one row of probabilities. */
@@ -272,27 +280,28 @@ INLINE void attend_back(void *dq, void *dk, void *dv, const void *dy, uint32_t d
                         enum kdtype dtype, uint32_t len, uint32_t dim, float *scratch)
 {
     uint32_t padded = (uint32_t)SIMD_PADDED(len), wide = (uint32_t)SIMD_PADDED(dim);
+    uint32_t tall = (len + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
     size_t rows = (size_t)padded * wide;
     float *queries = scratch, *keys = queries + rows, *values = keys + rows, *out = values + rows;
     float *dout = out + rows, *p = dout + rows, *ds = p + (size_t)padded * padded;
     float *columns = ds + (size_t)padded * padded, scale = 1.0f / sqrtf((float)dim);
 
-    widen_rows(queries, q, stride, dtype, scale, len, dim, padded, wide);
-    widen_rows(keys, k, stride, dtype, 1, len, dim, padded, wide);
-    widen_rows(dout, dy, dy_stride, dtype, 1, len, dim, padded, wide);
+    widen_rows(queries, q, stride, dtype, scale, len, dim, tall, wide);
+    widen_rows(keys, k, stride, dtype, 1, len, dim, tall, wide);
+    widen_rows(dout, dy, dy_stride, dtype, 1, len, dim, tall, wide);
     transpose(columns, k, stride, dtype, len, padded, dim);
-    product(p, queries, wide, 1, columns, padded, padded, dim);
-    for (uint32_t i = 0; i < padded; i++)
+    product(p, queries, wide, 1, columns, tall, padded, dim);
+    for (uint32_t i = 0; i < len; i++)
         softmax(p + (size_t)i * padded, len, padded);
     transpose(columns, v, stride, dtype, len, padded, dim);
-    product(ds, dout, wide, 1, columns, padded, padded, dim);
-    for (uint32_t i = 0; i < padded; i++)
+    product(ds, dout, wide, 1, columns, tall, padded, dim);
+    for (uint32_t i = 0; i < len; i++)
         softmax_back(ds + (size_t)i * padded, p + (size_t)i * padded, padded);
-    product(out, p, 1, padded, dout, padded, wide, len);
+    product(out, p, 1, padded, dout, tall, wide, len);
     narrow_rows(dv, stride, dtype, out, 1, len, dim, wide);
-    product(out, ds, 1, padded, queries, padded, wide, len);
+    product(out, ds, 1, padded, queries, tall, wide, len);
     narrow_rows(dk, stride, dtype, out, 1, len, dim, wide);
-    product(out, ds, padded, 1, keys, padded, wide, len);
+    product(out, ds, padded, 1, keys, tall, wide, len);
     narrow_rows(dq, stride, dtype, out, scale, len, dim, wide);
 }
 
@@ -369,9 +378,10 @@ INLINE uint16_t *block_at(const struct simd_blocks *y, uint32_t a, uint32_t b)
 /* LANES columns of a block from 32 rows of a tile: two rows become one of words. */
 INLINE void pack_rows(uint16_t *to, uint32_t width, const uint16_t *tile)
 {
-    for (uint32_t i = 0; i < SIMD_BLOCK_INNER; i += 2, to += 2 * width, tile += 2 * SIMD_TILE)
-        *(lanes_u32 *)to =
-            halves(tile, K_BF16, 0, LANES) | (lanes_u32)load(tile + SIMD_TILE, K_BF16, 0, LANES);
+    for (uint32_t i = 0; i < SIMD_BLOCK_INNER;
+         i += 2, to += 2 * width, tile += 2 * SIMD_TILE_COLUMNS)
+        *(lanes_u32 *)to = halves(tile, K_BF16, 0, LANES) |
+                           (lanes_u32)load(tile + SIMD_TILE_COLUMNS, K_BF16, 0, LANES);
 }
 
 /* The same from LANES rows: the words that they are already change places. */
@@ -380,7 +390,7 @@ INLINE void pack_columns(uint16_t *to, uint32_t width, const uint16_t *tile)
     lanes words[LANES];
 
     for (uint32_t i = 0; i < LANES; i++)
-        words[i] = *(const lanes *)(tile + (size_t)i * SIMD_TILE);
+        words[i] = *(const lanes *)(tile + (size_t)i * SIMD_TILE_COLUMNS);
     transpose_tile(words);
     for (uint32_t i = 0; i < LANES; i++, to += 2 * width)
         *(lanes *)to = words[i];
@@ -394,20 +404,22 @@ INLINE uint32_t least(uint32_t a, uint32_t b)
 INLINE void fill_tile(uint16_t *tile, const void *x, enum kdtype dtype, uint32_t R, uint32_t C,
                       uint32_t row, uint32_t column)
 {
-    for (uint32_t i = 0; i < SIMD_TILE; i++)
-        for (uint32_t j = 0; j < SIMD_TILE; j += LANES) {
+    for (uint32_t i = 0; i < SIMD_TILE_ROWS; i++)
+        for (uint32_t j = 0; j < SIMD_TILE_COLUMNS; j += LANES) {
             lanes_u16 values = {0};
 
+            __builtin_prefetch((const char *)x + ((size_t)(row + i + AHEAD) * C + column + j) *
+                                                     (dtype == K_BF16 ? 2 : 4));
             if (row + i < R && column + j < C)
                 values = narrow(load(x, dtype, (size_t)(row + i) * C + column + j, C - column - j));
-            *(lanes_u16 *)(tile + (size_t)i * SIMD_TILE + j) = values;
+            *(lanes_u16 *)(tile + (size_t)i * SIMD_TILE_COLUMNS + j) = values;
         }
 }
 
 static void pack(const struct simd_blocks *y, const struct simd_blocks *turned, const void *x,
                  enum kdtype dtype, uint32_t R, uint32_t C, uint32_t row, uint32_t column)
 {
-    uint16_t tile[SIMD_TILE * SIMD_TILE] __attribute__((aligned(64)));
+    uint16_t tile[SIMD_TILE_ROWS * SIMD_TILE_COLUMNS] __attribute__((aligned(64)));
     const struct simd_blocks *both[2] = {y, turned};
 
     if (dtype == K_BF16)
@@ -420,16 +432,18 @@ static void pack(const struct simd_blocks *y, const struct simd_blocks *turned, 
 
         if (to == NULL)
             continue;
-        a1 = least(to->across * SIMD_BLOCK_INNER - a0, SIMD_TILE);
-        b1 = least(((t == 0 ? C : R) + to->width - 1) / to->width * to->width - b0, SIMD_TILE);
+        a1 = to->across * SIMD_BLOCK_INNER - a0;
+        b1 = ((t == 0 ? C : R) + to->width - 1) / to->width * to->width - b0;
+        a1 = least(a1, t == 0 ? SIMD_TILE_ROWS : SIMD_TILE_COLUMNS);
+        b1 = least(b1, t == 0 ? SIMD_TILE_COLUMNS : SIMD_TILE_ROWS);
         for (uint32_t b = 0; b < b1; b += LANES)
             for (uint32_t a = 0; a < a1; a += SIMD_BLOCK_INNER) {
                 uint16_t *block = block_at(to, a0 + a, b0 + b);
 
                 if (t == 0)
-                    pack_rows(block, to->width, tile + (size_t)a * SIMD_TILE + b);
+                    pack_rows(block, to->width, tile + (size_t)a * SIMD_TILE_COLUMNS + b);
                 else
-                    pack_columns(block, to->width, tile + (size_t)b * SIMD_TILE + a);
+                    pack_columns(block, to->width, tile + (size_t)b * SIMD_TILE_COLUMNS + a);
             }
     }
 }

@@ -36,10 +36,11 @@ struct simd_adamw {
  * (16,width,2), so that two neighbours along inner are one word. Zero beyond the matrix. */
 struct simd_blocks {
     uint16_t *data;
-    uint32_t width, across; /* 16, 32, 48 or 64; inner/32 */
+    uint32_t width, across; /* 16, 32 or 64; inner/32 */
 };
 
-enum { SIMD_BLOCK_INNER = 32, SIMD_TILE = 192 }; /* which is a multiple of every width */
+/* A tile is whole blocks in both directions, and half of the nearest cache as bf16. */
+enum { SIMD_BLOCK_INNER = 32, SIMD_TILE_ROWS = 64, SIMD_TILE_COLUMNS = 192 };
 
 /* Floats of scratch that attention_back needs. */
 #define SIMD_ATTENTION_BACK_FLOATS(len, dim)                                                       \
