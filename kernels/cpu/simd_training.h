@@ -82,10 +82,10 @@ struct simd_training {
      * direction (y) or along its rows' (turned): either may be NULL. */
     void (*pack)(const struct simd_blocks *y, const struct simd_blocks *turned, const void *x,
                  enum kdtype dtype, uint32_t R, uint32_t C, uint32_t row, uint32_t column);
-    /* y(M,wide) bf16, its rows from .. to: the transpose of x(N,M) bf16, zeros from column N on.
-     * wide and from: multiples of 32 and 16. */
-    void (*transpose)(uint16_t *y, const uint16_t *x, uint32_t N, uint32_t M, uint32_t wide,
-                      uint32_t from, uint32_t to);
+    /* y(M,wide) bf16, its rows from .. to: the transpose of x(N,M) bf16, zeros from column N on;
+     * sums(M) += those columns of x, unless NULL. wide and from: multiples of 32 and 16. */
+    void (*transpose)(uint16_t *y, float *sums, const uint16_t *x, uint32_t N, uint32_t M,
+                      uint32_t wide, uint32_t from, uint32_t to);
     double (*sum_squares)(const float *x, size_t n);
     void (*adamw)(float *w, float *m, float *v, float *grad, size_t n, const struct simd_adamw *a);
 };
