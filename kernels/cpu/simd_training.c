@@ -400,17 +400,31 @@ INLINE uint16_t *block_at(const struct simd_blocks *y, uint32_t a, uint32_t b)
     return y->data + block * SIMD_BLOCK_INNER * y->width + 2 * (size_t)(b % y->width);
 }
 
+INLINE void put(void *to, lanes_u32 x, int past_caches)
+{
+#if SIMD_LEVEL >= 4
+    if (past_caches) {
+        _mm512_stream_si512(to, (__m512i)x);
+        return;
+    }
+#endif
+    (void)past_caches;
+    *(lanes_u32 *)to = x;
+}
+
 /* LANES columns of a block from 32 rows of a tile: two rows become one of words. */
-INLINE void pack_rows(uint16_t *to, uint32_t width, const uint16_t *tile)
+INLINE void pack_rows(uint16_t *to, uint32_t width, const uint16_t *tile, int past_caches)
 {
     for (uint32_t i = 0; i < SIMD_BLOCK_INNER;
          i += 2, to += 2 * width, tile += 2 * SIMD_TILE_COLUMNS)
-        *(lanes_u32 *)to = halves(tile, K_BF16, 0, LANES) |
-                           (lanes_u32)load(tile + SIMD_TILE_COLUMNS, K_BF16, 0, LANES);
+        put(to,
+            halves(tile, K_BF16, 0, LANES) |
+                (lanes_u32)load(tile + SIMD_TILE_COLUMNS, K_BF16, 0, LANES),
+            past_caches);
 }
 
 /* The same from LANES rows: the words that they are already change places. */
-INLINE void pack_columns(uint16_t *to, uint32_t width, const uint16_t *tile)
+INLINE void pack_columns(uint16_t *to, uint32_t width, const uint16_t *tile, int past_caches)
 {
     lanes words[LANES];
 
@@ -418,7 +432,7 @@ INLINE void pack_columns(uint16_t *to, uint32_t width, const uint16_t *tile)
         words[i] = *(const lanes *)(tile + (size_t)i * SIMD_TILE_COLUMNS);
     transpose_tile(words);
     for (uint32_t i = 0; i < LANES; i++, to += 2 * width)
-        *(lanes *)to = words[i];
+        put(to, (lanes_u32)words[i], past_caches);
 }
 
 INLINE uint32_t least(uint32_t a, uint32_t b)
@@ -441,6 +455,8 @@ INLINE void fill_tile(uint16_t *tile, const void *x, enum kdtype dtype, uint32_t
         }
 }
 
+/* Weights, which come in both directions, are not used before the other matrices were: they are
+ * written past the caches, which saves reading what is overwritten (20 % of it). */
 static void pack(const struct simd_blocks *y, const struct simd_blocks *turned, const void *x,
                  enum kdtype dtype, uint32_t R, uint32_t C, uint32_t row, uint32_t column)
 {
@@ -466,11 +482,15 @@ static void pack(const struct simd_blocks *y, const struct simd_blocks *turned, 
                 uint16_t *block = block_at(to, a0 + a, b0 + b);
 
                 if (t == 0)
-                    pack_rows(block, to->width, tile + (size_t)a * SIMD_TILE_COLUMNS + b);
+                    pack_rows(block, to->width, tile + (size_t)a * SIMD_TILE_COLUMNS + b,
+                              turned != NULL);
                 else
-                    pack_columns(block, to->width, tile + (size_t)b * SIMD_TILE_COLUMNS + a);
+                    pack_columns(block, to->width, tile + (size_t)b * SIMD_TILE_COLUMNS + a, 1);
             }
     }
+#if SIMD_LEVEL >= 4
+    _mm_sfence();
+#endif
 }
 
 static void transpose_halves(uint16_t *y, float *sums, const uint16_t *x, uint32_t N, uint32_t M,
