@@ -525,18 +525,27 @@ static void transpose_halves(uint16_t *y, float *sums, const uint16_t *x, uint32
 
 /* ---- steps ----------------------------------------------------------------------------------- */
 
+typedef double doubles __attribute__((vector_size(64)));
+typedef float half_lanes __attribute__((vector_size(32), aligned(4), may_alias));
+
 static double sum_of_squares(const float *x, size_t n)
 {
-    double part[LANES] = {0};
+    doubles parts[4] = {{0}};
+    double total = 0;
+    size_t i = 0;
 
-    for (size_t i = 0; i + LANES <= n; i += LANES)
-        for (size_t j = 0; j < LANES; j++)
-            part[j] += (double)x[i + j] * x[i + j];
-    for (size_t i = n / LANES * LANES, j = 0; i < n; i++, j++)
-        part[j] += (double)x[i] * x[i];
-    for (size_t j = 1; j < LANES; j++)
-        part[0] += part[j];
-    return part[0];
+    for (; i + 32 <= n; i += 32)
+        for (size_t p = 0; p < 4; p++) {
+            doubles value = __builtin_convertvector(*(const half_lanes *)(x + i + 8 * p), doubles);
+
+            parts[p] += value * value;
+        }
+    for (; i < n; i++)
+        total += (double)x[i] * x[i];
+    parts[0] = (parts[0] + parts[1]) + (parts[2] + parts[3]);
+    for (int e = 0; e < 8; e++)
+        total += parts[0][e];
+    return total;
 }
 
 INLINE lanes root(lanes x)
