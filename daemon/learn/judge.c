@@ -63,6 +63,7 @@ struct pass {
     const struct learner_parts *parts;
     const struct touched *touched;
     struct snapshot *snapshot;
+    struct learned_round *round;
     uint32_t dim, labels, labels_known;
     float *embeddings;    /* (ROWS,dim) */
     float *probabilities; /* (ROWS,labels) */
@@ -96,6 +97,16 @@ static void tell(const struct pass *p, const struct drift_event *e)
     log_warn("learner", "event", "drift", "model", p->learned->name, "detector", name, "from", from,
              "to", to, "since_seq", since, "new_labels", e->new_labels ? "true" : "false", NULL);
     events_drift(p->parts->bus, &drift);
+}
+
+/* The outcome of a correction, for whoever compares two versions. */
+static void note(const struct pass *p, uint32_t i)
+{
+    struct learned_round *r = p->round;
+
+    if (r->outcomes != NULL)
+        r->outcomes[r->outcomes_len++] = (struct learned_outcome){
+            p->events[i]->seq, p->answers[i].label == p->events[i]->column};
 }
 
 static void count_row(const struct pass *p, uint32_t i)
@@ -137,8 +148,11 @@ static void flush(struct pass *p)
 {
     if (p->len > 0 && head_view_score(p->snapshot->view, p->embeddings, p->len, NULL, p->scratch,
                                       p->answers, p->probabilities, NULL) == 0)
-        for (uint32_t i = 0; i < p->len; i++)
-            count_row(p, i);
+        for (uint32_t i = 0; i < p->len; i++) {
+            note(p, i);
+            if (p->judge != NULL)
+                count_row(p, i);
+        }
     p->len = 0;
 }
 
@@ -173,8 +187,11 @@ static int pass_open(struct pass *p)
 {
     size_t scratch;
 
-    p->snapshot = live_get_by_id(p->parts->live, p->learned->model);
-    if (p->snapshot == NULL) /* the first round of all */
+    if (p->learned->role == LEARNED_LIVE)
+        p->snapshot = live_get_by_id(p->parts->live, p->learned->model);
+    else if (p->learned->frozen != NULL)
+        p->snapshot = live_hold(p->learned->frozen);
+    if (p->snapshot == NULL) /* the first round of all, or a candidate */
         return -ENOENT;
     p->dim = p->touched->dim;
     p->labels = head_view_labels_len(p->snapshot->view);
@@ -208,14 +225,17 @@ static void pass_close(struct pass *p)
 }
 
 void judge_score(struct judge *j, const struct learned *l, const struct learner_parts *parts,
-                 const struct touched *t, const struct judge_events *events)
+                 const struct touched *t, const struct judge_events *events,
+                 struct learned_round *round)
 {
-    struct pass p = {.judge = j, .learned = l, .parts = parts, .touched = t};
+    struct pass p = {.judge = j, .learned = l, .parts = parts, .touched = t, .round = round};
     uint8_t *seen = calloc(t->len + 1, 1);
 
     if (seen != NULL && events->len > 0 && pass_open(&p) == 0 &&
-        evaluation_labels_grow(j->evaluation, l->labels->len) == 0 &&
-        drift_labels_grow(j->drift, l->labels->len) == 0) {
+        (j == NULL || (evaluation_labels_grow(j->evaluation, l->labels->len) == 0 &&
+                       drift_labels_grow(j->drift, l->labels->len) == 0))) {
+        if (l->noting) /* without memory none are noted */
+            round->outcomes = malloc(events->len * sizeof *round->outcomes);
         for (uint32_t i = 0; i < events->len; i++) {
             uint32_t row = find_row(&p, events->rows[i].example);
 

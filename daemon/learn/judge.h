@@ -34,10 +34,12 @@ struct judge_events {
 int judge_open(uint32_t dim, uint64_t seed, struct judge **ret_judge);
 void judge_close(struct judge *judge);
 
-/* Scores the events against the live snapshot and the head as it is before the round. */
+/* Scores the events against what the learned answers with before the round: the live snapshot, or a
+ * shadow's own. judge NULL: nothing is counted, no more than outcomes is noted; of a candidate
+ * nothing. */
 void judge_score(struct judge *judge, const struct learned *learned,
                  const struct learner_parts *parts, const struct touched *touched,
-                 const struct judge_events *events);
+                 const struct judge_events *events, struct learned_round *round);
 
 /* 0, -ENOMEM. The caller frees *ret_report. */
 int judge_report(const struct judge *judge, struct evaluation_report **ret_report,

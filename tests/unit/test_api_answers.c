@@ -195,14 +195,14 @@ static void write_label(struct api_buffer *b)
 
 static void write_version(struct api_buffer *b)
 {
-    const struct api_version_row row = {{0, 9}, "live", "label", ID, "x", "", 0};
+    const struct api_version_row row = {{2, 9}, "live", "label", ID, "x", "", -1, NULL, 0};
 
     api_write_version(b, &row);
 }
 
 static void test_rows(void **state)
 {
-    const struct api_version_row empty = {{0, 0}, "past", NULL, NULL, NULL, NULL, 0};
+    const struct api_version_row empty = {{0, 0}, "past", NULL, NULL, NULL, NULL, 0, "created", 0};
     const struct api_example bare = {.model = "m", .status = "withdrawn"};
     struct api_buffer b = API_BUFFER_INIT;
 
@@ -228,13 +228,14 @@ static void test_rows(void **state)
                     "\"}");
     write_version(&b);
     check_bytes(&b,
-                "{\"version\":\"0.9\",\"encoder\":0,\"seq\":9,\"state\":\"live\",\"op\":\"label\","
+                "{\"version\":\"2.9\",\"encoder\":2,\"seq\":9,\"state\":\"live\",\"op\":\"label\","
                 "\"example\":\"" ID_TEXT "\",\"label\":\"x\",\"annotator\":null,"
+                "\"run\":null,\"reason\":null,"
                 "\"created\":\"" EPOCH "\"}");
     api_write_version(&b, &empty);
-    check_bytes(&b,
-                "{\"version\":\"0.0\",\"encoder\":0,\"seq\":0,\"state\":\"past\",\"op\":null,"
-                "\"example\":null,\"label\":null,\"annotator\":null,\"created\":\"" EPOCH "\"}");
+    check_bytes(&b, "{\"version\":\"0.0\",\"encoder\":0,\"seq\":0,\"state\":\"past\",\"op\":null,"
+                    "\"example\":null,\"label\":null,\"annotator\":null,\"run\":0,"
+                    "\"reason\":\"created\",\"created\":\"" EPOCH "\"}");
 }
 
 #define LABEL_ROW                                                                                  \
