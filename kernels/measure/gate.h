@@ -3,8 +3,8 @@
  *
  * Refused, unless
  *   - there are items enough: without evidence nothing is swapped;
- *   - the lower 95 % bound of the gain in accuracy is above -margin; or accuracy is not lower at all
- *     and the new probabilities are better: the lower 95 % bound of the fall of the Brier score, a
+ *   - the lower 95 % bound of the gain in accuracy is above -margin; or accuracy is no lower and
+ *     the new probabilities are better: the lower 95 % bound of the fall of the Brier score, a
  *     proper score that sees more on few texts than right and wrong do, is above 0;
  *   - no label with enough items loses recall significantly: exact one-sided McNemar per label,
  *     Holm's correction over the labels tested;
@@ -31,12 +31,12 @@ enum {
 /* What one pair said of a text. */
 struct gate_side {
     bool right;
-    /* 1 - 2 p(label) + the sum of all squares; NAN leaves the text out of both Brier scores. */
-    double brier;
     /* Probability of what it said; NAN leaves the text out of the calibration error of both. */
     double p_predicted;
     /* Novelty of the text, and as if its label were unknown; NAN leaves it out of both AUROCs. */
     double novelty_known, novelty_unknown;
+    /* 1 - 2 p(label) + the sum of all squares; NAN leaves the text out of both Brier scores. */
+    double brier;
 };
 
 struct gate_item {
