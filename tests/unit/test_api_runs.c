@@ -13,6 +13,7 @@
 
 #include "proto/api.h"
 #include "proto/json.h"
+#include "tests/unit/contract_fixture.h"
 #include "tests/unit/fault_alloc.h"
 
 typedef int parse_fn(const char *, size_t, struct api_run_settings *, struct api_problem *);
@@ -443,6 +444,80 @@ static void test_times(void **state)
     }
 }
 
+/* ---- against the contract -------------------------------------------------------------------- */
+
+static void write_run(struct api_buffer *b)
+{
+    const struct api_run run = {.run = 7,
+                                .model = "m",
+                                .strategy = "joint",
+                                .state = "queued",
+                                .phase = "waiting",
+                                .who = "operator",
+                                .encoder = 2,
+                                .settings = "{}",
+                                .reason = "",
+                                .created_us = 1,
+                                .updated_us = 1};
+    const struct api_run_metric metric = {.step = 1, .loss = 0.5, .time_us = 1};
+
+    api_write_run(b, &run, b->len == 0 ? &metric : NULL, 1);
+}
+
+static void write_runs(struct api_buffer *b)
+{
+    api_list_begin(b, "runs");
+    write_run(b);
+    api_list_end(b, NULL);
+}
+
+static void write_verdict(struct api_buffer *b)
+{
+    static const char *const reasons[] = {"recall"};
+    const struct api_run_loss loss = {"x", 30, 9, 1, 0.01, 0.02};
+
+    api_write_run_verdict(
+        b, &(struct api_run_verdict){
+               .reasons = reasons, .reasons_len = 1, .losses = &loss, .losses_len = 1});
+}
+
+static void write_progress(struct api_buffer *b)
+{
+    api_write_run_progress(b, &(struct api_run_progress){.loss = 0.5});
+}
+
+static void write_rollback(struct api_buffer *b)
+{
+    api_write_rollback(b, &(struct api_rollback){"m", {2, 9}, true});
+}
+
+static void write_files(struct api_buffer *b)
+{
+    api_files_begin(b, 2);
+    api_write_file(b, "config.json", 9, (const uint8_t[32]){1});
+    api_files_end(b);
+}
+
+static void write_run_event(struct api_buffer *b)
+{
+    api_write_event_run(
+        b,
+        &(struct api_event_run){
+            .run = 7, .model = "m", .strategy = "joint", .state = "running", .phase = "training"});
+}
+
+static void test_answers_keep_the_contract(void **state)
+{
+    (void)state;
+    contract_check("RunWhole", write_run);
+    contract_check("Runs", write_runs);
+    contract_check("RunVerdict", write_verdict);
+    contract_check("RunProgress", write_progress);
+    contract_check("Rollback", write_rollback);
+    contract_check("EncoderFiles", write_files);
+    contract_check("EventRun", write_run_event);
+}
+
 static void test_without_memory(void **state)
 {
     static const char body[] = "{\"strategy\":\"replay\",\"lora\":{\"rank\":4}}";
@@ -481,6 +556,7 @@ int main(void)
         cmocka_unit_test(test_rollback),
         cmocka_unit_test(test_queries),
         cmocka_unit_test(test_times),
+        cmocka_unit_test(test_answers_keep_the_contract),
         cmocka_unit_test(test_without_memory),
     };
 
