@@ -115,8 +115,7 @@ struct train {
     uint64_t step;
     uint32_t tokens_max;
     bool stale; /* the matrices of the device are older than the block */
-    int failed; /* what the device answered in the middle of an update, from where nothing goes on
-                 */
+    int failed; /* of the device, in the middle of an update: nothing goes on from there */
 };
 
 /* masters.c. Lays the block out and reads the start weights. Errors as encoder_open. */
