@@ -130,16 +130,17 @@ static enum ctl_exit show_verdict(const struct json_value *v)
     return CTL_OK;
 }
 
-static enum ctl_exit code_of(const struct json_value *run)
+/* Who watched a run wants to know how it ended; who looks one up has what he wanted. */
+static enum ctl_exit code_of(const struct ctl *ctl, const struct json_value *run)
 {
     const char *state = text_of(run, "state");
 
-    return !is_over(run) || strcmp(state, "accepted") == 0 ? CTL_OK
-           : strcmp(state, "refused") == 0                 ? CTL_GATE
-                                                           : CTL_RUN;
+    if (!ctl->options.watch || strcmp(state, "accepted") == 0)
+        return CTL_OK;
+    return strcmp(state, "refused") == 0 ? CTL_GATE : CTL_RUN;
 }
 
-/* One run in full; its end is the exit code. */
+/* One run in full. */
 static enum ctl_exit show_end(const struct ctl *ctl, const struct json_value *run)
 {
     struct ctl_table *t;
@@ -148,7 +149,7 @@ static enum ctl_exit show_end(const struct ctl *ctl, const struct json_value *ru
 
     if (ctl->options.json) {
         code = ctl_print_json(run);
-        return code == CTL_OK ? code_of(run) : code;
+        return code == CTL_OK ? code_of(ctl, run) : code;
     }
     if (ctl_table_open(stdout, run_heads, "rllllrrl", &t) != 0)
         return ctl_no_memory();
@@ -156,7 +157,7 @@ static enum ctl_exit show_end(const struct ctl *ctl, const struct json_value *ru
     rc = ctl_table_flush(t);
     ctl_table_close(t);
     code = rc == 0 ? show_verdict(json_member(run, "verdict")) : ctl_no_memory();
-    return code == CTL_OK ? code_of(run) : code;
+    return code == CTL_OK ? code_of(ctl, run) : code;
 }
 
 /* ---- watching -------------------------------------------------------------------------------- */

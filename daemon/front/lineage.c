@@ -64,12 +64,10 @@ static int read_log(struct lineage *l, struct store *store)
     return rc;
 }
 
-static void forget_log(struct lineage *l)
+static void forget_log(const struct lineage *l)
 {
     free(l->log);
     free(l->places);
-    l->log = NULL;
-    l->places = NULL;
 }
 
 /* Which encoder served when an event was written: that of the last swap before it. */
@@ -197,7 +195,6 @@ static int end_list(struct lineage *l, const char *cursor)
     api_versions_encoders(&l->errand.body);
     rc = store_encoder_scan(l->store, l->errand.model, show_encoder, l);
     api_versions_end(&l->errand.body, cursor);
-    forget_log(l);
     return rc;
 }
 
@@ -275,7 +272,7 @@ static int act_list(struct errand *e, struct store *store)
     return rc;
 }
 
-/* Reads ?at, ?limit and ?cursor. 0, or -EINVAL with the problem or after an answer. */
+/* Reads ?at, ?limit and ?cursor. False after an answer; the errand is freed then. */
 static bool read_page(struct lineage *l, struct exchange *x)
 {
     char limit[32], cursor[64], at[64];

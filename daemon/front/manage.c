@@ -220,6 +220,7 @@ static int apply_remove(struct change *change, struct learner *learner)
     struct managing *m = of_change(change);
 
     ring_forget_model(m->server->ring, m->model);
+    handlers_hint(m->server); /* encoders that only it has used can go */
     return learner_model_remove(learner, m->model);
 }
 

@@ -37,7 +37,7 @@ static int show_run(void *ud, const struct store_run *row)
     struct errand *e = &t->errand;
     struct snapshot *s = live_get_by_id(e->server->live, row->model);
     const struct api_run run = {.run = row->id,
-                                .model = s != NULL ? s->model_name : e->model_name,
+                                .model = s != NULL ? s->model_name : "",
                                 .strategy = row->strategy,
                                 .state = row->state,
                                 .phase = row->phase,
@@ -63,7 +63,7 @@ static int show_run(void *ud, const struct store_run *row)
     snprintf(t->state, sizeof t->state, "%s", row->state);
     snprintf(t->phase, sizeof t->phase, "%s", row->phase);
     snprintf(t->strategy, sizeof t->strategy, "%s", row->strategy);
-    if (e->model_name[0] == '\0' && s != NULL)
+    if (s != NULL)
         memcpy(e->model_name, s->model_name, sizeof e->model_name);
     live_put(s);
     t->last = row->id;

@@ -182,7 +182,7 @@ static void end(struct run *run, int rc)
     }
     if (rc == 0) {
         atomic_fetch_add(&t->accepted, run->new == NULL);
-    } else {
+    } else if (rc != -EALREADY) { /* cancelled between the queue and here: its row says so */
         bool cancelled = rc == -ECANCELED;
 
         if (run->why[0] == '\0')
@@ -202,7 +202,11 @@ static void end(struct run *run, int rc)
 static int take_run(void *ud, const struct store_run *row)
 {
     struct run *run = ud;
+    struct snapshot *s = live_get_by_id(run->trainer->parts.learner.live, row->model);
 
+    if (s != NULL)
+        memcpy(run->model_name, s->model_name, sizeof run->model_name);
+    live_put(s);
     run->id = row->id;
     run->model = row->model;
     run->seed = row->seed;
@@ -366,10 +370,12 @@ static void *work(void *arg)
             if (t->parts.automatic && trainer_look(t))
                 continue;
         }
-        if (mailbox_wait(&t->box, LOOK_US) != NULL)
+        if (mailbox_wait(&t->box, LOOK_US) != NULL) {
             atomic_store(&t->posted, false);
-        else if (mailbox_closed(&t->box))
+            trainer_sweep(t); /* a model may have been removed */
+        } else if (mailbox_closed(&t->box)) {
             break;
+        }
     }
     return NULL;
 }

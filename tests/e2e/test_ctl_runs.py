@@ -98,7 +98,7 @@ def test_wrong_use(ctl):
 @pytest.mark.sanitizer
 def test_the_verdict_and_the_exit_code(ctl, daemon):
     run = ended(daemon, "refused", "the gate refused it", VERDICT)
-    out, err = ctl("runs", run, code=GATE)
+    out, err = ctl("runs", run)
     lines = [line.split() for line in out.splitlines()]
     assert ["accuracy", "0.9300", "0.8850", "-0.0450"] in lines
     assert ["novelty", "AUROC", "-", "-", "-"] in lines
@@ -107,13 +107,13 @@ def test_the_verdict_and_the_exit_code(ctl, daemon):
     assert out.endswith("the gate: refused: accuracy, recall\n") and err == ""
     out, _ = ctl("runs", run, "--watch", "--quiet", code=GATE)  # it has ended: no wait
     assert "the gate: refused" in out
-    out, _ = ctl("runs", run, "--json", code=GATE)
+    out, _ = ctl("runs", run, "--json", "--watch", code=GATE)
     assert json.loads(out)["verdict"] == VERDICT
     run = ended(daemon, "failed", "the loss was not finite at step 3")
-    out, _ = ctl("runs", run, code=RUN)
+    out, _ = ctl("runs", run, "--watch", code=RUN)
     assert "the loss was not finite" in out and "the gate" not in out
     run = ended(daemon, "accepted", "", {**VERDICT, "forced": True})
-    out, _ = ctl("runs", run)
+    out, _ = ctl("runs", run, "--watch")
     assert out.endswith("recall (forced past it)\n")
 
 

@@ -2,6 +2,7 @@
 through are in test_runs.py.
 """
 import hashlib
+import shutil
 import sqlite3
 import time
 from datetime import datetime, timedelta, timezone
@@ -254,6 +255,20 @@ def test_swaps_stand_between_events(daemon):
     assert daemon.get(f"{path}/{last}")["op"] == "label"
     for never in (f"1.{last.split('.')[1]}", "2.1", "0.99999", f"1.{int(seq) - 1}"):
         assert daemon.problem("GET", f"{path}/{never}")[1] == "unknown_version"
+
+
+def test_files_of_an_encoder_go_with_its_model(daemon):
+    """Weights are made of texts."""
+    daemon.stop()
+    swapped(daemon, ("run", 1), ("rollback", 0))
+    shutil.copytree(TINY, daemon.state / "encoders" / "1")
+    daemon.start()
+    assert (daemon.state / "encoders" / "1").exists()
+    daemon.delete("/v1/models/default")
+    until = time.monotonic() + 120
+    while (daemon.state / "encoders" / "1").exists():
+        assert time.monotonic() < until, "they stay"
+        time.sleep(0.01)
 
 
 # ---- going back
