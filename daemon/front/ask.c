@@ -256,6 +256,7 @@ static void write_result(const struct asking *a, uint32_t i, struct api_scored *
                                     : likely != UINT32_MAX ? item->probabilities[likely]
                                                            : 0,
                            .novelty = item->answer.novelty,
+                           .novel = item->answer.novel,
                            .labels = scored,
                            .tokens = item->len,
                            .truncated = a->truncated[i],
