@@ -8,6 +8,7 @@
  *     ctl_browse.c  models examples versions             ctl_about.c   status, version
  *     ctl_labels.c  labels                               ctl_events.c  events
  *     ctl_review.c  review, next                         ctl_erase.c   erase
+ *     ctl_eval.c    eval
  *
  * Results go to stdout, everything else to stderr. In human form texts of the daemon are cleaned of
  * control characters (ctl_table.h); with --json the daemon's own words are passed on, one object a
@@ -57,6 +58,7 @@ enum ctl_exit ctl_forget(struct ctl *ctl);
 enum ctl_exit ctl_erase(struct ctl *ctl);
 enum ctl_exit ctl_import(struct ctl *ctl);
 enum ctl_exit ctl_export(struct ctl *ctl);
+enum ctl_exit ctl_evaluate(struct ctl *ctl);
 enum ctl_exit ctl_models(struct ctl *ctl);
 enum ctl_exit ctl_labels(struct ctl *ctl);
 enum ctl_exit ctl_examples(struct ctl *ctl);
