@@ -18,6 +18,7 @@ enum {
 };
 
 struct judge;
+struct figures_table;
 
 struct learned {
     int64_t model;
@@ -37,6 +38,9 @@ struct learned {
     int64_t audit_seq;          /* what the audit under way, or the last one, looked at */
     struct live_review *review; /* of the last audit, or NULL */
     bool fitted, audited;       /* as published, on exactly this set */
+    bool asked;                 /* questions were counted since the last image */
+    bool figures_stale;         /* what /metrics shows is older than the counts */
+    int64_t figures_us;         /* monotonic, when it was set */
     /* A round failed after it had changed the head, which now holds more than `applied` says:
      * nothing is published or saved before the round has been repeated. */
     bool ahead;
@@ -72,6 +76,8 @@ int learned_settle(struct learned *learned, const struct learner_parts *parts,
 int learned_audit(struct learned *learned, const struct learner_parts *parts,
                   struct learned_round *ret_round);
 int learned_publish(struct learned *learned, const struct learner_parts *parts);
+/* Sets the model's row of what /metrics shows. 0, -ENOMEM. */
+int learned_figures(struct learned *learned, struct figures_table *table);
 /* Writes the head's image and has the keeper name it. */
 int learned_save(struct learned *learned, const struct learner_parts *parts);
 
