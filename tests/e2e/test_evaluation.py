@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from event_stream import EventStream
 from learnd_process import START_S, Daemon
 
 WORDS = "card cash money bank late early lost found send take give open close never".split()
@@ -159,7 +160,12 @@ def test_a_change_of_the_questions_is_told(daemon):
     assert all(d["fired"] == 0 for n, d in detectors(found).items() if n.startswith("asked_"))
     assert detectors(found)["asked_features"]["rows"] == done
     before = time.time()
-    found, done = traffic(daemon, 1024, SPORT + MONEY[:1], 2, done)
+    with EventStream(daemon, "types=drift") as stream:
+        found, done = traffic(daemon, 1024, SPORT + MONEY[:1], 2, done)
+        events = {e.data["detector"]: e.data for e in (next(stream), next(stream))}
+    assert events["asked_features"]["measure"] == "features" and events["asked_features"]["since"]
+    assert events["asked_mix"]["label"] in ("sport", "money") and events["asked_mix"]["since"]
+    assert events["asked_mix"]["before"] != events["asked_mix"]["after"]
     for name in ("asked_features", "asked_mix"):
         told = detectors(found)[name]
         assert told["fired"] >= 1 and told["since_seq"] is None and told["since"] <= told["at"]
