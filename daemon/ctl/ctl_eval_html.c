@@ -19,7 +19,7 @@ enum {
     MARGIN = 44,   /* left of it and below, for the axes */
     HEAT_MAX = 20, /* labels of the heat map */
     CELL = 22,
-    HEAT_NAMES = 190, /* room for their names */
+    HEAT_NAMES = 260, /* room for their names */
     BARS_MAX = 200,   /* labels with bars; the worst ones */
 };
 
@@ -241,7 +241,7 @@ static void heat_cell(struct api_buffer *b, const struct ctl_eval *e, const stru
     addf(b,
          "<rect class=\"%s\" x=\"%u\" y=\"%u\" width=\"%d\" height=\"%d\" fill-opacity=\"%.2f\">"
          "<title>",
-         i == k ? "one" : "two", x, y, CELL - 1, CELL - 1, 0.15 + 0.85 * share);
+         i == k ? "one" : "two", x, y, CELL - 1, CELL - 1, 0.12 + 0.5 * share);
     add_name(b, e, h->columns[i]);
     add(b, " &#8594; ");
     add_name(b, e, h->columns[k]);
@@ -264,7 +264,7 @@ static void heat_map(struct api_buffer *b, const struct ctl_eval *e)
     add(b, "<h2>Confusions</h2><p>Labels of the most frequent ones: a row a label, a column an "
            "answer; blue is right.</p>");
     addf(b, "<svg role=\"img\" aria-label=\"Confusions\" width=\"%u\" viewBox=\"0 0 %u %u\">",
-         HEAT_NAMES + side + 60, HEAT_NAMES + side + 60, side + 150);
+         HEAT_NAMES + side + 120, HEAT_NAMES + side + 120, side + 190);
     for (uint32_t i = 0; i < h.len; i++) {
         uint32_t middle = i * CELL + 15, x = HEAT_NAMES + i * CELL + 8;
 
