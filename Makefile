@@ -44,9 +44,10 @@ endif
 comma := ,
 obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
 PROTO_OBJ   = $(call obj,$(wildcard proto/*.c)) $(patsubst /usr/share/llhttp/%.c,$(BUILD)/llhttp/%.o,$(LLHTTP_SRC))
-# kernels/cpu/simd.c is one text compiled for three machines; simd_pick.c chooses when first used.
-SIMD_OBJ    = $(foreach v,2 3 4,$(BUILD)/kernels/cpu/simd.v$(v).o)
-KERNELS_OBJ = $(call obj,$(filter-out kernels/cpu/simd.c,$(wildcard kernels/*.c kernels/*/*.c))) $(if $(wildcard kernels/cpu/simd.c),$(SIMD_OBJ))
+# These are texts compiled for three machines; simd_pick.c chooses when first used.
+SIMD_SRC    = kernels/cpu/simd.c kernels/cpu/simd_training.c
+SIMD_OBJ    = $(foreach v,2 3 4,$(SIMD_SRC:%.c=$(BUILD)/%.v$(v).o))
+KERNELS_OBJ = $(call obj,$(filter-out $(SIMD_SRC),$(wildcard kernels/*.c kernels/*/*.c))) $(SIMD_OBJ)
 STORE_OBJ   = $(call obj,$(wildcard store/*.c))
 DAEMON_OBJ  = $(call obj,$(filter-out daemon/main.c,$(wildcard daemon/*.c daemon/front/*.c daemon/serve/*.c daemon/learn/*.c)))
 CTL_OBJ     = $(call obj,$(filter-out daemon/ctl/ctl_main.c,$(wildcard daemon/ctl/*.c)))
@@ -57,6 +58,7 @@ UNIT_WRAP   = $(patsubst %,-Wl$(comma)--wrap=%,malloc calloc realloc strdup alig
 OPS_BIN     = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/ops/ops.c))
 FUZZ_BIN    = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH_BIN   = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/bench_*.c))
+TRAIN_TOOLS = $(addprefix $(BUILD)/tests/,golden/train/dump_train quality/finetune_tool)
 BENCH_OBJ   = $(call obj,$(filter-out tests/bench/bench_%,$(wildcard tests/bench/*.c)))
 
 all: $(BUILD)/learnd $(if $(CTL_OBJ),$(BUILD)/learnctl)
@@ -108,7 +110,7 @@ install: all
 	install -m 755 $(BUILD)/learnd $(BUILD)/learnctl $(DESTDIR)$(PREFIX)/bin
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h' ':!kernels/text/unicode_tables.c')
-tests: all $(BUILD)/tests/sim/sim $(UNIT_BIN) $(OPS_BIN) $(FUZZ_BIN) $(BENCH_BIN)
+tests: all $(BUILD)/tests/sim/sim $(TRAIN_TOOLS) $(UNIT_BIN) $(OPS_BIN) $(FUZZ_BIN) $(BENCH_BIN)
 
 $(BUILD)/learnd: $(call obj,daemon/main.c) $(LIBS)
 	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -132,9 +134,12 @@ $(BUILD)/llhttp/%.o: /usr/share/llhttp/%.c
 	$(call Q,CC)$(CC) $(CPPFLAGS) -O2 -g -std=c11 -w -c -o $@ $<
 $(BUILD)/kernels/cpu/%.o: CFLAGS += -fopenmp
 LDFLAGS += -fopenmp
-$(BUILD)/kernels/cpu/simd.v%.o: kernels/cpu/simd.c
-	@mkdir -p $(@D)
-	$(call Q,CC)$(CC) $(CPPFLAGS) $(CFLAGS) -march=x86-64-v$* -ffp-contract=fast -DSIMD_LEVEL=$* -c -o $@ $<
+define simd_rule
+$$(BUILD)/$(1).v%.o: $(1).c
+	@mkdir -p $$(@D)
+	$$(call Q,CC)$$(CC) $$(CPPFLAGS) $$(CFLAGS) -march=x86-64-v$$* -ffp-contract=fast -DSIMD_LEVEL=$$* -c -o $$@ $$<
+endef
+$(foreach s,$(SIMD_SRC:.c=),$(eval $(call simd_rule,$(s))))
 # What is not a test itself helps every test; fault_alloc.c stands between our code and malloc.
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(UNIT_HELP_OBJ) $(BUILD)/libctl.a $(LIBS)
 	$(call Q,LD)$(CC) $(LDFLAGS) $(UNIT_WRAP) -o $@ $^ -lcmocka $(LDLIBS)
@@ -143,6 +148,8 @@ $(BUILD)/tests/sim/%: $(BUILD)/tests/sim/%.o $(UNIT_HELP_OBJ) $(LIBS)
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/replay_main.o $(LIBS)
 	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(BUILD)/tests/ops/ops: $(call obj,$(wildcard tests/ops/*.c)) $(LIBS)
+	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+$(TRAIN_TOOLS): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/unit/train_fixture.o $(LIBS)
 	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BENCH_OBJ) $(LIBS)
 	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)

@@ -6,17 +6,15 @@
  * by the main thread alone.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "daemon/clock.h"
+#include "daemon/learn/weights_hash.h"
 #include "daemon/limits.h"
 #include "daemon/log.h"
 #include "daemon/server.h"
@@ -31,35 +29,15 @@ static struct {
     struct store *writer, *reader, *learner;
 } stores;
 
-static int hash_file(const char *folder, uint8_t hash[STORE_HASH_BYTES])
-{
-    char path[SETTINGS_PATH_BYTES + 32];
-    struct stat st;
-    void *map;
-    int fd, rc = -EIO;
-
-    snprintf(path, sizeof path, "%s/model.safetensors", folder);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd >= 0 && fstat(fd, &st) == 0 && st.st_size > 0) {
-        map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (map != MAP_FAILED) {
-            store_sha256(map, (size_t)st.st_size, hash);
-            munmap(map, (size_t)st.st_size);
-            rc = 0;
-        }
-    }
-    if (fd >= 0)
-        close(fd);
-    if (rc != 0)
-        snprintf(why, sizeof why, "%.900s: %s", path, strerror(errno));
-    return rc;
-}
-
 static int open_encoder(void)
 {
     const struct settings *s = &server.settings;
-    int rc = encoder_open(s->encoder, s->fp32 ? ENCODER_FP32 : ENCODER_BF16, why, sizeof why,
-                          &server.encoder);
+    const struct encoders_settings settings = {.base = s->encoder,
+                                               .state = s->state,
+                                               .precision = s->fp32 ? ENCODER_FP32 : ENCODER_BF16,
+                                               .tokens_max = s->max_tokens,
+                                               .tokens_limit = LIMIT_TOKENS};
+    int rc = encoders_open(&settings, why, sizeof why, &server.encoders);
 
     if (rc == -ENOENT)
         log_error("start", "event", "hint", "text",
@@ -67,24 +45,8 @@ static int open_encoder(void)
                   "another Hugging Face folder",
                   NULL);
     if (rc == 0)
-        rc = tokenizer_open(s->encoder, why, sizeof why, &server.tokenizer);
-    if (rc != 0)
-        return rc;
-    server.dim = encoder_info(server.encoder)->dim;
-    server.tokens_max = encoder_info(server.encoder)->tokens_max;
-    if (s->max_tokens > 0 && s->max_tokens <= encoder_info(server.encoder)->positions)
-        server.tokens_max = s->max_tokens;
-    if (server.tokens_max > LIMIT_TOKENS)
-        server.tokens_max = LIMIT_TOKENS;
-    if (tokenizer_vocab_len(server.tokenizer) > encoder_info(server.encoder)->vocab_len) {
-        snprintf(why, sizeof why,
-                 "%.400s: the tokenizer has %u ids, the encoder only %u: they do not belong "
-                 "together",
-                 s->encoder, tokenizer_vocab_len(server.tokenizer),
-                 encoder_info(server.encoder)->vocab_len);
-        return -EINVAL;
-    }
-    return 0;
+        server.base = encoders_base(server.encoders);
+    return rc;
 }
 
 static int count_models(void *ud, const struct store_model *row)
@@ -118,7 +80,8 @@ static int open_state(void)
 {
     const char *folder = server.settings.state;
     uint8_t hash[STORE_HASH_BYTES];
-    int rc = hash_file(server.settings.encoder, hash);
+    int64_t number;
+    int rc = weights_hash(server.settings.encoder, why, sizeof why, hash);
 
     if (rc != 0)
         return rc;
@@ -127,12 +90,17 @@ static int open_state(void)
     rc = store_open(folder, STORE_WRITER, why, sizeof why, &stores.writer);
     if (rc != 0)
         return rc;
-    rc = store_encoder_claim(stores.writer, hash, clock_unix_us(), &server.encoder_number);
+    rc = store_encoder_claim(stores.writer, hash, clock_unix_us(), &number);
     if (rc == 0)
         rc = make_default(stores.writer);
     if (rc != 0) {
         snprintf(why, sizeof why, "%.400s: %s", folder, store_why(stores.writer));
         return rc;
+    }
+    if (number != 0) {
+        snprintf(why, sizeof why, "%.400s: this is encoder %lld of the state folder, not its base",
+                 server.settings.encoder, (long long)number);
+        return -EINVAL;
     }
     rc = store_open(folder, STORE_READER, why, sizeof why, &stores.reader);
     return rc == 0 ? store_open(folder, STORE_READER, why, sizeof why, &stores.learner) : rc;
@@ -154,7 +122,7 @@ static int open_lanes(void)
     int rc = batcher_open(&limits, len, &server.batcher);
 
     for (uint32_t i = 0; i < len && rc == 0; i++) {
-        rc = lane_open(server.encoder, server.batcher, &limits, &server.lanes[i]);
+        rc = lane_open(server.base, server.batcher, &limits, &server.lanes[i]);
         if (rc == 0)
             server.lanes_len++;
     }
@@ -195,10 +163,7 @@ static int open_learning(void)
     struct learner_parts parts = {.folder = server.settings.state,
                                   .store = stores.learner,
                                   .batcher = server.batcher,
-                                  .encoder = server.encoder,
-                                  .tokenizer = server.tokenizer,
-                                  .encoder_number = server.encoder_number,
-                                  .tokens_max = server.tokens_max,
+                                  .encoders = server.encoders,
                                   .settings_read = read_settings};
     int rc = live_open(LIMIT_MODELS, &server.live);
 
@@ -269,8 +234,8 @@ static void stop(void)
     store_close(stores.reader);
     store_checkpoint(stores.writer);
     store_close(stores.writer);
-    tokenizer_close(server.tokenizer);
-    encoder_close(server.encoder);
+    encoders_put(server.base);
+    encoders_close(server.encoders);
 }
 
 /* Every thread inherits the mask; the main thread waits for what was blocked. */

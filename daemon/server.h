@@ -11,23 +11,19 @@
 #include "daemon/serve/asked.h"
 #include "daemon/serve/batcher.h"
 #include "daemon/serve/bus.h"
+#include "daemon/serve/encoders.h"
 #include "daemon/serve/lane.h"
 #include "daemon/serve/live.h"
 #include "daemon/serve/rate.h"
 #include "daemon/serve/ring.h"
 #include "daemon/settings.h"
 #include "daemon/version.h"
-#include "kernels/encoder/encoder.h"
-#include "kernels/text/tokenizer.h"
 
 struct server {
     struct settings settings;
-    struct encoder *encoder;
-    struct tokenizer *tokenizer;
-    char encoder_sha256[65]; /* of model.safetensors, hex */
-    int64_t encoder_number;
-    uint32_t tokens_max; /* of one text */
-    uint32_t dim;
+    struct encoders *encoders;
+    struct held_encoder *base;
+    char encoder_sha256[65]; /* of the base's model.safetensors, hex */
     struct batcher *batcher;
     struct lane *lanes[LIMIT_LANES];
     uint32_t lanes_len, loops_len;

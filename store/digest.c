@@ -2,7 +2,7 @@
 #include <nettle/sha2.h>
 #include <string.h>
 
-#include "store/store.h"
+#include "store/store_internal.h"
 
 void store_sha256(const void *bytes, size_t bytes_len, uint8_t ret_hash[STORE_HASH_BYTES])
 {
@@ -10,6 +10,17 @@ void store_sha256(const void *bytes, size_t bytes_len, uint8_t ret_hash[STORE_HA
 
     sha256_init(&ctx);
     sha256_update(&ctx, bytes_len, bytes);
+    sha256_digest(&ctx, STORE_HASH_BYTES, ret_hash);
+}
+
+void store_sha256_pieces(const struct store_piece *pieces, uint32_t len,
+                         uint8_t ret_hash[STORE_HASH_BYTES])
+{
+    struct sha256_ctx ctx;
+
+    sha256_init(&ctx);
+    for (uint32_t i = 0; i < len; i++)
+        sha256_update(&ctx, pieces[i].len, pieces[i].bytes);
     sha256_digest(&ctx, STORE_HASH_BYTES, ret_hash);
 }
 

@@ -137,3 +137,35 @@ int store_embedding_put(struct store *s, const uint8_t example[STORE_ID_BYTES], 
     sqlite3_bind_blob64(q, 3, embedding, embedding_bytes, SQLITE_STATIC);
     return store_run(s, q);
 }
+
+int store_embedding_missing(struct store *s, int64_t model, int64_t encoder, int64_t after,
+                            uint32_t limit, store_example_fn *fn, void *ud)
+{
+    sqlite3_stmt *q = store_statement(s, STORE_EMBEDDING_MISSING);
+    int rc;
+
+    sqlite3_bind_int64(q, 1, model);
+    sqlite3_bind_int64(q, 2, encoder);
+    sqlite3_bind_int64(q, 3, after);
+    sqlite3_bind_int64(q, 4, limit > 0 ? (int64_t)limit : -1);
+    while ((rc = store_step(s, q)) == 1) {
+        rc = show(s, q, fn, ud);
+        if (rc != 0)
+            break;
+    }
+    sqlite3_reset(q);
+    return rc;
+}
+
+int store_embedding_drop(struct store *s, int64_t encoder, uint32_t limit, bool *ret_more)
+{
+    sqlite3_stmt *q = store_statement(s, STORE_EMBEDDING_DROP);
+    int rc;
+
+    sqlite3_bind_int64(q, 1, encoder);
+    sqlite3_bind_int64(q, 2, limit);
+    rc = store_run(s, q);
+    if (rc == 0)
+        *ret_more = sqlite3_changes(s->db) == (int)limit;
+    return rc;
+}

@@ -121,6 +121,48 @@ static const char *const steps[] = {
     " label INTEGER NOT NULL REFERENCES label(id) ON DELETE CASCADE,"
     " PRIMARY KEY(seq, label)) WITHOUT ROWID;"
     "CREATE INDEX event_set_label ON event_set(label);",
+    /* Encoders of a model's own: runs make them, the log says since when each was live. Their rows
+     * outlive the model, so that a number is never given twice. */
+    "CREATE TABLE run("
+    " id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    " model INTEGER NOT NULL REFERENCES model(id) ON DELETE CASCADE, strategy TEXT NOT NULL,"
+    " settings TEXT NOT NULL, seed INTEGER NOT NULL, from_seq INTEGER NOT NULL DEFAULT 0,"
+    " since_seq INTEGER NOT NULL, parent INTEGER NOT NULL, encoder INTEGER NOT NULL DEFAULT -1,"
+    " state TEXT NOT NULL DEFAULT 'queued' CHECK(state IN ('queued', 'running', 'accepted',"
+    " 'refused', 'failed', 'cancelled')), phase TEXT NOT NULL DEFAULT 'waiting',"
+    " step INTEGER NOT NULL DEFAULT 0, steps INTEGER NOT NULL DEFAULT 0,"
+    " cancel INTEGER NOT NULL DEFAULT 0, progress TEXT NOT NULL DEFAULT '', verdict TEXT,"
+    " reason TEXT NOT NULL DEFAULT '', who TEXT NOT NULL, created_us INTEGER NOT NULL,"
+    " started_us INTEGER NOT NULL DEFAULT 0, ended_us INTEGER NOT NULL DEFAULT 0,"
+    " updated_us INTEGER NOT NULL);"
+    "CREATE INDEX run_model ON run(model, id);"
+    "CREATE UNIQUE INDEX run_one ON run(model) WHERE state IN ('queued', 'running');"
+    "CREATE TABLE run_metric("
+    " run INTEGER NOT NULL REFERENCES run(id) ON DELETE CASCADE, step INTEGER NOT NULL,"
+    " loss REAL, grad_norm REAL, lr REAL, t_us INTEGER NOT NULL," /* NULL: not a finite number */
+    " PRIMARY KEY(run, step)) WITHOUT ROWID;"
+    "ALTER TABLE encoder_version RENAME TO encoder_before;"
+    "CREATE TABLE encoder_version("
+    " id INTEGER PRIMARY KEY, model INTEGER," /* NULL: the base. It may be gone */
+    " parent INTEGER NOT NULL DEFAULT -1, run INTEGER NOT NULL DEFAULT -1,"
+    " origin TEXT NOT NULL, state TEXT NOT NULL CHECK(state IN ('base', 'candidate', 'live',"
+    " 'held', 'refused', 'removed')), dim INTEGER NOT NULL DEFAULT 0, sha256 BLOB NOT NULL,"
+    " created_us INTEGER NOT NULL);"
+    "CREATE INDEX encoder_version_model ON encoder_version(model);"
+    "INSERT INTO encoder_version(id, origin, state, sha256, created_us)"
+    " SELECT id, 'base', 'base', sha256, created_us FROM encoder_before;"
+    "DROP TABLE encoder_before;"
+    "CREATE TABLE live_encoder("
+    " number INTEGER PRIMARY KEY, model INTEGER NOT NULL REFERENCES model(id) ON DELETE CASCADE,"
+    " t_us INTEGER NOT NULL, seq INTEGER NOT NULL, encoder INTEGER NOT NULL, run INTEGER NOT NULL,"
+    " reason TEXT NOT NULL);"
+    "CREATE INDEX live_encoder_model ON live_encoder(model);"
+    "CREATE INDEX live_encoder_encoder ON live_encoder(encoder);"
+    "ALTER TABLE model ADD COLUMN encoder INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE model ADD COLUMN live_us INTEGER NOT NULL DEFAULT 0;"
+    "UPDATE model SET live_us = created_us;"
+    "INSERT INTO live_encoder(model, t_us, seq, encoder, run, reason)"
+    " SELECT id, created_us, 0, 0, -1, 'created' FROM model;",
 };
 
 enum { STEPS = sizeof steps / sizeof *steps };

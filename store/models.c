@@ -1,4 +1,4 @@
-/* models.c -- models, labels, and which encoder this state was taught with. */
+/* models.c -- models and labels. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,6 +10,7 @@ int store_model_add(struct store *s, const char *name, const char *kind, const c
                     int64_t now_us, int64_t *ret_id)
 {
     sqlite3_stmt *q = store_statement(s, STORE_MODEL_ADD);
+    struct store_live live = {.t_us = now_us, .run = -1, .reason = "created"};
     int rc;
 
     sqlite3_bind_text(q, 1, name, -1, SQLITE_STATIC);
@@ -19,8 +20,12 @@ int store_model_add(struct store *s, const char *name, const char *kind, const c
     rc = store_run(s, q);
     if (rc == -EIO && sqlite3_extended_errcode(s->db) == SQLITE_CONSTRAINT_UNIQUE)
         return -EEXIST;
+    if (rc != 0)
+        return rc;
+    live.model = sqlite3_last_insert_rowid(s->db);
+    rc = store_live_add(s, &live);
     if (rc == 0)
-        *ret_id = sqlite3_last_insert_rowid(s->db);
+        *ret_id = live.model;
     return rc;
 }
 
@@ -42,6 +47,14 @@ static int remove_files(struct store *s, int64_t model)
     return rc;
 }
 
+/* Encoders that only it has used go with it. */
+static int leave_encoders(struct store *s)
+{
+    int rc = store_run(s, store_statement(s, STORE_ENCODER_ORPHANS));
+
+    return rc == 0 ? store_run(s, store_statement(s, STORE_ENCODER_HOLD)) : rc;
+}
+
 int store_model_remove(struct store *s, int64_t model)
 {
     sqlite3_stmt *q;
@@ -52,7 +65,9 @@ int store_model_remove(struct store *s, int64_t model)
     q = store_statement(s, STORE_MODEL_REMOVE);
     sqlite3_bind_int64(q, 1, model);
     rc = store_run(s, q);
-    return rc != 0 ? rc : sqlite3_changes(s->db) > 0 ? 0 : -ENOENT;
+    if (rc == 0 && sqlite3_changes(s->db) == 0)
+        rc = -ENOENT;
+    return rc == 0 ? leave_encoders(s) : rc;
 }
 
 int store_model_settings(struct store *s, int64_t model, const char *settings)
@@ -77,7 +92,9 @@ int store_model_scan(struct store *s, store_model_fn *fn, void *ud)
                                   .created_us = sqlite3_column_int64(q, 4),
                                   .seq = sqlite3_column_int64(q, 5),
                                   .examples = sqlite3_column_int64(q, 6),
-                                  .labels = sqlite3_column_int64(q, 7)};
+                                  .labels = sqlite3_column_int64(q, 7),
+                                  .encoder = sqlite3_column_int64(q, 8),
+                                  .live_us = sqlite3_column_int64(q, 9)};
 
         store_copy_name(row.name, sqlite3_column_text(q, 1));
         snprintf(row.kind, sizeof row.kind, "%s", (const char *)sqlite3_column_text(q, 2));
@@ -318,39 +335,5 @@ int store_alias_of(struct store *s, int64_t label, store_alias_fn *fn, void *ud)
             break;
     }
     sqlite3_reset(q);
-    return rc;
-}
-
-/* ---- encoders -------------------------------------------------------------------------------- */
-
-int store_encoder_claim(struct store *s, const uint8_t sha256[STORE_HASH_BYTES], int64_t now_us,
-                        int64_t *ret_encoder)
-{
-    sqlite3_stmt *q = store_statement(s, STORE_ENCODER_FIND);
-    int rc;
-
-    sqlite3_bind_blob(q, 1, sha256, STORE_HASH_BYTES, SQLITE_STATIC);
-    rc = store_step(s, q);
-    if (rc == 1)
-        *ret_encoder = sqlite3_column_int64(q, 0);
-    sqlite3_reset(q);
-    if (rc != 0)
-        return rc == 1 ? 0 : rc;
-    q = store_statement(s, STORE_ENCODER_COUNT);
-    rc = store_step(s, q);
-    if (rc == 1 && sqlite3_column_int64(q, 0) > 0) {
-        snprintf(s->why, sizeof s->why, "the state folder was taught with another encoder");
-        rc = -EUCLEAN;
-    }
-    sqlite3_reset(q);
-    if (rc < 0)
-        return rc;
-    q = store_statement(s, STORE_ENCODER_ADD);
-    sqlite3_bind_int64(q, 1, 0);
-    sqlite3_bind_blob(q, 2, sha256, STORE_HASH_BYTES, SQLITE_STATIC);
-    sqlite3_bind_int64(q, 3, now_us);
-    rc = store_run(s, q);
-    if (rc == 0)
-        *ret_encoder = 0;
     return rc;
 }

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "store/file_acts.h"
 #include "store/store_internal.h"
 
 enum { KEEP = 2, ROWS_MAX = 64 };
@@ -24,33 +25,13 @@ static int path_of(char path[4096], const char *folder, int64_t model, int64_t e
                : -ENAMETOOLONG;
 }
 
-static int write_all(int fd, const char *bytes, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = write(fd, bytes, len);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n < 0 ? -errno : -EIO;
-        bytes += n;
-        len -= (size_t)n;
-    }
-    return 0;
-}
-
-static int sync_folder(const char *folder)
+static int sync_heads(const char *folder)
 {
     char path[4096];
-    int fd, rc;
 
-    snprintf(path, sizeof path, "%s/heads", folder);
-    fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    rc = fsync(fd) == 0 ? 0 : -errno;
-    close(fd);
-    return rc;
+    if (snprintf(path, sizeof path, "%s/heads", folder) >= (int)sizeof path)
+        return -ENAMETOOLONG;
+    return store_folder_sync(path);
 }
 
 int store_snapshot_write(const char *folder, int64_t model, int64_t encoder, int64_t seq,
@@ -64,7 +45,7 @@ int store_snapshot_write(const char *folder, int64_t model, int64_t encoder, int
         rc = path_of(final, folder, model, encoder, seq, "");
     if (rc == 0) {
         fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-        rc = fd >= 0 ? write_all(fd, image, image_bytes) : -errno;
+        rc = fd >= 0 ? store_file_write_all(fd, image, image_bytes) : -errno;
     }
     if (rc == 0 && fsync(fd) != 0)
         rc = -errno;
@@ -73,7 +54,7 @@ int store_snapshot_write(const char *folder, int64_t model, int64_t encoder, int
     if (rc == 0 && rename(temporary, final) != 0)
         rc = -errno;
     if (rc == 0)
-        rc = sync_folder(folder);
+        rc = sync_heads(folder);
     if (rc != 0) {
         snprintf(why, why_bytes, "%s/heads: %s", folder, strerror(-rc));
         if (fd >= 0)
@@ -156,7 +137,8 @@ static int wipe(int dir, const char *name)
         return 0;
     if (fd >= 0 && fstat(fd, &st) == 0) {
         for (off_t left = st.st_size; left > 0 && rc == 0; left -= (off_t)sizeof zeros)
-            rc = write_all(fd, zeros, left < (off_t)sizeof zeros ? (size_t)left : sizeof zeros);
+            rc = store_file_write_all(fd, zeros,
+                                      left < (off_t)sizeof zeros ? (size_t)left : sizeof zeros);
         if (rc == 0 && fsync(fd) != 0)
             rc = -errno;
     }
@@ -241,37 +223,6 @@ int store_snapshot_sweep(struct store *s, bool start)
     return rc;
 }
 
-static int read_file(const char *path, void **ret_bytes, size_t *ret_len)
-{
-    struct stat st;
-    char *bytes = NULL;
-    size_t len = 0;
-    int fd = open(path, O_RDONLY | O_CLOEXEC), rc = -ENOENT;
-
-    if (fd < 0)
-        return -ENOENT;
-    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0) {
-        bytes = malloc((size_t)st.st_size);
-        rc = bytes != NULL ? 0 : -ENOMEM;
-    }
-    while (rc == 0 && len < (size_t)st.st_size) {
-        ssize_t n = read(fd, bytes + len, (size_t)st.st_size - len);
-
-        if (n <= 0)
-            rc = -EIO;
-        else
-            len += (size_t)n;
-    }
-    close(fd);
-    if (rc != 0) {
-        free(bytes);
-        return rc;
-    }
-    *ret_bytes = bytes;
-    *ret_len = len;
-    return 0;
-}
-
 int store_snapshot_read(struct store *s, int64_t model, int64_t encoder, int64_t *ret_seq,
                         void **ret_image, size_t *ret_image_bytes)
 {
@@ -286,7 +237,7 @@ int store_snapshot_read(struct store *s, int64_t model, int64_t encoder, int64_t
         int rc = path_of(path, s->folder, model, encoder, rows[i].seq, "");
 
         if (rc == 0)
-            rc = read_file(path, &image, &bytes);
+            rc = store_file_read_all(path, &image, &bytes);
         if (rc == -ENOMEM)
             return rc;
         if (rc != 0)

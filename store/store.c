@@ -220,6 +220,7 @@ int store_open(const char *folder, enum store_mode mode, char *why, size_t why_b
         rc = store_prepare_transactions(s);
     if (rc == 0 && mode == STORE_WRITER) {
         store_snapshot_sweep(s, true); /* what stays is tried again at the next start */
+        store_encoder_sweep_all(s, true);
         rc = store_scrub_left(s);
     }
     if (rc != 0) {

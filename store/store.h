@@ -68,6 +68,8 @@ struct store_model {
     int64_t seq;        /* last event of this model, 0 without any */
     int64_t examples;   /* with a target */
     int64_t labels;     /* active */
+    int64_t encoder;    /* that serves it, since live_us */
+    int64_t live_us;
 };
 
 typedef int
@@ -161,12 +163,13 @@ int store_snapshot_read(struct store *store, int64_t model, int64_t encoder, int
 
 /* ---- encoder identity ------------------------------------------------------------------------ */
 
-/* The number of the encoder with this SHA-256 (of its weights file); 0 for the first ever seen.
- * -EUCLEAN if the state folder was taught with another encoder 0. */
+/* The base encoder has this SHA-256 (of its weights file): number 0, also the first time.
+ * -EUCLEAN if the state folder was taught with another one. */
 int store_encoder_claim(struct store *store, const uint8_t sha256[STORE_HASH_BYTES], int64_t now_us,
                         int64_t *ret_encoder);
 
 #include "store/store_labels.h"
 #include "store/store_read.h"
+#include "store/store_runs.h"
 
 #endif

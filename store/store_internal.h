@@ -6,6 +6,7 @@
 
 #include "store/erase_statements.h"
 #include "store/label_statements.h"
+#include "store/run_statements.h"
 #include "store/set_statements.h"
 #include "store/store.h"
 
@@ -19,7 +20,8 @@
     X(MARK_KEEP, "RELEASE mark")                                                                   \
     X(MARK_UNDO, "ROLLBACK TO mark")                                                               \
     X(PROBE, "UPDATE meta SET probes = probes + 1")                                                \
-    X(MODEL_ADD, "INSERT INTO model(name, kind, settings, created_us) VALUES(?1, ?2, ?3, ?4)")     \
+    X(MODEL_ADD, "INSERT INTO model(name, kind, settings, created_us, live_us)"                    \
+                 " VALUES(?1, ?2, ?3, ?4, ?4)")                                                    \
     X(MODEL_REMOVE, "DELETE FROM model WHERE id = ?1")                                             \
     X(MODEL_SETTINGS, "UPDATE model SET settings = ?2 WHERE id = ?1")                              \
     X(MODEL_SEQ, "UPDATE model SET seq = ?2 WHERE id = ?1")                                        \
@@ -29,7 +31,8 @@
       " (SELECT count(*) FROM example e WHERE e.model = m.id AND e.label IS NOT NULL) +"           \
       " (SELECT count(*) FROM example e WHERE e.model = m.id AND e.label IS NULL"                  \
       " AND e.status = 'active'),"                                                                 \
-      " (SELECT count(*) FROM label l WHERE l.model = m.id AND l.status = 'active')"               \
+      " (SELECT count(*) FROM label l WHERE l.model = m.id AND l.status = 'active'),"              \
+      " encoder, live_us"                                                                          \
       " FROM model m ORDER BY id")                                                                 \
     LABEL_STATEMENTS(X)                                                                            \
     X(EVENT_ADD,                                                                                   \
@@ -106,10 +109,7 @@
     X(SNAPSHOT_OF_MODEL, "SELECT encoder, seq FROM head_snapshot WHERE model = ?1")                \
     X(SNAPSHOT_FORGET, "DELETE FROM head_snapshot WHERE model = ?1 AND seq >= ?2")                 \
     ERASE_STATEMENTS(X)                                                                            \
-    X(ENCODER_FIND, "SELECT id FROM encoder_version WHERE sha256 = ?1")                            \
-    X(ENCODER_COUNT, "SELECT count(*) FROM encoder_version")                                       \
-    X(ENCODER_ADD, "INSERT INTO encoder_version(id, sha256, state, created_us)"                    \
-                   " VALUES(?1, ?2, 'live', ?3)")
+    RUN_STATEMENTS(X)
 
 enum store_statement {
 #define X(name, sql) STORE_##name,
@@ -144,6 +144,14 @@ void store_copy_name(char to[STORE_NAME_BYTES_MAX + 1], const unsigned char *fro
 
 /* migrate.c: brings the database to this program's version. */
 int store_migrate(struct store *store);
+/* digest.c: of all pieces, as if they were one. */
+void store_sha256_pieces(const struct store_piece *pieces, uint32_t len,
+                         uint8_t ret_hash[STORE_HASH_BYTES]);
+/* encoder_files.c: as store_encoder_sweep; at the start, when nothing else is at work, also what a
+ * killed process left half made. */
+int store_encoder_sweep_all(struct store *store, bool start);
+/* versions.c: a line in the log of what is live. run -1: none. */
+int store_live_add(struct store *store, const struct store_live *row);
 /* store.c: prepares what begins and ends transactions; again after the schema was read anew. */
 int store_prepare_transactions(struct store *store);
 /* snapshots.c: overwrites and removes images that no row promises, and halves. At the start all of

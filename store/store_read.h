@@ -77,6 +77,12 @@ int store_example_changed(struct store *store, int64_t model, int64_t after, int
 /* Cache of embeddings: fp16, of one encoder. Unknown example: nothing is written, 0. */
 int store_embedding_put(struct store *store, const uint8_t example[STORE_ID_BYTES], int64_t encoder,
                         const uint16_t *embedding, size_t embedding_bytes);
+/* Texts with a target that have no embedding of this encoder, by first_seq from after (exclusive);
+ * at most limit (0: all). */
+int store_embedding_missing(struct store *store, int64_t model, int64_t encoder, int64_t after,
+                            uint32_t limit, store_example_fn *fn, void *ud);
+/* Takes up to limit embeddings of an encoder away; *ret_more: there may be others. */
+int store_embedding_drop(struct store *store, int64_t encoder, uint32_t limit, bool *ret_more);
 
 /* ---- who says what (votes.c) ---------------------------------------------------------------- */
 

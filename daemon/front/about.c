@@ -49,16 +49,16 @@ static void arrive_info(struct front_message *message, struct exchange *x)
 {
     struct informing *i = (struct informing *)message;
     const struct server *s = i->server;
-    const struct encoder_info *e = encoder_info(s->encoder);
+    const struct encoder_info *e = encoder_info(s->base->encoder);
     const char *name = strrchr(s->settings.encoder, '/');
     struct api_buffer body = API_BUFFER_INIT;
     struct api_info info = {.version = LEARND_VERSION,
                             .encoder = name != NULL ? name + 1 : s->settings.encoder,
                             .encoder_sha256 = s->encoder_sha256,
-                            .encoder_number = s->encoder_number,
+                            .encoder_number = s->base->number,
                             .dim = e->dim,
                             .layers = e->layers,
-                            .tokens_max = s->tokens_max,
+                            .tokens_max = s->base->tokens_max,
                             .parameters = e->parameters,
                             .backend = e->backend,
                             .device = "cpu",
@@ -201,11 +201,11 @@ void handle_ready(struct exchange *x)
     static const char text[] = "ready";
     struct server *server = exchange_server(x);
     struct tokenizer_input input = {text, sizeof text - 1, NULL, 0};
-    struct probing *p = calloc(1, sizeof *p + server->dim * sizeof(float));
+    struct probing *p = calloc(1, sizeof *p + server->base->dim * sizeof(float));
     int rc = -ENOMEM;
 
     if (p != NULL)
-        rc = tokenizer_encode(server->tokenizer, &input, TOKENIZER_TRUNCATE_RIGHT, 8, p->ids,
+        rc = tokenizer_encode(server->base->tokenizer, &input, TOKENIZER_TRUNCATE_RIGHT, 8, p->ids,
                               p->types, &p->item.len, NULL);
     if (rc == 0) {
         p->message.ref = exchange_ref(x);
@@ -214,6 +214,7 @@ void handle_ready(struct exchange *x)
         p->item.ids = p->ids;
         p->item.types = p->types;
         p->item.embedding = p->embedding;
+        p->work.encoder = server->base;
         p->work.items = &p->item;
         p->work.items_len = 1;
         p->work.done = probe_encoded;

@@ -245,6 +245,7 @@ static void watch(const struct asking *a, const struct work_item *item, uint32_t
     const struct snapshot *s = a->work.snapshot;
     uint16_t *packed = malloc(s->dim * sizeof *packed);
     struct asked_row row = {.model = s->model,
+                            .encoder = s->encoder_number,
                             .asked_us = clock_unix_us(),
                             .column = best,
                             .chosen = a->classify->labels_len > 0,
@@ -356,7 +357,7 @@ static void answer_embed(struct asking *a, struct exchange *x)
 
     api_embed_begin(&body, a->work.snapshot->model_name, handlers_version(a->work.snapshot));
     for (uint32_t i = 0; i < a->inputs_len; i++) {
-        api_embed_vector(&body, a->work.items[i].embedding, a->server->dim);
+        api_embed_vector(&body, a->work.items[i].embedding, a->work.snapshot->dim);
         tokens[i] = a->work.items[i].len;
     }
     api_embed_end(&body, tokens, a->inputs_len);
@@ -462,7 +463,7 @@ static struct asking *asking_new(struct server *server, const struct snapshot *s
                                  const struct api_input *inputs, uint32_t len, bool score,
                                  bool explain)
 {
-    uint32_t labels = head_view_labels_len(s->view), tokens = server->tokens_max;
+    uint32_t labels = head_view_labels_len(s->view), tokens = s->encoder->tokens_max;
     size_t sizes[] = {sizeof(struct asking),
                       len * sizeof(struct work_item),
                       len * sizeof(bool),
@@ -536,8 +537,10 @@ static int fits(const struct snapshot *s, const struct api_input *in, uint32_t i
 /* Tokenizes every text, copies every vector. 0, or -errno with *problem filled. */
 static int tokenize(struct asking *a, enum api_truncate truncate, struct api_problem *problem)
 {
+    const struct held_encoder *held = a->work.snapshot->encoder;
     int64_t started = clock_us();
 
+    a->work.encoder = held;
     for (uint32_t i = 0; i < a->inputs_len; i++) {
         const struct api_input *in = &a->inputs[i];
         struct tokenizer_input input = {in->text, in->text_bytes, in->pair, in->pair_bytes};
@@ -552,11 +555,11 @@ static int tokenize(struct asking *a, enum api_truncate truncate, struct api_pro
             a->truncated[i] = false;
             continue;
         }
-        rc = tokenizer_encode(a->server->tokenizer, &input,
+        rc = tokenizer_encode(held->tokenizer, &input,
                               truncate == API_TRUNCATE_LEFT    ? TOKENIZER_TRUNCATE_LEFT
                               : truncate == API_TRUNCATE_NEVER ? TOKENIZER_TRUNCATE_NEVER
                                                                : TOKENIZER_TRUNCATE_RIGHT,
-                              a->server->tokens_max, (int32_t *)(uintptr_t)item->ids,
+                              held->tokens_max, (int32_t *)(uintptr_t)item->ids,
                               (uint8_t *)(uintptr_t)item->types, &item->len, &a->truncated[i]);
 
         if (rc == -EMSGSIZE) {
@@ -565,7 +568,7 @@ static int tokenize(struct asking *a, enum api_truncate truncate, struct api_pro
             else
                 api_embed_field(a->embed, i, field);
             return api_problem_set(problem, 422, "text_too_long", field,
-                                   "the text has more than %u tokens", a->server->tokens_max);
+                                   "the text has more than %u tokens", held->tokens_max);
         }
         if (rc != 0) {
             handlers_failure(rc, problem);

@@ -142,14 +142,15 @@ static void end_page(struct browsing *b, char list)
 static void write_model(struct browsing *b, const struct store_model *row)
 {
     struct snapshot *s = live_get_by_id(b->server->live, row->id);
-    struct api_model model = {.name = row->name,
-                              .kind = row->kind,
-                              .version = {b->server->encoder_number, s != NULL ? s->seq : row->seq},
-                              .settled = s != NULL && s->settled && s->seq == row->seq,
-                              .created_us = row->created_us,
-                              .examples = row->examples,
-                              .labels = row->labels,
-                              .settings = handlers_settings(row->settings)};
+    struct api_model model = {
+        .name = row->name,
+        .kind = row->kind,
+        .version = {s != NULL ? s->encoder_number : 0, s != NULL ? s->seq : row->seq},
+        .settled = s != NULL && s->settled && s->seq == row->seq,
+        .created_us = row->created_us,
+        .examples = row->examples,
+        .labels = row->labels,
+        .settings = handlers_settings(row->settings)};
 
     live_put(s);
     api_write_model(&b->body, &model);
@@ -359,7 +360,7 @@ void handle_example(struct exchange *x)
 static int version_row(void *ud, const struct store_event *row)
 {
     struct browsing *b = ud;
-    struct api_version_row version = {.version = {b->server->encoder_number, row->seq},
+    struct api_version_row version = {.version = {handlers_encoder(b->server, b->model), row->seq},
                                       .state = row->seq == b->live_seq ? "live" : "past",
                                       .op = row->op,
                                       .example = row->has_example ? row->example : NULL,
@@ -379,7 +380,7 @@ static int find_created(void *ud, const struct store_model *row)
     struct browsing *b = ud;
 
     if (row->id == b->model) {
-        struct api_version_row version = {.version = {b->server->encoder_number, 0},
+        struct api_version_row version = {.version = {handlers_encoder(b->server, b->model), 0},
                                           .state = b->live_seq == 0 ? "live" : "past",
                                           .created_us = row->created_us};
 
@@ -416,9 +417,9 @@ static int fill_version(struct browsing *b, struct store *store)
     struct store_event event;
     int rc;
 
-    if (b->version.encoder == b->server->encoder_number && b->version.seq == 0)
+    if (b->version.encoder == handlers_encoder(b->server, b->model) && b->version.seq == 0)
         return store_model_scan(store, find_created, b);
-    rc = b->version.encoder == b->server->encoder_number
+    rc = b->version.encoder == handlers_encoder(b->server, b->model)
              ? store_event_get(store, b->model, b->version.seq, &event)
              : -ENOENT;
     if (rc == -ENOENT)

@@ -105,6 +105,15 @@ struct api_version handlers_version(const struct snapshot *snapshot)
     return (struct api_version){snapshot->encoder_number, snapshot->seq};
 }
 
+int64_t handlers_encoder(const struct server *server, int64_t model)
+{
+    struct snapshot *snapshot = live_get_by_id(server->live, model);
+    int64_t number = snapshot != NULL ? snapshot->encoder_number : 0;
+
+    live_put(snapshot);
+    return number;
+}
+
 void handlers_example(struct head_id id, uint8_t ret_example[API_ID_BYTES])
 {
     for (int i = 7; i >= 0; i--, id.hi >>= 8, id.lo >>= 8) {

@@ -53,6 +53,8 @@ struct snapshot *handlers_model(struct exchange *x, const char *name, const char
 /* Fills *problem for an -errno of a queue, the store or the kernels. */
 void handlers_failure(int rc, struct api_problem *problem);
 struct api_version handlers_version(const struct snapshot *snapshot);
+/* The number of the encoder that a model answers with now; 0: no such model. */
+int64_t handlers_encoder(const struct server *server, int64_t model);
 /* A label of the store as an answer or a row of one, also from a scan of labels. 0 or -errno. */
 int handlers_write_label(struct api_buffer *body, struct store *store,
                          const struct store_label *label);

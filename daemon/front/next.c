@@ -53,10 +53,9 @@ static void proposing_done(struct look *look)
 /* Keeps the entry, which it owns from now on, unless it has another encoder's embedding. */
 static int keep(struct proposing *p, struct ring_entry *entry)
 {
-    const struct server *server = p->look.server;
+    const struct snapshot *s = p->look.snapshot;
 
-    if (entry->encoder_number != server->encoder_number || entry->dim != server->dim ||
-        entry->vector) {
+    if (entry->encoder_number != s->encoder_number || entry->dim != s->dim || entry->vector) {
         free(entry);
         return 0;
     }
@@ -168,7 +167,7 @@ static int drop_taught(struct proposing *p, struct store *store)
 
 static int lay_out(struct proposing *p)
 {
-    uint32_t dim = p->look.server->dim;
+    uint32_t dim = p->look.snapshot->dim;
 
     p->embeddings = malloc(((size_t)p->len * dim + 1) * sizeof *p->embeddings);
     p->doubt = malloc((p->len + 1) * sizeof *p->doubt);
@@ -189,7 +188,7 @@ static int lay_out(struct proposing *p)
 /* Drops those whose embedding an example has, and fills what the choice needs of the rest. */
 static int weigh(struct proposing *p)
 {
-    uint32_t dim = p->look.server->dim, len = 0;
+    uint32_t dim = p->look.snapshot->dim, len = 0;
     int rc = lay_out(p);
 
     if (rc == 0)
@@ -236,7 +235,7 @@ static int fill(struct look *look, struct store *store)
 {
     struct proposing *p = (struct proposing *)look;
     const struct snapshot *s = look->snapshot;
-    struct pick_settings settings = {.dim = look->server->dim,
+    struct pick_settings settings = {.dim = s->dim,
                                      .limit = p->limit,
                                      .random_share = p->random_share,
                                      .novelty_max = head_view_novelty_max(s->view),

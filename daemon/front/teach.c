@@ -29,7 +29,7 @@ static void answer(struct lesson *l, struct exchange *x)
 {
     const struct teaching *t = &l->teaching;
     struct api_buffer body = API_BUFFER_INIT;
-    struct api_version version = {t->server->encoder_number, t->change.seq};
+    struct api_version version = {handlers_encoder(t->server, t->change.model), t->change.seq};
 
     api_feedback_begin(&body);
     for (uint32_t i = 0; i < t->items_len; i++) {

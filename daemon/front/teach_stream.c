@@ -215,7 +215,8 @@ static void arrive(struct front_message *message, struct exchange *x)
         for (uint32_t i = 0; i < t->items_len; i++)
             note(s, &t->items[i]);
         if (t->change.seq > s->version.seq)
-            s->version = (struct api_version){t->server->encoder_number, t->change.seq};
+            s->version =
+                (struct api_version){handlers_encoder(t->server, t->change.model), t->change.seq};
         wait = x != NULL && owe(s);
     } else {
         s->failed = t->rc;

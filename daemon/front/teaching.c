@@ -300,7 +300,7 @@ static bool explain(struct teaching_item *t, int rc, const char *field)
     return true;
 }
 
-static int put(struct teaching *t, struct teaching_item *item, struct store *store)
+static int put(struct teaching_item *item, struct store *store)
 {
     const char *field = "";
     int rc = store_mark(store), kept;
@@ -310,8 +310,7 @@ static int put(struct teaching *t, struct teaching_item *item, struct store *sto
     rc = fill_label(item, store, &field);
     if (rc == 0)
         rc = store_feedback_put(store, &item->feedback, &item->receipt, &field);
-    if (rc == 0 && item->ring != NULL && !item->ring->vector &&
-        item->ring->encoder_number == t->server->encoder_number)
+    if (rc == 0 && item->ring != NULL && !item->ring->vector)
         rc = store_embedding_put(store, item->receipt.example, item->ring->encoder_number,
                                  item->ring->embedding,
                                  item->ring->dim * sizeof *item->ring->embedding);
@@ -332,7 +331,7 @@ static int write_items(struct change *change, struct store *store)
 
         if (item->refused)
             continue;
-        rc = put(t, item, store);
+        rc = put(item, store);
         if (rc == 0 && !item->refused && item->receipt.seq >= change->seq) {
             change->seq = item->receipt.seq;
             change->model = item->feedback.model;

@@ -147,6 +147,7 @@ struct pass {
     const struct learner_parts *parts;
     const struct touched *touched;
     struct snapshot *snapshot;
+    struct learned_round *round;
     uint32_t dim, labels, labels_known;
     float *embeddings;    /* (ROWS,dim) */
     float *probabilities; /* (ROWS,labels) */
@@ -167,6 +168,15 @@ static void watch_error(const struct pass *p, int64_t seq, uint32_t column, bool
     if (drift_teach(p->judge->drift, seq, drift_column(p->judge, column), wrong, found, &len) == 0)
         for (uint32_t k = 0; k < len; k++)
             tell(p->judge, p->learned, p->parts->bus, &found[k]);
+}
+
+/* The outcome of a correction, for whoever compares two versions. */
+static void note(const struct pass *p, uint32_t i, bool right)
+{
+    struct learned_round *r = p->round;
+
+    if (r->outcomes != NULL)
+        r->outcomes[r->outcomes_len++] = (struct learned_outcome){p->events[i]->seq, right};
 }
 
 static void count_row(const struct pass *p, uint32_t i)
@@ -215,8 +225,9 @@ static bool is_sure(const struct pass *p, const float *probabilities, uint32_t g
     return best != UINT32_MAX && probabilities[best] >= (float)live_score_min(p->snapshot, best);
 }
 
-/* Kind multi. The detectors get the exact match, and the first label of the set. */
-static void count_set(const struct pass *p, uint32_t i)
+/* Kind multi: was it the same set? Counts the row, if anybody counts. The detectors get the exact
+ * match, and the first label of the set. */
+static bool score_set(const struct pass *p, uint32_t i)
 {
     const struct touched_row *t = &p->touched->rows[p->rows[i]];
     const struct head_target *targets = p->touched->targets + t->target;
@@ -228,6 +239,7 @@ static void count_set(const struct pass *p, uint32_t i)
                                       .known = true,
                                       .novel = p->answers[i].novel};
     uint32_t first = UINT32_MAX, same = 0;
+    bool right;
 
     for (uint32_t k = 0; k < t->target_len; k++) {
         if (targets[k].value < 0.5f)
@@ -241,8 +253,10 @@ static void count_set(const struct pass *p, uint32_t i)
         if (is_guessed(p, probabilities, c))
             p->guessed[row.guessed_len++] = c;
     row.abstained = p->answers[i].novel || !is_sure(p, probabilities, row.guessed_len);
-    if (evaluation_sets_score(p->judge->sets, &row) == 0)
-        watch_error(p, row.seq, first, same < row.truth_len || same < row.guessed_len);
+    right = same == row.truth_len && same == row.guessed_len;
+    if (p->judge != NULL && evaluation_sets_score(p->judge->sets, &row) == 0)
+        watch_error(p, row.seq, first, !right);
+    return right;
 }
 
 static void flush(struct pass *p)
@@ -250,9 +264,11 @@ static void flush(struct pass *p)
     if (p->len > 0 && head_view_score(p->snapshot->view, p->embeddings, p->len, NULL, p->scratch,
                                       p->answers, p->probabilities, NULL) == 0)
         for (uint32_t i = 0; i < p->len; i++) {
-            if (p->judge->multi)
-                count_set(p, i);
-            else
+            bool right =
+                p->learned->multi ? score_set(p, i) : p->answers[i].label == p->events[i]->column;
+
+            note(p, i, right);
+            if (p->judge != NULL && !p->learned->multi)
                 count_row(p, i);
         }
     p->len = 0;
@@ -289,8 +305,11 @@ static int pass_open(struct pass *p)
 {
     size_t scratch;
 
-    p->snapshot = live_get_by_id(p->parts->live, p->learned->model);
-    if (p->snapshot == NULL) /* the first round of all */
+    if (p->learned->role == LEARNED_LIVE)
+        p->snapshot = live_get_by_id(p->parts->live, p->learned->model);
+    else if (p->learned->frozen != NULL)
+        p->snapshot = live_hold(p->learned->frozen);
+    if (p->snapshot == NULL) /* the first round of all, or a candidate */
         return -ENOENT;
     p->dim = p->touched->dim;
     p->labels = head_view_labels_len(p->snapshot->view);
@@ -328,12 +347,16 @@ static void pass_close(struct pass *p)
 }
 
 void judge_score(struct judge *j, const struct learned *l, const struct learner_parts *parts,
-                 const struct touched *t, const struct judge_events *events)
+                 const struct touched *t, const struct judge_events *events,
+                 struct learned_round *round)
 {
-    struct pass p = {.judge = j, .learned = l, .parts = parts, .touched = t};
+    struct pass p = {.judge = j, .learned = l, .parts = parts, .touched = t, .round = round};
     uint8_t *seen = calloc(t->len + 1, 1);
 
-    if (seen != NULL && events->len > 0 && pass_open(&p) == 0 && grow(j, l->labels->len) == 0) {
+    if (seen != NULL && events->len > 0 && pass_open(&p) == 0 &&
+        (j == NULL || grow(j, l->labels->len) == 0)) {
+        if (l->noting) /* without memory none are noted */
+            round->outcomes = malloc(events->len * sizeof *round->outcomes);
         for (uint32_t i = 0; i < events->len; i++) {
             uint32_t row = find_row(&p, events->rows[i].example);
 
@@ -373,6 +396,11 @@ void judge_ask(struct judge *j, const struct learned *l, const struct learner_pa
                   row->chosen ? DRIFT_NONE : drift_column(j, row->column), found, &len) == 0)
         for (uint32_t k = 0; k < len; k++)
             tell(j, l, parts->bus, &found[k]);
+}
+
+void judge_encoder_changed(struct judge *j)
+{
+    drift_features_anew(j->drift);
 }
 
 /* ---- reports --------------------------------------------------------------------------------- */

@@ -44,14 +44,19 @@ struct judge_events {
 int judge_open(const struct judge_settings *settings, struct judge **ret_judge);
 void judge_close(struct judge *judge);
 
-/* Scores the events against the live snapshot and the head as it is before the round. */
+/* Scores the events against what the learned answers with before the round: the live snapshot, or a
+ * shadow's own. judge NULL: nothing is counted, no more than outcomes is noted; of a candidate
+ * nothing. */
 void judge_score(struct judge *judge, const struct learned *learned,
                  const struct learner_parts *parts, const struct touched *touched,
-                 const struct judge_events *events);
+                 const struct judge_events *events, struct learned_round *round);
 
 /* Watches a question. */
 void judge_ask(struct judge *judge, const struct learned *learned,
                const struct learner_parts *parts, const struct asked_row *row);
+
+/* From now on questions come with embeddings of another encoder. */
+void judge_encoder_changed(struct judge *judge);
 
 /* 0, -ENOMEM. The caller frees *ret_report and *ret_sets, which is NULL of kind single. */
 int judge_report(const struct judge *judge, struct evaluation_report **ret_report,

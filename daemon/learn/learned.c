@@ -13,20 +13,20 @@
 #include "daemon/learn/figures.h"
 #include "daemon/learn/judge.h"
 #include "daemon/learn/learned_image.h"
+#include "daemon/learn/succession.h"
 #include "daemon/learn/touched.h"
 #include "daemon/log.h"
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-static uint32_t dim_of(const struct learned *l, const struct learner_parts *parts)
+static uint32_t dim_of(const struct learned *l)
 {
-    return l->settings.dim > 0 ? l->settings.dim : encoder_info(parts->encoder)->dim;
+    return l->settings.dim > 0 ? l->settings.dim : l->encoder->dim;
 }
 
-static struct head_settings head_settings_of(const struct learned *l,
-                                             const struct learner_parts *parts)
+static struct head_settings head_settings_of(const struct learned *l)
 {
-    return (struct head_settings){.dim = dim_of(l, parts),
+    return (struct head_settings){.dim = dim_of(l),
                                   .features = l->settings.features,
                                   .seed = l->settings.seed,
                                   .lambda = l->settings.lambda,
@@ -36,13 +36,12 @@ static struct head_settings head_settings_of(const struct learned *l,
 /* The newest image if it can be read; else an empty head, which the whole journal then fills. */
 static int open_head(struct learned *l, const struct learner_parts *parts)
 {
-    struct head_settings settings = head_settings_of(l, parts);
+    struct head_settings settings = head_settings_of(l);
     struct judge_settings judging;
     void *image = NULL;
     size_t bytes = 0;
     int64_t seq = 0;
-    int rc =
-        store_snapshot_read(parts->store, l->model, parts->encoder_number, &seq, &image, &bytes);
+    int rc = store_snapshot_read(parts->store, l->model, l->encoder->number, &seq, &image, &bytes);
 
     if (rc == 0) {
         rc = learned_image_read(&settings, image, bytes, &l->head, &l->judge);
@@ -64,12 +63,15 @@ void learned_close(struct learned *l)
 {
     if (l == NULL)
         return;
+    rival_close(l->rival);
     head_audit_close(l->audit);
+    live_put(l->frozen);
     judge_close(l->judge);
     live_review_put(l->review);
     head_close(l->head);
     live_labels_put(l->labels);
     free(l->label_ids);
+    encoders_put(l->encoder);
     free(l);
 }
 
@@ -214,7 +216,7 @@ static int take_labels(struct learned *l, struct live_labels *labels, int64_t up
 }
 
 int learned_open(const struct learner_parts *parts, const struct store_model *row,
-                 struct learned **ret_learned)
+                 struct held_encoder *encoder, enum learned_role role, struct learned **ret_learned)
 {
     struct learned *l = calloc(1, sizeof *l);
     struct live_labels *labels = NULL;
@@ -225,6 +227,8 @@ int learned_open(const struct learner_parts *parts, const struct store_model *ro
     l->model = row->id;
     snprintf(l->name, sizeof l->name, "%s", row->name);
     l->multi = strcmp(row->kind, "multi") == 0;
+    l->encoder = encoders_hold(encoder);
+    l->role = role;
     l->labels = live_labels_new(0);
     rc = l->labels != NULL ? parts->settings_read(row->settings, &l->settings) : -ENOMEM;
     if (rc == 0)
@@ -261,14 +265,13 @@ static int read_event(void *ud, const struct store_event *row)
 struct row_reading {
     struct touched *touched;
     const struct learned *learned;
-    const struct learner_parts *parts;
 };
 
 static int read_row(void *ud, const struct store_example *row)
 {
     struct row_reading *r = ud;
 
-    return touched_add(r->touched, row, r->learned, r->parts);
+    return touched_add(r->touched, row, r->learned);
 }
 
 /* Reads the examples touched by (applied, *upto]. If a later event touched one of them again, the
@@ -277,12 +280,12 @@ static int read_row(void *ud, const struct store_example *row)
 static int read_touched(struct learned *l, const struct learner_parts *parts, struct touched *t,
                         int64_t *upto)
 {
-    struct row_reading r = {t, l, parts};
+    struct row_reading r = {t, l};
     int rc;
 
     for (;;) {
         touched_reset(t);
-        rc = store_example_changed(parts->store, l->model, l->applied, *upto, parts->encoder_number,
+        rc = store_example_changed(parts->store, l->model, l->applied, *upto, l->encoder->number,
                                    read_row, &r);
         if (rc != 0 || t->last_seq <= *upto)
             return rc;
@@ -373,7 +376,7 @@ static void tell_swap(const struct learned *l, const struct snapshot *s,
     events_swap(parts->bus, &swap);
 }
 
-int learned_publish(struct learned *l, const struct learner_parts *parts)
+int learned_freeze(struct learned *l, struct snapshot **ret_snapshot)
 {
     struct snapshot *s = calloc(1, sizeof *s);
     int rc;
@@ -388,26 +391,97 @@ int learned_publish(struct learned *l, const struct learner_parts *parts)
     atomic_init(&s->refs, 1);
     s->model = l->model;
     memcpy(s->model_name, l->name, sizeof s->model_name);
-    s->encoder = parts->encoder;
+    s->encoder = encoders_hold(l->encoder);
     s->labels = live_labels_get(l->labels);
     s->score_min = l->settings.score_min;
     s->rate_max = l->settings.annotator_rate_max;
     s->influence_max = l->settings.annotator_influence_max;
-    s->dim = dim_of(l, parts);
+    s->dim = dim_of(l);
     s->vectors = l->settings.dim > 0;
-    s->encoder_number = parts->encoder_number;
+    s->encoder_number = l->encoder->number;
     s->seq = l->applied;
     s->review = live_review_get(l->review);
     s->settled = head_fit_stale(l->head) == 0 && l->audited;
     s->published_us = clock_unix_us();
-    rc = live_publish(parts->live, s);
+    *ret_snapshot = s;
+    return 0;
+}
+
+int learned_publish(struct learned *l, const struct learner_parts *parts)
+{
+    struct snapshot *s;
+    int rc = 0;
+
+    if (l->role != LEARNED_CANDIDATE)
+        rc = learned_freeze(l, &s);
+    if (rc == 0 && l->role == LEARNED_LIVE) {
+        rc = live_publish(parts->live, s);
+        if (rc != 0)
+            live_put(s);
+        else
+            tell_swap(l, s, parts);
+    } else if (rc == 0 && l->role == LEARNED_SHADOW) {
+        live_put(l->frozen);
+        l->frozen = s;
+    }
+    if (rc == 0)
+        l->fitted = head_fit_stale(l->head) == 0;
+    return rc;
+}
+
+/* The judge that goes with `to`: the old one where it fits. */
+static int take_judge(struct learned *from, struct learned *to)
+{
+    const struct head_settings settings = head_settings_of(to);
+    const struct judge_settings judging = learned_judge_settings(&settings);
+
+    if (dim_of(from) != dim_of(to))
+        return to->judge != NULL ? 0 : judge_open(&judging, &to->judge);
+    judge_close(to->judge);
+    to->judge = from->judge;
+    from->judge = NULL;
+    return 0;
+}
+
+int learned_swap(struct learned *from, struct learned *to, const struct learner_parts *parts)
+{
+    const enum learned_role role = to->role;
+    struct snapshot *frozen = NULL;
+    int rc = learned_freeze(from, &frozen);
+
+    if (rc == 0)
+        rc = take_judge(from, to);
     if (rc != 0) {
-        live_put(s);
+        live_put(frozen);
         return rc;
     }
-    l->fitted = head_fit_stale(l->head) == 0;
-    tell_swap(l, s, parts);
+    to->role = LEARNED_LIVE;
+    rc = learned_publish(to, parts);
+    if (rc != 0) {
+        if (from->judge == NULL) {
+            from->judge = to->judge;
+            to->judge = NULL;
+        }
+        to->role = role;
+        live_put(frozen);
+        return rc;
+    }
+    live_put(to->frozen);
+    to->frozen = NULL;
+    to->unsaved++; /* the judge's count */
+    to->figures_stale = true;
+    if (from->encoder->number != to->encoder->number)
+        judge_encoder_changed(to->judge);
+    from->role = LEARNED_SHADOW;
+    from->frozen = frozen;
     return 0;
+}
+
+void learned_round_done(struct learned_round *round)
+{
+    free(round->outcomes);
+    round->outcomes = NULL;
+    round->outcomes_len = 0;
 }
 
 static int fit(struct learned *l, struct learned_round *round)
@@ -438,7 +512,7 @@ int learned_catch_up(struct learned *l, const struct learner_parts *parts,
     struct touched t;
     int rc;
 
-    touched_init(&t, dim_of(l, parts));
+    touched_init(&t, l->encoder, dim_of(l));
     rc = read_stretch(l, parts, &t, &upto, &labels, &taught, &round);
     if (rc != 0 || round.events == 0)
         goto out;
@@ -449,7 +523,7 @@ int learned_catch_up(struct learned *l, const struct learner_parts *parts,
         labels = NULL;
     }
     if (rc == 0) {
-        judge_score(l->judge, l, parts, &t, &taught);
+        judge_score(l->judge, l, parts, &t, &taught, &round);
         l->ahead = true;
         rc = touched_apply(&t, l->head);
     }
@@ -473,10 +547,12 @@ out:
     live_labels_put(labels);
     free(taught.rows);
     touched_done(&t);
-    if (rc == 0)
+    if (rc == 0) {
         *ret_round = round;
-    else
+    } else {
+        learned_round_done(&round);
         l->applied = before; /* applying them to the head once more changes nothing */
+    }
     return rc;
 }
 
@@ -611,7 +687,7 @@ int learned_save(struct learned *l, const struct learner_parts *parts)
 
     if (rc == 0) {
         learned_image_write(l->head, l->judge, image);
-        rc = store_snapshot_write(parts->folder, l->model, parts->encoder_number, l->applied, image,
+        rc = store_snapshot_write(parts->folder, l->model, l->encoder->number, l->applied, image,
                                   bytes, why, sizeof why, c->sha256);
     }
     free(image);
@@ -622,7 +698,7 @@ int learned_save(struct learned *l, const struct learner_parts *parts)
         c->bus = parts->bus;
         c->model = l->model;
         c->seq = l->applied;
-        c->encoder = parts->encoder_number;
+        c->encoder = l->encoder->number;
         rc = keeper_post(parts->keeper, &c->change);
     }
     if (rc != 0) {

@@ -18,7 +18,7 @@
 #include "daemon/clock.h"
 #include "daemon/events.h"
 #include "daemon/learn/judge.h"
-#include "daemon/learn/learned.h"
+#include "daemon/learn/succession.h"
 #include "daemon/log.h"
 
 enum {
@@ -49,12 +49,19 @@ struct learner {
     atomic_llong apply_us_last, publish_us_last, fit_us_last;
 };
 
-static struct learned *find(struct learner *l, int64_t model)
+static struct learned **slot_of(struct learner *l, int64_t model)
 {
     for (uint32_t i = 0; i < l->models_len; i++)
         if (l->models[i]->model == model)
-            return l->models[i];
+            return &l->models[i];
     return NULL;
+}
+
+static struct learned *find(struct learner *l, int64_t model)
+{
+    struct learned **slot = slot_of(l, model);
+
+    return slot != NULL ? *slot : NULL;
 }
 
 static void count(struct learner *l, const struct learned_round *r)
@@ -110,8 +117,9 @@ static void wake(struct learner *l, int64_t model, int error)
 /* ---- rounds ---------------------------------------------------------------------------------- */
 
 /* One round of one model. True: there may be more. */
-static bool catch_up(struct learner *l, struct learned *m)
+static bool catch_up(struct learner *l, struct learned **slot)
 {
+    struct learned *m = *slot;
     struct learned_round r = {0};
     int rc = learned_catch_up(m, &l->parts, &r);
 
@@ -126,8 +134,11 @@ static bool catch_up(struct learner *l, struct learned *m)
     }
     count(l, &r);
     m->figures_stale |= r.events > 0;
-    if (r.events > 0)
+    if (r.events > 0) {
         wake(l, m->model, 0);
+        succession_round(slot, &r, &l->parts);
+    }
+    learned_round_done(&r);
     return r.more;
 }
 
@@ -137,7 +148,7 @@ static bool catch_up_all(struct learner *l)
 
     l->retry_us = 0;
     for (uint32_t i = 0; i < l->models_len; i++)
-        more |= catch_up(l, l->models[i]);
+        more |= catch_up(l, &l->models[i]);
     atomic_store(&l->behind, more);
     return more;
 }
@@ -169,6 +180,10 @@ static bool step(struct learner *l, struct learned *m, int64_t now, int64_t *wai
         rc = learned_settle(m, &l->parts, &r);
     } else if (m->fitted && !m->audited && quiet >= AUDIT_US) {
         rc = learned_audit(m, &l->parts, &r);
+    } else if (m->fitted && m->audited && m->rival != NULL && !m->rival->shadow->fitted &&
+               quiet >= SETTLE_US) { /* so that a probation compares like with like */
+        rc = learned_settle(m->rival->shadow, &l->parts, &r);
+        m->rival->shadow->fitted = true; /* also when it failed: it is not tried again at once */
     } else {
         int64_t due = !m->fitted ? SETTLE_US : !m->audited ? AUDIT_US : SAVE_US;
 
@@ -198,7 +213,8 @@ static void watch_questions(struct learner *l)
     for (uint32_t i = 0; i < len; i++) {
         struct learned *m = find(l, rows[i].model);
 
-        if (m == NULL || m->ahead || rows[i].dim != head_settings(m->head)->dim)
+        if (m == NULL || m->ahead || rows[i].encoder != m->encoder->number ||
+            rows[i].dim != head_settings(m->head)->dim)
             continue;
         judge_ask(m->judge, m, &l->parts, &rows[i]);
         m->asked = m->figures_stale = true;
@@ -294,16 +310,31 @@ static void *run(void *arg)
 
 /* ---- models ---------------------------------------------------------------------------------- */
 
+/* The one the store names; if its files are damaged or gone, the base: the model serves, and the
+ * trainer will find it behind its store. */
+static struct held_encoder *encoder_of(struct learner *l, const struct store_model *row)
+{
+    struct held_encoder *encoder;
+    char why[256];
+
+    if (encoders_get(l->parts.encoders, row->encoder, why, sizeof why, &encoder) == 0)
+        return encoder;
+    log_error("learner", "event", "encoder_missing", "model", row->name, "why", why, NULL);
+    events_warning(l->parts.bus, row->name, "encoder_missing", why);
+    return encoders_base(l->parts.encoders);
+}
+
 static int add(struct learner *l, const struct store_model *row)
 {
     struct learned **bigger = realloc(l->models, (l->models_len + 1) * sizeof *bigger);
+    struct held_encoder *encoder = encoder_of(l, row);
     struct learned *m;
     int rc;
 
-    if (bigger == NULL)
-        return -ENOMEM;
-    l->models = bigger;
-    rc = learned_open(&l->parts, row, &m);
+    rc = bigger != NULL ? learned_open(&l->parts, row, encoder, LEARNED_LIVE, &m) : -ENOMEM;
+    encoders_put(encoder);
+    if (bigger != NULL)
+        l->models = bigger;
     if (rc != 0)
         return rc;
     l->models[l->models_len++] = m;
@@ -369,6 +400,30 @@ int learner_model_remove(struct learner *l, int64_t model)
     return 0;
 }
 
+int learner_follow(struct learner *l, int64_t model, int64_t encoder)
+{
+    struct learned **slot = slot_of(l, model);
+
+    if (slot == NULL)
+        return -ENOENT;
+    (void)succession_back(slot, encoder, &l->parts); /* else the trainer does it */
+    return 0;
+}
+
+int learner_adopt(struct learner *l, struct learned *candidate, int64_t run)
+{
+    struct learned **slot = slot_of(l, candidate->model);
+
+    return slot != NULL ? succession_adopt(slot, candidate, run, &l->parts) : -ENOENT;
+}
+
+int learner_watch(struct learner *l, struct learned *shadow, int64_t run)
+{
+    struct learned **slot = slot_of(l, shadow->model);
+
+    return slot != NULL ? succession_watch(slot, shadow, run) : -ENOENT;
+}
+
 int learner_report(struct learner *l, int64_t model, struct learner_report *ret_report)
 {
     struct learned *m = find(l, model);
@@ -385,7 +440,7 @@ int learner_report(struct learner *l, int64_t model, struct learner_report *ret_
         return rc;
     }
     memcpy(r.model, m->name, sizeof r.model);
-    r.encoder_number = l->parts.encoder_number;
+    r.encoder_number = m->encoder->number;
     r.seq = m->applied;
     r.settled = m->fitted && m->audited;
     r.examples = head_examples_len(m->head);

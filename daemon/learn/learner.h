@@ -25,7 +25,6 @@
 #include "kernels/measure/drift.h"
 #include "kernels/measure/evaluation.h"
 #include "kernels/measure/evaluation_sets.h"
-#include "kernels/text/tokenizer.h"
 
 struct learner;
 
@@ -47,10 +46,7 @@ struct learner_parts {
     struct live *live;
     struct bus *bus;     /* for swaps and warnings, or NULL */
     struct asked *asked; /* questions to watch, or NULL; the learner is its reader */
-    const struct encoder *encoder;
-    const struct tokenizer *tokenizer;
-    int64_t encoder_number;
-    uint32_t tokens_max;
+    struct encoders *encoders;
     int (*settings_read)(const char *text, struct learner_settings *ret_settings);
 };
 
@@ -76,6 +72,17 @@ void learner_close(struct learner *learner);
 int learner_model_add(struct learner *learner, int64_t model);
 int learner_model_remove(struct learner *learner, int64_t model);
 int learner_model_settings(struct learner *learner, int64_t model);
+
+/* The store says that another encoder is to answer for a model. If that pair is at hand (the model
+ * is on probation) it is live at once; else the trainer builds it and hands it over by
+ * learner_adopt. 0 in both cases; -ENOENT: no such model. */
+int learner_follow(struct learner *learner, int64_t model, int64_t encoder);
+/* A candidate of the trainer's takes over (succession.h): the learner's on success. run: what made
+ * it; -1: none, and no probation. 0 or -errno; then the old pair is live as before. */
+struct learned;
+int learner_adopt(struct learner *learner, struct learned *candidate, int64_t run);
+/* A probation goes on after a restart: shadow is the pair before, the learner's on success. */
+int learner_watch(struct learner *learner, struct learned *shadow, int64_t run);
 
 /* A person's name leaves what a model (0: every one) has counted. On the learner's thread. */
 void learner_forget_annotator(struct learner *learner, int64_t model, const char *annotator);

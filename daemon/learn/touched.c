@@ -2,13 +2,14 @@
 #include "daemon/learn/touched.h"
 
 #include <errno.h>
-#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 
-void touched_init(struct touched *t, uint32_t dim)
+#include "daemon/learn/embed.h"
+
+void touched_init(struct touched *t, const struct held_encoder *encoder, uint32_t dim)
 {
-    *t = (struct touched){.dim = dim};
+    *t = (struct touched){.encoder = encoder, .dim = dim};
 }
 
 void touched_reset(struct touched *t)
@@ -24,7 +25,7 @@ void touched_done(struct touched *t)
     free(t->targets);
     free(t->ids);
     free(t->types);
-    *t = (struct touched){.dim = t->dim};
+    *t = (struct touched){.encoder = t->encoder, .dim = t->dim};
 }
 
 /* Makes room for `want` elements of an array that has *have. */
@@ -83,12 +84,11 @@ static int add_targets(struct touched *t, const struct store_example *row,
     return 0;
 }
 
-int touched_add(struct touched *t, const struct store_example *row, const struct learned *learned,
-                const struct learner_parts *parts)
+int touched_add(struct touched *t, const struct store_example *row, const struct learned *learned)
 {
     const uint16_t *embedding = NULL;
     struct touched_row *own;
-    int rc = reserve(t, row->target_len, parts->tokens_max);
+    int rc = reserve(t, row->target_len, t->encoder->tokens_max);
 
     if (rc != 0)
         return rc;
@@ -116,9 +116,9 @@ int touched_add(struct touched *t, const struct store_example *row, const struct
         struct tokenizer_input input = {row->text, row->text_bytes, row->pair, row->pair_bytes};
 
         own->token = t->tokens_len;
-        rc = tokenizer_encode(parts->tokenizer, &input, TOKENIZER_TRUNCATE_RIGHT, parts->tokens_max,
-                              t->ids + t->tokens_len, t->types + t->tokens_len, &own->tokens_len,
-                              NULL);
+        rc = tokenizer_encode(t->encoder->tokenizer, &input, TOKENIZER_TRUNCATE_RIGHT,
+                              t->encoder->tokens_max, t->ids + t->tokens_len,
+                              t->types + t->tokens_len, &own->tokens_len, NULL);
         if (rc != 0)
             return rc;
         t->tokens_len += own->tokens_len;
@@ -130,16 +130,6 @@ int touched_add(struct touched *t, const struct store_example *row, const struct
 }
 
 /* ---- embedding ------------------------------------------------------------------------------- */
-
-struct embed_work {
-    struct work work; /* first */
-    sem_t ready;
-};
-
-static void embed_done(struct work *work)
-{
-    sem_post(&((struct embed_work *)work)->ready);
-}
 
 /* Embeddings on their way to the store's cache. */
 struct cache_change {
@@ -178,7 +168,7 @@ static void cache(const struct touched *t, const struct learner_parts *parts, co
         return;
     c->change.write = cache_write;
     c->change.done = cache_done;
-    c->encoder = parts->encoder_number;
+    c->encoder = t->encoder->number;
     c->dim = t->dim;
     c->len = len;
     c->embeddings = (uint16_t *)(c + 1);
@@ -195,8 +185,6 @@ static void cache(const struct touched *t, const struct learner_parts *parts, co
 static int embed_rows(struct touched *t, const struct learner_parts *parts, const uint32_t *rows,
                       uint32_t len, struct work_item *items, float *embeddings)
 {
-    struct embed_work w = {
-        .work = {.items = items, .items_len = len, .class = WORK_LEARNING, .done = embed_done}};
     int rc;
 
     for (uint32_t i = 0; i < len; i++)
@@ -204,14 +192,7 @@ static int embed_rows(struct touched *t, const struct learner_parts *parts, cons
                                       .types = t->types + t->rows[rows[i]].token,
                                       .len = t->rows[rows[i]].tokens_len,
                                       .embedding = embeddings + (size_t)i * t->dim};
-    sem_init(&w.ready, 0, 0);
-    rc = batcher_submit(parts->batcher, &w.work);
-    if (rc == 0) {
-        while (sem_wait(&w.ready) != 0)
-            continue;
-        rc = atomic_load(&w.work.error);
-    }
-    sem_destroy(&w.ready);
+    rc = embed_texts(parts->batcher, t->encoder, items, len);
     for (uint32_t i = 0; i < len && rc == 0; i++) {
         head_embedding_pack(embeddings + (size_t)i * t->dim, t->dim,
                             t->embeddings + (size_t)rows[i] * t->dim);
@@ -247,7 +228,7 @@ out:
     return rc;
 }
 
-static struct head_id head_id_of(const uint8_t example[STORE_ID_BYTES])
+struct head_id touched_head_id(const uint8_t example[STORE_ID_BYTES])
 {
     struct head_id id = {0, 0};
 
@@ -260,7 +241,7 @@ static struct head_id head_id_of(const uint8_t example[STORE_ID_BYTES])
 
 struct head_id touched_id(const struct touched_row *row)
 {
-    return head_id_of(row->example);
+    return touched_head_id(row->example);
 }
 
 int touched_apply(const struct touched *t, struct head *head)
@@ -274,7 +255,7 @@ int touched_apply(const struct touched *t, struct head *head)
         const struct touched_row *row = &t->rows[i];
 
         changes[i] = (struct head_change){
-            .id = head_id_of(row->example),
+            .id = touched_head_id(row->example),
             .embedding = row->embedded ? t->embeddings + (size_t)i * t->dim : NULL,
             .targets = t->targets + row->target,
             .targets_len = row->target_len,

@@ -20,6 +20,7 @@ struct touched_row {
 };
 
 struct touched {
+    const struct held_encoder *encoder; /* the learned's */
     uint32_t dim;
     int64_t last_seq; /* newest event that touched one of them */
     uint32_t len, max;
@@ -32,17 +33,18 @@ struct touched {
     uint8_t *types;
 };
 
-void touched_init(struct touched *t, uint32_t dim);
+void touched_init(struct touched *t, const struct held_encoder *encoder, uint32_t dim);
 void touched_reset(struct touched *t); /* empty again, memory kept */
 void touched_done(struct touched *t);
 
 /* Adds a row of the store. labels: columns by label id. 0, -ENOMEM, -EUCLEAN (a target names an
  * unknown label). */
-int touched_add(struct touched *t, const struct store_example *row, const struct learned *learned,
-                const struct learner_parts *parts);
+int touched_add(struct touched *t, const struct store_example *row, const struct learned *learned);
 /* Embeds the rows that need it as learning work of the lanes and waits for them; hands them to the
  * keeper to cache. 0, -ENOMEM, -EIO, -ESHUTDOWN. */
 int touched_embed(struct touched *t, const struct learner_parts *parts, uint64_t *ret_embedded);
+/* An example's id in the store as the head's. */
+struct head_id touched_head_id(const uint8_t example[STORE_ID_BYTES]);
 struct head_id touched_id(const struct touched_row *row);
 /* Sets every row's wanted state on the head. */
 int touched_apply(const struct touched *t, struct head *head);

@@ -16,10 +16,10 @@
 #include <stdint.h>
 
 struct asked_row {
-    int64_t model;
-    int64_t asked_us; /* Unix time */
-    uint32_t column;  /* that was answered; UINT32_MAX: none */
-    bool chosen;      /* among labels that the client named: the answer says little */
+    int64_t model, encoder; /* number of the one the embedding is of */
+    int64_t asked_us;       /* Unix time */
+    uint32_t column;        /* that was answered; UINT32_MAX: none */
+    bool chosen;            /* among labels that the client named: the answer says little */
     bool novel, abstained;
     uint32_t dim;
     const uint16_t *embedding; /* (dim) fp16. put: borrowed */

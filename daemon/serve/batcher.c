@@ -152,12 +152,20 @@ static struct work_item *pop(struct queue *q)
     return item;
 }
 
+/* May an item join a batch of this encoder (NULL: of none yet)? What comes as a vector always may.
+ */
+static bool fits(const struct work_item *item, const struct held_encoder *encoder)
+{
+    return encoder == NULL || item->len == 0 || item->work->encoder == encoder;
+}
+
 /* Fills items[] from one queue up to its share; expired ones go to *ret_expired. Under the lock. */
 static uint32_t fill(struct batcher *b, enum work_class class, struct work_item **items,
                      struct work_item **ret_expired)
 {
     struct queue *q = &b->queues[class];
     uint64_t share = (q->tokens + b->idle) / (b->idle + 1), tokens = 0;
+    const struct held_encoder *encoder = NULL;
     int64_t now = clock_us();
     uint32_t len = 0;
 
@@ -166,7 +174,7 @@ static uint32_t fill(struct batcher *b, enum work_class class, struct work_item 
     if (class == WORK_LEARNING && share > b->limits.learning_tokens)
         share = b->limits.learning_tokens;
     while (q->first != NULL && len < b->limits.batch_items_max && tokens < share &&
-           tokens + q->first->len <= b->limits.batch_tokens_max) {
+           tokens + q->first->len <= b->limits.batch_tokens_max && fits(q->first, encoder)) {
         struct work_item *item = pop(q);
 
         if (item->work->deadline_us != 0 && item->work->deadline_us < now) {
@@ -177,6 +185,8 @@ static uint32_t fill(struct batcher *b, enum work_class class, struct work_item 
         atomic_store(&item->work->taken_us, now);
         tokens += item->len;
         items[len++] = item;
+        if (item->len > 0)
+            encoder = item->work->encoder;
     }
     return len;
 }

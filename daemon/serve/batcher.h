@@ -1,7 +1,8 @@
 /* batcher.h -- from many requests to packed batches: the queue between the loops and the lanes.
  *
  * A request is one struct work with an item a text. Items of all clients and models travel
- * together, packed, sorted by nothing. A lane that is idle closes a batch at once: there is no
+ * together, packed, sorted by nothing; a batch is of one encoder, so it ends before a text of
+ * another. A lane that is idle closes a batch at once: there is no
  * timer, so the first request never waits. What waits is shared between the idle lanes; a batch
  * that is alone and large may use the cores of idle lanes. Work of the learner (class
  * WORK_LEARNING) is taken only when no traffic waits, in batches small enough that traffic arriving
@@ -35,8 +36,9 @@ struct work_item {
 };
 
 struct work {
-    struct snapshot *snapshot; /* held by the work's owner; NULL: embed only */
-    const uint8_t *allowed;    /* (L) labels to choose among, or NULL */
+    struct snapshot *snapshot;          /* held by the work's owner; NULL: embed only */
+    const struct held_encoder *encoder; /* of its texts; held by the owner, or by the snapshot */
+    const uint8_t *allowed;             /* (L) labels to choose among, or NULL */
     struct work_item *items;
     uint32_t items_len;
     int64_t deadline_us; /* monotonic; 0: none. An item not taken by then fails with -ETIME */

@@ -19,14 +19,14 @@ struct lane {
     pthread_t thread;
     struct batcher *batcher;
     struct batcher_limits limits;
-    uint32_t dim;
     struct encoder_ctx *ctx;
     struct work_item **items, **parting;
     int32_t *ids;
     uint8_t *types;
     uint32_t *offsets;
-    float *embeddings; /* (B,d) */
-    float *vectors;    /* rows of a run of items that came as vectors; grows */
+    float *embeddings; /* (B,d) of the present encoder; grows */
+    size_t embeddings_len;
+    float *vectors; /* rows of a run of items that came as vectors; grows */
     size_t vectors_len;
     /* Scratch of the head; grows to the largest view seen. */
     void *scratch;
@@ -36,22 +36,6 @@ struct lane {
     struct head_answer *answers;
     atomic_ullong batches, texts, tokens, failures;
 };
-
-static int encode(struct lane *lane, struct work_item **items, uint32_t len, uint32_t threads,
-                  float *embeddings)
-{
-    struct encoder_batch batch = {lane->ids, lane->types, lane->offsets, len};
-    uint32_t at = 0;
-
-    for (uint32_t i = 0; i < len; i++) {
-        lane->offsets[i] = at;
-        memcpy(lane->ids + at, items[i]->ids, items[i]->len * sizeof *lane->ids);
-        memcpy(lane->types + at, items[i]->types, items[i]->len);
-        at += items[i]->len;
-    }
-    lane->offsets[len] = at;
-    return encoder_forward(lane->ctx, &batch, threads, embeddings);
-}
 
 static int reserve(void **block, size_t *have, size_t want, size_t size)
 {
@@ -66,6 +50,28 @@ static int reserve(void **block, size_t *have, size_t want, size_t size)
     *block = bigger;
     *have = want;
     return 0;
+}
+
+/* All items are of one encoder. */
+static int encode(struct lane *lane, struct work_item **items, uint32_t len, uint32_t threads)
+{
+    const struct held_encoder *held = items[0]->work->encoder;
+    struct encoder_batch batch = {lane->ids, lane->types, lane->offsets, len};
+    uint32_t at = 0;
+    int rc;
+
+    for (uint32_t i = 0; i < len; i++) {
+        lane->offsets[i] = at;
+        memcpy(lane->ids + at, items[i]->ids, items[i]->len * sizeof *lane->ids);
+        memcpy(lane->types + at, items[i]->types, items[i]->len);
+        at += items[i]->len;
+    }
+    lane->offsets[len] = at;
+    rc = encoder_ctx_use(lane->ctx, held->encoder);
+    if (rc == 0)
+        rc = reserve((void **)&lane->embeddings, &lane->embeddings_len, (size_t)len * held->dim,
+                     sizeof *lane->embeddings);
+    return rc == 0 ? encoder_forward(lane->ctx, &batch, threads, lane->embeddings) : rc;
 }
 
 /* Scores rows of one run: items[0..len) share a snapshot and a choice of labels. */
@@ -113,10 +119,11 @@ static void keep_longest(atomic_llong *longest, int64_t us)
 }
 
 /* Encoded rows -> scores -> finish. error: the encoder's, for all of them. */
-static void finish(struct lane *lane, struct work_item **items, uint32_t len, float *embeddings,
-                   int error, int64_t encode_us)
+static void finish(struct lane *lane, struct work_item **items, uint32_t len, int error,
+                   int64_t encode_us)
 {
-    uint32_t at = 0;
+    const float *embeddings = lane->embeddings;
+    uint32_t at = 0, dim = items[0]->work->encoder->dim;
 
     while (at < len) {
         uint32_t run = 1;
@@ -126,10 +133,9 @@ static void finish(struct lane *lane, struct work_item **items, uint32_t len, fl
         while (at + run < len && same_run(items[at], items[at + run]))
             run++;
         for (uint32_t i = at; i < at + run && rc == 0; i++)
-            memcpy(items[i]->embedding, embeddings + (size_t)i * lane->dim,
-                   lane->dim * sizeof(float));
+            memcpy(items[i]->embedding, embeddings + (size_t)i * dim, dim * sizeof(float));
         if (rc == 0 && items[at]->probabilities != NULL)
-            rc = score(lane, items + at, run, embeddings + (size_t)at * lane->dim);
+            rc = score(lane, items + at, run, embeddings + (size_t)at * dim);
         if (rc != 0)
             atomic_fetch_add(&lane->failures, run);
         for (uint32_t i = at; i < at + run; i++) {
@@ -197,18 +203,18 @@ static void *run(void *arg)
         finish_vectors(lane, lane->items + len, all - len);
         if (len == 0)
             continue;
-        rc = encode(lane, lane->items, len, threads, lane->embeddings);
+        rc = encode(lane, lane->items, len, threads);
 
         atomic_fetch_add(&lane->batches, 1);
         atomic_fetch_add(&lane->texts, len);
         atomic_fetch_add(&lane->tokens, lane->offsets[len]);
         if (rc == 0 || len == 1) {
-            finish(lane, lane->items, len, lane->embeddings, rc, clock_us() - started);
+            finish(lane, lane->items, len, rc, clock_us() - started);
             continue;
         }
         for (uint32_t i = 0; i < len; i++) {
-            rc = encode(lane, lane->items + i, 1, 1, lane->embeddings);
-            finish(lane, lane->items + i, 1, lane->embeddings, rc, clock_us() - started);
+            rc = encode(lane, lane->items + i, 1, 1);
+            finish(lane, lane->items + i, 1, rc, clock_us() - started);
         }
     }
     return NULL;
@@ -231,7 +237,7 @@ static void lane_free(struct lane *lane)
     free(lane);
 }
 
-int lane_open(const struct encoder *encoder, struct batcher *batcher,
+int lane_open(const struct held_encoder *encoder, struct batcher *batcher,
               const struct batcher_limits *limits, struct lane **ret_lane)
 {
     uint32_t tokens = limits->batch_tokens_max, seqs = limits->batch_items_max;
@@ -242,20 +248,21 @@ int lane_open(const struct encoder *encoder, struct batcher *batcher,
         return -ENOMEM;
     lane->batcher = batcher;
     lane->limits = *limits;
-    lane->dim = encoder_info(encoder)->dim;
     lane->items = calloc(seqs, sizeof *lane->items);
     lane->parting = calloc(seqs, sizeof *lane->parting);
     lane->ids = calloc(tokens, sizeof *lane->ids);
     lane->types = calloc(tokens, 1);
     lane->offsets = calloc(seqs + 1, sizeof *lane->offsets);
-    lane->embeddings = calloc((size_t)seqs * lane->dim, sizeof *lane->embeddings);
     lane->answers = calloc(seqs, sizeof *lane->answers);
     if (lane->items == NULL || lane->parting == NULL || lane->ids == NULL || lane->types == NULL ||
-        lane->offsets == NULL || lane->embeddings == NULL || lane->answers == NULL) {
+        lane->offsets == NULL || lane->answers == NULL) {
         rc = -ENOMEM;
         goto fail;
     }
-    rc = encoder_ctx_open(encoder, tokens, seqs, &lane->ctx);
+    rc = reserve((void **)&lane->embeddings, &lane->embeddings_len, (size_t)seqs * encoder->dim,
+                 sizeof *lane->embeddings);
+    if (rc == 0)
+        rc = encoder_ctx_open(encoder->encoder, tokens, seqs, &lane->ctx);
     if (rc != 0)
         goto fail;
     rc = -pthread_create(&lane->thread, NULL, run, lane);

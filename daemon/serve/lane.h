@@ -7,7 +7,6 @@
 #define LEARND_LANE_H
 
 #include "daemon/serve/batcher.h"
-#include "kernels/encoder/encoder.h"
 
 struct lane;
 
@@ -16,8 +15,9 @@ struct lane_counts {
     uint64_t batches, texts, tokens, failures;
 };
 
-/* Starts the thread. 0, -ENOMEM, -EAGAIN. limits as given to the batcher. */
-int lane_open(const struct encoder *encoder, struct batcher *batcher,
+/* Starts the thread. 0, -ENOMEM, -EAGAIN. limits as given to the batcher; encoder: the one to be
+ * ready for from the start, every work brings its own. */
+int lane_open(const struct held_encoder *encoder, struct batcher *batcher,
               const struct batcher_limits *limits, struct lane **ret_lane);
 /* Waits for the thread (shut the batcher down first). NULL is fine. */
 void lane_close(struct lane *lane);

@@ -74,6 +74,11 @@ struct snapshot *live_get_by_id(struct live *live, int64_t model)
     return found;
 }
 
+struct snapshot *live_hold(struct snapshot *snapshot)
+{
+    return reference(snapshot);
+}
+
 void live_put(struct snapshot *snapshot)
 {
     if (snapshot == NULL ||
@@ -82,6 +87,7 @@ void live_put(struct snapshot *snapshot)
     head_view_free(snapshot->view);
     live_labels_put(snapshot->labels);
     live_review_put(snapshot->review);
+    encoders_put(snapshot->encoder);
     free(snapshot);
 }
 

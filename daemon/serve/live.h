@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "kernels/encoder/encoder.h"
+#include "daemon/serve/encoders.h"
 #include "kernels/head/head.h"
 
 enum { LIVE_NAME_BYTES = 129 };
@@ -56,18 +56,18 @@ struct snapshot {
     atomic_uint refs;
     int64_t model;
     char model_name[LIVE_NAME_BYTES];
-    const struct encoder *encoder; /* outlives every snapshot */
-    struct head_view *view;        /* owned */
-    struct live_labels *labels;    /* one reference */
-    struct live_review *review;    /* one reference, or NULL: not audited yet */
-    double score_min;              /* abstain below */
-    uint32_t rate_max;             /* items of one annotator in a minute; 0: any number */
-    double influence_max;          /* share of a label's votes; more is listed for review */
-    uint32_t dim;                  /* of what the view scores */
-    bool vectors;                  /* asked and taught with vectors: no encoder */
-    int64_t encoder_number, seq;   /* the version */
-    bool settled;                  /* fitted and audited on exactly this set of examples */
-    int64_t published_us;          /* Unix time */
+    struct held_encoder *encoder; /* one reference; of vectors: the base, unused */
+    struct head_view *view;       /* owned */
+    struct live_labels *labels;   /* one reference */
+    struct live_review *review;   /* one reference, or NULL: not audited yet */
+    double score_min;             /* abstain below */
+    uint32_t rate_max;            /* items of one annotator in a minute; 0: any number */
+    double influence_max;         /* share of a label's votes; more is listed for review */
+    uint32_t dim;                 /* of what the view scores */
+    bool vectors;                 /* asked and taught with vectors: no encoder */
+    int64_t encoder_number, seq;  /* the version; a vector model's encoder is 0 */
+    bool settled;                 /* fitted and audited on exactly this set of examples */
+    int64_t published_us;         /* Unix time */
 };
 
 /* Below this score an answer with the column's label is not to be trusted. */
@@ -87,6 +87,7 @@ void live_close(struct live *live);
 /* A reference to the model's present snapshot, or NULL: no such model. */
 struct snapshot *live_get(struct live *live, const char *model_name);
 struct snapshot *live_get_by_id(struct live *live, int64_t model);
+struct snapshot *live_hold(struct snapshot *snapshot); /* one more reference */
 /* NULL is fine. */
 void live_put(struct snapshot *snapshot);
 

@@ -11,31 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/cpu/cpu_ctx.h"
 #include "kernels/cpu/cpu_head.h"
 #include "kernels/cpu/cpu_linear.h"
+#include "kernels/cpu/cpu_linear_training.h"
 #include "kernels/cpu/simd.h"
-
-/* A team is worth its wake-up only for this many values of work. */
-enum { TEAM_VALUES_MIN = 16384 };
-
-struct kctx {
-    const struct simd_table *simd;
-    struct cpu_linear *linear;
-    uint32_t threads, threads_max;
-    int error;      /* first failure */
-    float *scratch; /* (threads_max, scratch_len) */
-    size_t scratch_len;
-};
-
-static size_t element_bytes(enum kdtype dtype)
-{
-    return dtype == K_BF16 ? 2 : 4;
-}
-
-static void *at(struct kview v, size_t element)
-{
-    return (char *)v.data + element * element_bytes(v.dtype);
-}
 
 /* OMP_THREAD_LIMIT may allow smaller teams, and oneDNN leaves work undone when its team is smaller
  * than the one it planned for. */
@@ -71,7 +51,9 @@ static void ctx_close(struct kctx *k)
     if (k == NULL)
         return;
     cpu_linear_close(k->linear);
+    cpu_linear_training_close(k->linear_training);
     free(k->scratch);
+    free(k->shared);
     free(k);
 }
 
@@ -88,14 +70,13 @@ static int sync_ctx(struct kctx *k)
     return error;
 }
 
-static void fail(struct kctx *k, int error)
+void cpu_fail(struct kctx *k, int error)
 {
     if (k->error == 0)
         k->error = error;
 }
 
-/* Scratch of at least `len` floats for each thread of a team. */
-static int scratch_reserve(struct kctx *k, size_t len)
+int cpu_scratch_reserve(struct kctx *k, size_t len)
 {
     float *bigger;
 
@@ -104,7 +85,7 @@ static int scratch_reserve(struct kctx *k, size_t len)
         return 0;
     bigger = aligned_alloc(64, len * k->threads_max * sizeof *bigger);
     if (bigger == NULL) {
-        fail(k, -ENOMEM);
+        cpu_fail(k, -ENOMEM);
         return -ENOMEM;
     }
     free(k->scratch);
@@ -133,24 +114,19 @@ static int upload(void *device, enum kdtype dtype, const float *host, size_t n)
     return 0;
 }
 
-static int team(const struct kctx *k, size_t values)
-{
-    return k->threads > 1 && values >= TEAM_VALUES_MIN ? (int)k->threads : 1;
-}
-
 static void embed(struct kctx *k, struct kview y, const int32_t *ids, const uint8_t *types,
                   const uint32_t *offsets, uint32_t B, struct kview word, struct kview position,
                   struct kview segment, const float *gamma, const float *beta, float eps,
                   uint32_t C)
 {
-    if (scratch_reserve(k, C) != 0)
+    if (cpu_scratch_reserve(k, C) != 0)
         return;
     for (uint32_t b = 0; b < B; b++)
         for (uint32_t t = offsets[b]; t < offsets[b + 1]; t++)
-            k->simd->embed_row(at(y, (size_t)t * C), y.dtype, at(word, (size_t)ids[t] * C),
-                               at(position, (size_t)(t - offsets[b]) * C),
-                               at(segment, types != NULL ? (size_t)types[t] * C : 0), word.dtype,
-                               gamma, beta, eps, C, k->scratch);
+            k->simd->embed_row(cpu_at(y, (size_t)t * C), y.dtype, cpu_at(word, (size_t)ids[t] * C),
+                               cpu_at(position, (size_t)(t - offsets[b]) * C),
+                               cpu_at(segment, types != NULL ? (size_t)types[t] * C : 0),
+                               word.dtype, gamma, beta, eps, C, k->scratch);
 }
 
 static void linear(struct kctx *k, struct kview y, struct kview x, const struct kmat *w,
@@ -159,15 +135,15 @@ static void linear(struct kctx *k, struct kview y, struct kview x, const struct 
     int rc = cpu_linear_run(k->linear, y.data, x.data, w, bias, N, k->threads);
 
     if (rc != 0) {
-        fail(k, rc);
+        cpu_fail(k, rc);
         return;
     }
     if (act == K_GELU) {
-        int threads = team(k, (size_t)N * M);
+        int threads = cpu_team(k, (size_t)N * M);
 
 #pragma omp parallel for num_threads(threads) if (threads > 1)
         for (uint32_t n = 0; n < N; n++)
-            k->simd->gelu(at(y, (size_t)n * M), y.dtype, M);
+            k->simd->gelu(cpu_at(y, (size_t)n * M), y.dtype, M);
     }
 }
 
@@ -175,35 +151,35 @@ static void attention(struct kctx *k, struct kview y, struct kview qkv, const ui
                       uint32_t B, uint32_t C, uint32_t H)
 {
     uint32_t dim = C / H, longest = 0;
-    int threads = team(k, (size_t)offsets[B] * C);
+    int threads = cpu_team(k, (size_t)offsets[B] * C);
 
     for (uint32_t b = 0; b < B; b++)
         if (offsets[b + 1] - offsets[b] > longest)
             longest = offsets[b + 1] - offsets[b];
-    if (scratch_reserve(k, SIMD_ATTENTION_FLOATS(longest, dim)) != 0)
+    if (cpu_scratch_reserve(k, SIMD_ATTENTION_FLOATS(longest, dim)) != 0)
         return;
 #pragma omp parallel for num_threads(threads) if (threads > 1)
     for (uint32_t bh = 0; bh < B * H; bh++) {
         uint32_t b = bh / H, h = bh % H, start = offsets[b], len = offsets[b + 1] - start;
         size_t row = (size_t)start * 3 * C + (size_t)h * dim;
 
-        k->simd->attention(at(y, (size_t)start * C + (size_t)h * dim), C, at(qkv, row),
-                           at(qkv, row + C), at(qkv, row + 2 * (size_t)C), 3 * C, y.dtype, len, dim,
-                           k->scratch + k->scratch_len * (size_t)omp_get_thread_num());
+        k->simd->attention(cpu_at(y, (size_t)start * C + (size_t)h * dim), C, cpu_at(qkv, row),
+                           cpu_at(qkv, row + C), cpu_at(qkv, row + 2 * (size_t)C), 3 * C, y.dtype,
+                           len, dim, k->scratch + k->scratch_len * (size_t)omp_get_thread_num());
     }
 }
 
 static void add_layernorm(struct kctx *k, struct kview y, struct kview x, struct kview residual,
                           const float *gamma, const float *beta, float eps, uint32_t N, uint32_t C)
 {
-    int threads = team(k, (size_t)N * C);
+    int threads = cpu_team(k, (size_t)N * C);
 
-    if (scratch_reserve(k, C) != 0)
+    if (cpu_scratch_reserve(k, C) != 0)
         return;
 #pragma omp parallel for num_threads(threads) if (threads > 1)
     for (uint32_t n = 0; n < N; n++)
-        k->simd->add_layernorm_row(at(y, (size_t)n * C), at(x, (size_t)n * C),
-                                   at(residual, (size_t)n * C), y.dtype, gamma, beta, eps, C,
+        k->simd->add_layernorm_row(cpu_at(y, (size_t)n * C), cpu_at(x, (size_t)n * C),
+                                   cpu_at(residual, (size_t)n * C), y.dtype, gamma, beta, eps, C,
                                    k->scratch + k->scratch_len * (size_t)omp_get_thread_num());
 }
 
@@ -211,7 +187,7 @@ static void pool(struct kctx *k, float *y, struct kview x, const uint32_t *offse
                  uint32_t C, enum kpool how)
 {
     for (uint32_t b = 0; b < B; b++)
-        k->simd->pool_row(y + (size_t)b * C, at(x, (size_t)offsets[b] * C), x.dtype,
+        k->simd->pool_row(y + (size_t)b * C, cpu_at(x, (size_t)offsets[b] * C), x.dtype,
                           how == K_POOL_CLS ? 1 : offsets[b + 1] - offsets[b], C);
 }
 

@@ -1,5 +1,4 @@
-/* cpu_linear.c -- y = x w^T + bias through oneDNN 2.6 or 3.x, the only file that knows its C API;
- * below AVX-512 through own_linear.c.
+/* cpu_linear.c -- y = x w^T + bias through oneDNN; below AVX-512 through own_linear.c.
  *
  * Creating a primitive costs 0.2-8 ms and run-time row counts cost 4-28 %, so primitives are made
  * for a ladder of row counts, on first use, and kept for the life of the context. The rows between
@@ -12,12 +11,12 @@
  */
 #include "kernels/cpu/cpu_linear.h"
 
-#include <dnnl.h>
 #include <errno.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/cpu/cpu_dnnl.h"
 #include "kernels/cpu/own_linear.h"
 
 enum { RUNG_TALLEST = 1024 };
@@ -25,7 +24,6 @@ enum { RUNG_TALLEST = 1024 };
 struct kmat {
     uint32_t M, K;
     enum kdtype dtype;
-    dnnl_engine_t engine;
     dnnl_memory_t weights;
     struct own_mat *own; /* instead of all of oneDNN's */
 };
@@ -45,116 +43,32 @@ struct cpu_linear {
     struct primitive *first;
 };
 
-/* One engine for the process: it holds no device state on a CPU. */
-static dnnl_engine_t engine_get(void)
-{
-    static _Atomic(dnnl_engine_t) shared;
-    dnnl_engine_t engine = shared, none = NULL;
-
-    if (engine != NULL)
-        return engine;
-    if (dnnl_engine_create(&engine, dnnl_cpu, 0) != dnnl_success)
-        return NULL;
-    if (!__atomic_compare_exchange_n((dnnl_engine_t *)&shared, &none, engine, 0, __ATOMIC_SEQ_CST,
-                                     __ATOMIC_SEQ_CST)) {
-        dnnl_engine_destroy(engine);
-        engine = none;
-    }
-    return engine;
-}
-
-/* oneDNN below AVX-512 knows no bf16, and its rows depend on their number. */
-static int below_avx512(void)
-{
-    return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core) != dnnl_cpu_isa_avx512_core;
-}
-
-/* 8 rows at a time while small, then about 6 % steps. */
-static uint32_t rung(uint32_t rows)
-{
-    uint32_t step = rows <= 64 ? 8 : rows <= 256 ? 16 : rows <= 512 ? 32 : 64;
-
-    return (rows + step - 1) / step * step;
-}
-
 uint32_t cpu_linear_rows(uint32_t rows)
 {
-    return rung(rows);
+    return cpu_dnnl_rung(rows);
 }
-
-static dnnl_data_type_t data_type(enum kdtype dtype)
-{
-    return dtype == K_BF16 ? dnnl_bf16 : dnnl_f32;
-}
-
-#if DNNL_VERSION_MAJOR >= 3
-typedef dnnl_memory_desc_t desc; /* an opaque handle in 3.x, a struct in 2.x */
-typedef const_dnnl_memory_desc_t desc_ref;
-#define DESC_PTR(d) (d)
-static void desc_free(desc *d)
-{
-    dnnl_memory_desc_destroy(*d);
-}
-#else
-typedef dnnl_memory_desc_t desc;
-typedef const dnnl_memory_desc_t *desc_ref;
-#define DESC_PTR(d) (&(d))
-static void desc_free(desc *d)
-{
-    (void)d;
-}
-#endif
 
 /* The primitive descriptor of one shape; the weights' layout is open if `weights` is NULL. */
-static dnnl_status_t describe(dnnl_engine_t engine, uint32_t rows, uint32_t M, uint32_t K,
-                              enum kdtype dtype, int has_bias, const desc *weights,
-                              dnnl_primitive_desc_t *ret_pd)
+static dnnl_status_t describe(uint32_t rows, uint32_t M, uint32_t K, enum kdtype dtype,
+                              int has_bias, desc_ref weights, dnnl_primitive_desc_t *ret_pd)
 {
-    dnnl_dims_t xd = {rows, K}, wd = {K, M}, yd = {rows, M}, bd = {1, M};
-    dnnl_data_type_t dt = data_type(dtype);
-    desc x, w, y, b;
-    dnnl_primitive_attr_t attr;
-    dnnl_status_t s;
+    desc x = cpu_dnnl_desc(rows, K, dtype, dnnl_ab), y = cpu_dnnl_desc(rows, M, dtype, dnnl_ab);
+    desc b = cpu_dnnl_desc(1, M, K_F32, dnnl_ab);
+    desc w = cpu_dnnl_desc(K, M, dtype, dnnl_format_tag_any);
+    dnnl_status_t s = cpu_dnnl_matmul(DESC_PTR(x), weights != NULL ? weights : DESC_PTR(w),
+                                      has_bias ? DESC_PTR(b) : NULL, DESC_PTR(y), false, ret_pd);
 
-#if DNNL_VERSION_MAJOR >= 3
-    dnnl_memory_desc_create_with_tag(&x, 2, xd, dt, dnnl_ab);
-    dnnl_memory_desc_create_with_tag(&y, 2, yd, dt, dnnl_ab);
-    dnnl_memory_desc_create_with_tag(&b, 2, bd, dnnl_f32, dnnl_ab);
-    dnnl_memory_desc_create_with_tag(&w, 2, wd, dt, dnnl_format_tag_any);
-#else
-    dnnl_memory_desc_init_by_tag(&x, 2, xd, dt, dnnl_ab);
-    dnnl_memory_desc_init_by_tag(&y, 2, yd, dt, dnnl_ab);
-    dnnl_memory_desc_init_by_tag(&b, 2, bd, dnnl_f32, dnnl_ab);
-    dnnl_memory_desc_init_by_tag(&w, 2, wd, dt, dnnl_format_tag_any);
-#endif
-    dnnl_primitive_attr_create(&attr);
-    dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
-#if DNNL_VERSION_MAJOR >= 3
-    s = dnnl_matmul_primitive_desc_create(ret_pd, engine, x, weights != NULL ? *weights : w,
-                                          has_bias ? b : NULL, y, attr);
-#else
-    {
-        dnnl_matmul_desc_t d;
-
-        s = dnnl_matmul_desc_init(&d, &x, weights != NULL ? weights : &w, has_bias ? &b : NULL, &y);
-        if (s == dnnl_success)
-            s = dnnl_primitive_desc_create(ret_pd, &d, attr, engine, NULL);
-    }
-#endif
-    dnnl_primitive_attr_destroy(attr);
-    desc_free(&x);
-    desc_free(&w);
-    desc_free(&y);
-    desc_free(&b);
+    cpu_dnnl_desc_free(&x);
+    cpu_dnnl_desc_free(&w);
+    cpu_dnnl_desc_free(&y);
+    cpu_dnnl_desc_free(&b);
     return s;
 }
 
-static int query_memory(dnnl_primitive_desc_t pd, dnnl_query_t what, dnnl_engine_t engine,
-                        void *handle, dnnl_memory_t *ret_memory)
+static int query_memory(dnnl_primitive_desc_t pd, dnnl_query_t what, void *handle,
+                        dnnl_memory_t *ret_memory)
 {
-    desc_ref d = dnnl_primitive_desc_query_md(pd, what, 0);
-
-    return dnnl_memory_create(ret_memory, d, engine, handle) == dnnl_success ? 0 : -ENOMEM;
+    return cpu_dnnl_memory(dnnl_primitive_desc_query_md(pd, what, 0), handle, ret_memory);
 }
 
 static void primitive_free(struct primitive *p)
@@ -180,19 +94,14 @@ static int primitive_make(struct cpu_linear *linear, const struct kmat *w, uint3
 {
     struct primitive *p = calloc(1, sizeof *p);
     dnnl_primitive_desc_t pd;
-    desc_ref wd = weights_desc(w);
+    dnnl_status_t s;
     int rc = 0;
 
     if (p == NULL)
         return -ENOMEM;
     *p = (struct primitive){linear->first, rows, w->M, w->K, threads, w->dtype,
                             has_bias,      NULL, NULL, NULL, NULL,    NULL};
-#if DNNL_VERSION_MAJOR >= 3
-    desc layout = (desc)wd;
-    dnnl_status_t s = describe(w->engine, rows, w->M, w->K, w->dtype, has_bias, &layout, &pd);
-#else
-    dnnl_status_t s = describe(w->engine, rows, w->M, w->K, w->dtype, has_bias, wd, &pd);
-#endif
+    s = describe(rows, w->M, w->K, w->dtype, has_bias, weights_desc(w), &pd);
     if (s != dnnl_success) {
         free(p);
         return s == dnnl_out_of_memory ? -ENOMEM : -EIO;
@@ -200,18 +109,14 @@ static int primitive_make(struct cpu_linear *linear, const struct kmat *w, uint3
     if (dnnl_primitive_create(&p->primitive, pd) != dnnl_success)
         rc = -EIO;
     if (rc == 0)
-        rc = query_memory(pd, dnnl_query_src_md, w->engine, DNNL_MEMORY_NONE, &p->x);
+        rc = query_memory(pd, dnnl_query_src_md, DNNL_MEMORY_NONE, &p->x);
     if (rc == 0)
-        rc = query_memory(pd, dnnl_query_dst_md, w->engine, DNNL_MEMORY_NONE, &p->y);
-    if (rc == 0 && has_bias) {
-        desc_ref d = dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 1);
-
-        if (dnnl_memory_create(&p->bias, d, w->engine, DNNL_MEMORY_NONE) != dnnl_success)
-            rc = -ENOMEM;
-    }
+        rc = query_memory(pd, dnnl_query_dst_md, DNNL_MEMORY_NONE, &p->y);
+    if (rc == 0 && has_bias)
+        rc = cpu_dnnl_memory(dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 1),
+                             DNNL_MEMORY_NONE, &p->bias);
     if (rc == 0)
-        rc = query_memory(pd, dnnl_query_scratchpad_md, w->engine, DNNL_MEMORY_ALLOCATE,
-                          &p->scratch);
+        rc = query_memory(pd, dnnl_query_scratchpad_md, DNNL_MEMORY_ALLOCATE, &p->scratch);
     dnnl_primitive_desc_destroy(pd);
     if (rc != 0) {
         primitive_free(p);
@@ -225,7 +130,7 @@ static int primitive_make(struct cpu_linear *linear, const struct kmat *w, uint3
 int cpu_linear_open(struct cpu_linear **ret_linear)
 {
     struct cpu_linear *linear = calloc(1, sizeof *linear);
-    dnnl_engine_t engine = engine_get();
+    dnnl_engine_t engine = cpu_dnnl_engine();
 
     if (linear == NULL || engine == NULL ||
         dnnl_stream_create(&linear->stream, engine, dnnl_stream_default_flags) != dnnl_success) {
@@ -250,64 +155,32 @@ void cpu_linear_close(struct cpu_linear *linear)
     free(linear);
 }
 
-static int reorder(dnnl_engine_t engine, dnnl_memory_t from, dnnl_memory_t to, desc_ref from_desc,
-                   desc_ref to_desc)
-{
-    dnnl_primitive_desc_t pd;
-    dnnl_primitive_t primitive;
-    dnnl_stream_t stream;
-    int rc = -EIO;
-
-    if (dnnl_reorder_primitive_desc_create(&pd, from_desc, engine, to_desc, engine, NULL) !=
-        dnnl_success)
-        return -EIO;
-    if (dnnl_primitive_create(&primitive, pd) == dnnl_success) {
-        if (dnnl_stream_create(&stream, engine, dnnl_stream_default_flags) == dnnl_success) {
-            dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}};
-
-            if (dnnl_primitive_execute(primitive, stream, 2, args) == dnnl_success &&
-                dnnl_stream_wait(stream) == dnnl_success)
-                rc = 0;
-            dnnl_stream_destroy(stream);
-        }
-        dnnl_primitive_destroy(primitive);
-    }
-    dnnl_primitive_desc_destroy(pd);
-    return rc;
-}
-
 int cpu_mat_load(const float *w, uint32_t M, uint32_t K, enum kdtype dtype, struct kmat **ret_mat)
 {
     struct kmat *mat = calloc(1, sizeof *mat);
-    dnnl_engine_t engine = engine_get();
-    dnnl_dims_t dims = {K, M};
     dnnl_primitive_desc_t pd = NULL;
     dnnl_memory_t plain = NULL;
-    desc_ref wanted;
     desc d;
     int rc = -ENOMEM;
 
-    if (mat == NULL || engine == NULL)
+    if (mat == NULL || cpu_dnnl_engine() == NULL)
         goto out;
-    *mat = (struct kmat){M, K, dtype, engine, NULL, NULL};
-    if (below_avx512()) {
+    *mat = (struct kmat){M, K, dtype, NULL, NULL};
+    if (cpu_dnnl_below_avx512()) {
         rc = own_mat_load(w, M, K, dtype, &mat->own);
         goto out;
     }
     rc = -EIO;
-    if (describe(engine, RUNG_TALLEST, M, K, dtype, 1, NULL, &pd) != dnnl_success)
+    if (describe(RUNG_TALLEST, M, K, dtype, 1, NULL, &pd) != dnnl_success)
         goto out;
-    wanted = dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
-#if DNNL_VERSION_MAJOR >= 3
-    dnnl_memory_desc_create_with_tag(&d, 2, dims, dnnl_f32, dnnl_ba);
-#else
-    dnnl_memory_desc_init_by_tag(&d, 2, dims, dnnl_f32, dnnl_ba);
-#endif
-    if (dnnl_memory_create(&plain, DESC_PTR(d), engine, (void *)(uintptr_t)w) == dnnl_success &&
-        dnnl_memory_create(&mat->weights, wanted, engine, DNNL_MEMORY_ALLOCATE) == dnnl_success)
-        rc = reorder(engine, plain, mat->weights, DESC_PTR(d), wanted);
+    d = cpu_dnnl_desc(K, M, K_F32, dnnl_ba);
+    rc = cpu_dnnl_memory(DESC_PTR(d), (void *)(uintptr_t)w, &plain);
+    if (rc == 0)
+        rc = query_memory(pd, dnnl_query_weights_md, DNNL_MEMORY_ALLOCATE, &mat->weights);
+    if (rc == 0)
+        rc = cpu_dnnl_reorder(plain, mat->weights);
     dnnl_memory_destroy(plain);
-    desc_free(&d);
+    cpu_dnnl_desc_free(&d);
     dnnl_primitive_desc_destroy(pd);
 out:
     if (rc != 0)
@@ -329,7 +202,7 @@ void cpu_mat_free(struct kmat *mat)
 int cpu_linear_run(struct cpu_linear *linear, void *y, const void *x, const struct kmat *w,
                    const float *bias, uint32_t N, uint32_t threads)
 {
-    uint32_t rows = rung(N);
+    uint32_t rows = cpu_dnnl_rung(N);
     struct primitive *p = linear->first;
     dnnl_exec_arg_t args[5];
     int len = 0, rc;

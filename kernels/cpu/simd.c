@@ -2,10 +2,8 @@
  * compiler splits where a machine's registers are shorter. Sums run in partial sums that are added
  * in a fixed order.
  *
- * Formulas: layer norm with the biased variance, as BERT; exp by range reduction to 2^n e^r and a
- * degree-6 polynomial (relative error 2e-7); gelu(x) = x Phi(x), in fp32 with erf by Abramowitz and
- * Stegun 7.1.26 (absolute error 1.5e-7), in bf16, whose last bit is worth 2e-3, with Phi by an odd
- * polynomial (absolute error 1.5e-5).
+ * Layer norm is with the biased variance, as BERT's; gelu(x) = x Phi(x). For Phi and exp see
+ * simd_math.h.
  */
 #include "kernels/cpu/simd.h"
 
@@ -13,182 +11,20 @@
 #include <stddef.h>
 #include <string.h>
 
-#if SIMD_LEVEL >= 4
-#include <immintrin.h>
-#endif
-
-/* The vector types below pass between functions of this file only, all of them inlined. */
-#pragma GCC diagnostic ignored "-Wpsabi"
-
-enum { LANES = SIMD_LANES };
+#include "kernels/cpu/simd_math.h"
+#include "kernels/cpu/simd_training.h"
 
 /* Queries that attention works on at once: their sums stay in registers. */
 enum { QUERIES = SIMD_LEVEL >= 4 ? SIMD_QUERIES : SIMD_QUERIES / 2 };
 
-#define JOIN_(a, b) a##b
-#define JOIN(a, b) JOIN_(a, b)
 #define TABLE JOIN(simd_table_v, SIMD_LEVEL)
 #define QUOTE_(a) #a
 #define QUOTE(a) QUOTE_(a)
-#define INLINE static inline __attribute__((always_inline))
-
-/* Memory of any alignment and type. */
-typedef float lanes __attribute__((vector_size(64), aligned(4), may_alias));
-typedef int32_t lanes_i32 __attribute__((vector_size(64), aligned(4), may_alias));
-typedef uint32_t lanes_u32 __attribute__((vector_size(64), aligned(4), may_alias));
-typedef uint16_t lanes_u16 __attribute__((vector_size(32), aligned(2), may_alias));
 
 /* A tile of features in fp64: as many rows as leave a register for what they share. */
 enum { EXACT = 8, EXACT_ROWS = SIMD_LEVEL >= 4 ? 8 : 4 };
 typedef double doubles __attribute__((vector_size(64)));
 typedef float exact_floats __attribute__((vector_size(32), aligned(4), may_alias));
-
-INLINE lanes splat(float x)
-{
-    return (lanes){0} + x;
-}
-
-#if SIMD_LEVEL >= 4
-INLINE lanes larger(lanes a, lanes b)
-{
-    return (lanes)_mm512_max_ps((__m512)a, (__m512)b);
-}
-
-INLINE lanes smaller(lanes a, lanes b)
-{
-    return (lanes)_mm512_min_ps((__m512)a, (__m512)b);
-}
-
-INLINE float fold(lanes x)
-{
-    return _mm512_reduce_add_ps((__m512)x);
-}
-
-INLINE float largest_of(lanes x)
-{
-    return _mm512_reduce_max_ps((__m512)x);
-}
-#else
-INLINE lanes larger(lanes a, lanes b)
-{
-    lanes_i32 which = a > b;
-
-    return (lanes)(((lanes_i32)a & which) | ((lanes_i32)b & ~which));
-}
-
-INLINE lanes smaller(lanes a, lanes b)
-{
-    return -larger(-a, -b);
-}
-
-static inline float fold_array(const float *x)
-{
-    float half[8], quarter[4];
-
-    for (int i = 0; i < 8; i++)
-        half[i] = x[i] + x[i + 8];
-    for (int i = 0; i < 4; i++)
-        quarter[i] = half[i] + half[i + 4];
-    return (quarter[0] + quarter[2]) + (quarter[1] + quarter[3]);
-}
-
-INLINE float fold(lanes x)
-{
-    float part[LANES];
-
-    memcpy(part, &x, sizeof part);
-    return fold_array(part);
-}
-
-INLINE float largest_of(lanes x)
-{
-    float largest = x[0];
-
-    for (int i = 1; i < LANES; i++)
-        largest = x[i] > largest ? x[i] : largest;
-    return largest;
-}
-#endif
-
-static inline float bf16_to_float(uint16_t h)
-{
-    uint32_t bits = (uint32_t)h << 16;
-    float f;
-
-    memcpy(&f, &bits, sizeof f);
-    return f;
-}
-
-/* Round to nearest even. NaN stays NaN: the quiet bit is set. */
-static inline uint16_t float_to_bf16(float f)
-{
-    uint32_t bits, rounded;
-
-    memcpy(&bits, &f, sizeof bits);
-    rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-    return (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? bits >> 16 | 0x40 : rounded);
-}
-
-INLINE lanes widen(lanes_u16 h)
-{
-    return (lanes)(__builtin_convertvector(h, lanes_u32) << 16);
-}
-
-/* float_to_bf16, LANES at once. */
-#if SIMD_LEVEL >= 4
-INLINE lanes_u16 narrow(lanes x)
-{
-    static const lanes_u16 upper[2] = {{1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31}};
-    __m512i bits = (__m512i)x,
-            rounded = (__m512i)((lanes_u32)x + 0x7fff + ((lanes_u32)x >> 16 & 1));
-
-    rounded = _mm512_mask_or_epi32(rounded, _mm512_cmp_ps_mask((__m512)x, (__m512)x, _CMP_UNORD_Q),
-                                   bits, _mm512_set1_epi32(0x400000));
-    rounded = _mm512_permutexvar_epi16(_mm512_loadu_si512(upper), rounded);
-    return (lanes_u16)_mm512_castsi512_si256(rounded);
-}
-#else
-INLINE lanes_u16 narrow(lanes x)
-{
-    lanes_u32 bits = (lanes_u32)x;
-    lanes_u32 rounded = bits + 0x7fff + (bits >> 16 & 1);
-    lanes_u32 nan = (lanes_u32)((bits & 0x7fffffff) > 0x7f800000);
-
-    rounded = (rounded & ~nan) | ((bits | 0x400000) & nan);
-    return __builtin_convertvector(rounded >> 16, lanes_u16);
-}
-#endif
-
-/* n elements of x from `at` on, n <= LANES; the lanes beyond are 0. */
-INLINE lanes load(const void *x, enum kdtype dtype, size_t at, uint32_t n)
-{
-    const uint16_t *h = (const uint16_t *)x + at;
-    const float *f = (const float *)x + at;
-    lanes y = {0};
-
-    if (n >= LANES)
-        return dtype == K_BF16 ? widen(*(const lanes_u16 *)h) : *(const lanes *)f;
-    for (uint32_t i = 0; i < n; i++)
-        y[i] = dtype == K_BF16 ? bf16_to_float(h[i]) : f[i];
-    return y;
-}
-
-INLINE void store(void *y, enum kdtype dtype, size_t at, lanes x, uint32_t n)
-{
-    uint16_t *h = (uint16_t *)y + at;
-    float *f = (float *)y + at;
-
-    if (n >= LANES && dtype == K_BF16)
-        *(lanes_u16 *)h = narrow(x);
-    else if (n >= LANES)
-        *(lanes *)f = x;
-    for (uint32_t i = 0; i < n && n < LANES; i++) {
-        if (dtype == K_BF16)
-            h[i] = float_to_bf16(x[i]);
-        else
-            f[i] = x[i];
-    }
-}
 
 static void to_bf16(uint16_t *y, const float *x, size_t n)
 {
@@ -200,39 +36,6 @@ static void from_bf16(float *y, const uint16_t *x, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         y[i] = bf16_to_float(x[i]);
-}
-
-INLINE float sum(const float *x, uint32_t n)
-{
-    lanes part[4] = {{0}};
-    uint32_t i = 0;
-
-    for (; i + 4 * LANES <= n; i += 4 * LANES)
-        for (uint32_t h = 0; h < 4; h++)
-            part[h] += load(x, K_F32, i + h * LANES, LANES);
-    for (; i < n; i += LANES)
-        part[0] += load(x, K_F32, i, n - i);
-    return fold((part[0] + part[1]) + (part[2] + part[3]));
-}
-
-INLINE float sum_squares(const float *x, float mean, uint32_t n)
-{
-    lanes part[4] = {{0}}, d;
-    float rest = 0;
-    uint32_t i = 0;
-
-    for (; i + 4 * LANES <= n; i += 4 * LANES)
-        for (uint32_t h = 0; h < 4; h++) {
-            d = load(x, K_F32, i + h * LANES, LANES) - mean;
-            part[h] += d * d;
-        }
-    for (; i + LANES <= n; i += LANES) {
-        d = load(x, K_F32, i, LANES) - mean;
-        part[0] += d * d;
-    }
-    for (; i < n; i++)
-        rest += (x[i] - mean) * (x[i] - mean);
-    return fold((part[0] + part[1]) + (part[2] + part[3])) + rest;
 }
 
 /* y(C) = layernorm(row(C)) */
@@ -278,125 +81,16 @@ static void add_layernorm_row(void *y, const void *x, const void *r, enum kdtype
         add_layernorm(y, x, r, K_F32, gamma, beta, eps, C, row);
 }
 
-/* e^x for x <= 0; under -87 it is 0 to fp32's range. A NaN stays one: larger() and smaller() answer
- * their second argument where they cannot compare. */
-INLINE lanes exp_negative(lanes x)
-{
-    lanes clamped = larger(splat(-87.0f), x);
-    lanes shifted = clamped * 1.44269504f + 12582912.0f; /* 1.5 * 2^23 rounds to nearest */
-    lanes n = shifted - 12582912.0f;
-    lanes r = clamped - n * 0.693359375f + n * 2.12194440e-4f;
-    lanes p = splat(1.9875691500e-4f);
-
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    /* n stands in the lowest bits of `shifted`; a NaN stays one through p. */
-    return p * (lanes)(((lanes_u32)shifted << 23) + (127u << 23));
-}
-
-INLINE lanes gelu_exact(lanes x)
-{
-    lanes_i32 negative = x < 0;
-    lanes z = (lanes)((lanes_i32)x & 0x7fffffff) * 0.70710678f;
-    lanes t = 1.0f / (1.0f + 0.3275911f * z);
-    lanes p = splat(1.061405429f), half_tail;
-
-    p = p * t - 1.453152027f;
-    p = p * t + 1.421413741f;
-    p = p * t - 0.284496736f;
-    p = p * t + 0.254829592f;
-    half_tail = 0.5f * p * t * exp_negative(-z * z); /* erfc(z) / 2 */
-    return x *
-           (lanes)(((lanes_i32)half_tail & negative) | ((lanes_i32)(1.0f - half_tail) & ~negative));
-}
-
-/* Phi(x) - 1/2 = x q(x^2), q of degree 9 by least maximum over |x| <= 4.5, where Phi is within
- * 3.4e-6 of 0 or 1. */
-INLINE lanes gelu_bf16(lanes x)
-{
-    lanes c = larger(splat(-4.5f), smaller(splat(4.5f), x)), t = c * c;
-    lanes q = splat(-1.726325436e-12f);
-
-    q = q * t + 2.022436790e-10f;
-    q = q * t - 1.056708962e-08f;
-    q = q * t + 3.278920280e-07f;
-    q = q * t - 6.813725133e-06f;
-    q = q * t + 1.017340588e-04f;
-    q = q * t - 1.142715152e-03f;
-    q = q * t + 9.891773929e-03f;
-    q = q * t - 6.642068012e-02f;
-    q = q * t + 3.989246720e-01f;
-    return x * (c * q + 0.5f);
-}
-
 static void gelu(void *x, enum kdtype dtype, size_t n)
 {
     for (size_t i = 0; i < n; i += LANES) {
         uint32_t len = n - i < LANES ? (uint32_t)(n - i) : LANES;
 
         if (dtype == K_BF16)
-            store(x, K_BF16, i, gelu_bf16(load(x, K_BF16, i, len)), len);
+            store(x, K_BF16, i, gelu_of(load(x, K_BF16, i, len), K_BF16), len);
         else
-            store(x, K_F32, i, gelu_exact(load(x, K_F32, i, len)), len);
+            store(x, K_F32, i, gelu_of(load(x, K_F32, i, len), K_F32), len);
     }
-}
-
-/* A 16 by 16 block in place: halves, quarters, pairs, neighbours change places. */
-#if SIMD_LEVEL >= 4
-#define LOW(s, l) ((l) & (s) ? LANES + (l) - (s) : (l))
-#define HIGH(s, l) ((l) & (s) ? LANES + (l) : (l) + (s))
-#define LANES_OF(f, s)                                                                             \
-    {                                                                                              \
-        f(s, 0), f(s, 1), f(s, 2), f(s, 3), f(s, 4), f(s, 5), f(s, 6), f(s, 7), f(s, 8), f(s, 9),  \
-            f(s, 10), f(s, 11), f(s, 12), f(s, 13), f(s, 14), f(s, 15)                             \
-    }
-#define EXCHANGE(s)                                                                                \
-    for (int i = 0; i < LANES; i++)                                                                \
-        if ((i & (s)) == 0) {                                                                      \
-            lanes a = tile[i], b = tile[i + (s)];                                                  \
-                                                                                                   \
-            tile[i] = __builtin_shuffle(a, b, (lanes_i32)LANES_OF(LOW, s));                        \
-            tile[i + (s)] = __builtin_shuffle(a, b, (lanes_i32)LANES_OF(HIGH, s));                 \
-        }
-
-INLINE void transpose_tile(lanes *tile){EXCHANGE(8) EXCHANGE(4) EXCHANGE(2) EXCHANGE(1)}
-#undef EXCHANGE
-#undef LANES_OF
-#undef HIGH
-#undef LOW
-#else
-INLINE void transpose_tile(lanes *tile)
-{
-    for (int i = 0; i < LANES; i++)
-        for (int j = 0; j < i; j++) {
-            float x = tile[i][j];
-
-            tile[i][j] = tile[j][i];
-            tile[j][i] = x;
-        }
-}
-#endif
-
-/* keys(dim,padded): the transpose of k(len,dim), columns from len on 0. */
-INLINE void transpose(float *keys, const void *k, uint32_t stride, enum kdtype dtype, uint32_t len,
-                      uint32_t padded, uint32_t dim)
-{
-    for (uint32_t j = 0; j < padded; j += LANES)
-        for (uint32_t d = 0; d < dim; d += LANES) {
-            uint32_t rows = dim - d < LANES ? dim - d : LANES;
-            lanes tile[LANES];
-
-            for (uint32_t i = 0; i < LANES; i++)
-                tile[i] =
-                    j + i < len ? load(k, dtype, (size_t)(j + i) * stride + d, dim - d) : splat(0);
-            transpose_tile(tile);
-            for (uint32_t i = 0; i < rows; i++)
-                *(lanes *)(keys + (size_t)(d + i) * padded + j) = tile[i];
-        }
 }
 
 /* p(QUERIES,padded) = e^(q keys - row maximum), unnormalised; columns from len on ~0. ret_scale:
@@ -723,4 +417,5 @@ const struct simd_table TABLE = {
     .similar = similar,
     .to_bf16 = to_bf16,
     .from_bf16 = from_bf16,
+    .training = &JOIN(simd_training_v, SIMD_LEVEL),
 };

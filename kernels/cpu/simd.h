@@ -22,6 +22,8 @@ enum { SIMD_LANES = 16, SIMD_QUERIES = 8 };
 
 enum { SIMD_PANEL = 16 }; /* columns of a panel of own_linear.h */
 
+struct simd_training;
+
 struct simd_table {
     const char *name;
     /* y(C) = layernorm(word + position + segment), dtypes: dt of the tables, dy of y. row: C
@@ -58,6 +60,7 @@ struct simd_table {
                     uint32_t C);
     void (*to_bf16)(uint16_t *y, const float *x, size_t n);
     void (*from_bf16)(float *y, const uint16_t *x, size_t n);
+    const struct simd_training *training; /* the same level's: simd_training.h */
 };
 
 extern const struct simd_table simd_table_v2, simd_table_v3, simd_table_v4;

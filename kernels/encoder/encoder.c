@@ -16,8 +16,11 @@
 
 struct encoder_ctx {
     const struct encoder *encoder;
+    const struct backend *backend; /* as the encoder's, which may be gone before the context */
     struct kctx *k;
     uint32_t tokens_max, seqs_max;
+    uint32_t narrow_max, wide_max; /* columns that the views have room for */
+    enum kdtype dtype;
     struct kview x, a, wide; /* (T,C) (T,C) (T, 3C or F) */
 };
 
@@ -67,11 +70,42 @@ const struct encoder_info *encoder_info(const struct encoder *e)
     return &e->info;
 }
 
-static int view_open(const struct encoder *e, uint32_t rows, uint32_t columns, struct kview *view)
+/* A new view of the context's rows in place of an old one, which stays where there is no memory. */
+static int view_reopen(struct encoder_ctx *ctx, uint32_t columns, struct kview *view)
 {
-    view->dtype = e->dtype;
-    return e->backend->alloc(
-        (size_t)e->backend->rows(rows) * columns * (e->dtype == K_BF16 ? 2 : 4), &view->data);
+    size_t row = columns * (size_t)(ctx->dtype == K_BF16 ? 2 : 4);
+    void *data;
+    int rc = ctx->backend->alloc(ctx->backend->rows(ctx->tokens_max) * row, &data);
+
+    if (rc != 0)
+        return rc;
+    ctx->backend->dealloc(view->data);
+    *view = (struct kview){data, ctx->dtype};
+    return 0;
+}
+
+int encoder_ctx_use(struct encoder_ctx *ctx, const struct encoder *e)
+{
+    const uint32_t C = e->config.C, F = e->config.F, wide = F > 3 * C ? F : 3 * C;
+    int rc = 0;
+
+    if (e->backend != ctx->backend || e->dtype != ctx->dtype)
+        return -EINVAL;
+    if (C > ctx->narrow_max) {
+        rc = view_reopen(ctx, C, &ctx->x);
+        if (rc == 0)
+            rc = view_reopen(ctx, C, &ctx->a);
+        if (rc == 0)
+            ctx->narrow_max = C;
+    }
+    if (rc == 0 && wide > ctx->wide_max) {
+        rc = view_reopen(ctx, wide, &ctx->wide);
+        if (rc == 0)
+            ctx->wide_max = wide;
+    }
+    if (rc == 0)
+        ctx->encoder = e;
+    return rc;
 }
 
 int encoder_ctx_open(const struct encoder *e, uint32_t tokens_max, uint32_t seqs_max,
@@ -79,21 +113,17 @@ int encoder_ctx_open(const struct encoder *e, uint32_t tokens_max, uint32_t seqs
 {
     struct encoder_ctx *ctx = calloc(1, sizeof *ctx);
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    uint32_t wide = e->config.F > 3 * e->config.C ? e->config.F : 3 * e->config.C;
     int rc;
 
     if (ctx == NULL)
         return -ENOMEM;
-    ctx->encoder = e;
+    ctx->backend = e->backend;
+    ctx->dtype = e->dtype;
     ctx->tokens_max = tokens_max;
     ctx->seqs_max = seqs_max;
     rc = e->backend->ctx_open(tokens_max, cores > 0 ? (uint32_t)cores : 1, &ctx->k);
     if (rc == 0)
-        rc = view_open(e, tokens_max, e->config.C, &ctx->x);
-    if (rc == 0)
-        rc = view_open(e, tokens_max, e->config.C, &ctx->a);
-    if (rc == 0)
-        rc = view_open(e, tokens_max, wide, &ctx->wide);
+        rc = encoder_ctx_use(ctx, e);
     if (rc != 0) {
         encoder_ctx_close(ctx);
         return rc;
@@ -106,10 +136,10 @@ void encoder_ctx_close(struct encoder_ctx *ctx)
 {
     if (ctx == NULL)
         return;
-    ctx->encoder->backend->dealloc(ctx->x.data);
-    ctx->encoder->backend->dealloc(ctx->a.data);
-    ctx->encoder->backend->dealloc(ctx->wide.data);
-    ctx->encoder->backend->ctx_close(ctx->k);
+    ctx->backend->dealloc(ctx->x.data);
+    ctx->backend->dealloc(ctx->a.data);
+    ctx->backend->dealloc(ctx->wide.data);
+    ctx->backend->ctx_close(ctx->k);
     free(ctx);
 }
 

@@ -62,6 +62,11 @@ const struct encoder_info *encoder_info(const struct encoder *encoder);
 int encoder_ctx_open(const struct encoder *encoder, uint32_t tokens_max, uint32_t seqs_max,
                      struct encoder_ctx **ret_ctx);
 void encoder_ctx_close(struct encoder_ctx *ctx);
+/* The following forwards are by this encoder: of the same precision, of any size (scratch grows
+ * with it). What the device has prepared for a shape stays, so going from one version to the next
+ * of the same shape costs nothing. The encoder before may be gone. 0; -ENOMEM, -EINVAL: as before.
+ */
+int encoder_ctx_use(struct encoder_ctx *ctx, const struct encoder *encoder);
 
 /* One packed batch, borrowed for the call. */
 struct encoder_batch {

@@ -7,13 +7,10 @@
 #include "kernels/encoder/encoder_weights.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "kernels/encoder/safetensors.h"
-
-enum how { TABLE, VEC, MAT, QUERY, KEY, VALUE };
 
 struct loading {
     struct encoder *encoder;
@@ -25,19 +22,24 @@ struct loading {
     size_t why_bytes;
 };
 
-/* Finds a tensor and checks its shape and dtype. */
-static int find(struct loading *l, const char *scope, const char *name, uint64_t rows,
-                uint64_t columns, const struct safetensor **ret_tensor)
+const char *encoder_tensor_prefix(const struct safetensors *file)
 {
-    char full[256], found[96] = "";
-    const struct safetensor *t;
+    bool found = safetensors_find(file, "bert.embeddings.word_embeddings.weight") != NULL;
+
+    return found ? "bert." : "";
+}
+
+int encoder_tensor_find(const struct safetensors *file, const char *full, uint64_t rows,
+                        uint64_t columns, char *why, size_t why_bytes,
+                        const struct safetensor **ret_tensor)
+{
+    const struct safetensor *t = safetensors_find(file, full);
     uint32_t dims = columns > 1 ? 2 : 1;
+    char found[96] = "";
     size_t at = 0;
 
-    snprintf(full, sizeof full, "%s%s%s", l->prefix, scope, name);
-    t = safetensors_find(l->file, full);
     if (t == NULL) {
-        snprintf(l->why, l->why_bytes, "model.safetensors: tensor %s is missing", full);
+        snprintf(why, why_bytes, "model.safetensors: tensor %s is missing", full);
         return -EINVAL;
     }
     if (t->dims_len != dims || t->dims[0] != rows || (dims == 2 && t->dims[1] != columns)) {
@@ -45,14 +47,14 @@ static int find(struct loading *l, const char *scope, const char *name, uint64_t
             at += (size_t)snprintf(found + at, sizeof found - at, "%s%llu", i > 0 ? "," : "",
                                    (unsigned long long)t->dims[i]);
         snprintf(
-            l->why, l->why_bytes,
+            why, why_bytes,
             "model.safetensors: tensor %s: config.json expects shape (%llu%s%.0llu), found (%s)",
             full, (unsigned long long)rows, dims == 2 ? "," : "",
             (unsigned long long)(dims == 2 ? columns : 0), found);
         return -EINVAL;
     }
     if (t->dtype == SAFETENSORS_OTHER) {
-        snprintf(l->why, l->why_bytes,
+        snprintf(why, why_bytes,
                  "model.safetensors: tensor %s: expected F32, F16 or BF16, found %s", full,
                  t->dtype_name);
         return -EINVAL;
@@ -72,13 +74,16 @@ static int keep(struct loading *l, size_t values, enum kdtype dtype, void **ret_
 /* One row of the lists. `field` is a struct kview, a float pointer or a kmat pointer, as `how`
  * says. */
 static int load(struct loading *l, const char *scope, const char *name, uint32_t rows,
-                uint32_t columns, enum how how, void *field)
+                uint32_t columns, enum encoder_how how, void *field)
 {
     size_t part = (size_t)rows * columns, values = how >= QUERY ? 3 * part : part;
     uint32_t all = how >= QUERY ? 3 * rows : rows;
     const struct safetensor *t;
-    int rc = find(l, scope, name, rows, columns, &t);
+    char full[256];
+    int rc;
 
+    snprintf(full, sizeof full, "%s%s%s", l->prefix, scope, name);
+    rc = encoder_tensor_find(l->file, full, rows, columns, l->why, l->why_bytes, &t);
     if (rc != 0)
         return rc;
     if (l->buffer == NULL) {
@@ -152,7 +157,7 @@ static uint64_t parameters(const struct encoder_config *c)
 
 int encoder_weights_read(struct encoder *e, const char *folder, char *why, size_t why_bytes)
 {
-    struct loading l = {.encoder = e, .prefix = "", .why = why, .why_bytes = why_bytes};
+    struct loading l = {.encoder = e, .why = why, .why_bytes = why_bytes};
     char path[4096];
     int rc;
 
@@ -163,8 +168,7 @@ int encoder_weights_read(struct encoder *e, const char *folder, char *why, size_
     rc = safetensors_open(path, why, why_bytes, &l.file);
     if (rc != 0)
         return rc;
-    if (safetensors_find(l.file, "bert.embeddings.word_embeddings.weight") != NULL)
-        l.prefix = "bert.";
+    l.prefix = encoder_tensor_prefix(l.file);
     e->info.parameters = parameters(&e->config);
     e->layers = calloc(e->config.layers, sizeof *e->layers);
     rc = e->layers != NULL ? load_all(&l) : -ENOMEM;

@@ -10,6 +10,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/encoder/encoder_config.h"
+#include "kernels/encoder/safetensors.h"
 
 #define ENCODER_EMBEDDING_PARAMETERS(X)                                                            \
     X(word, "embeddings.word_embeddings.weight", V, C, TABLE)                                      \
@@ -36,6 +37,8 @@
     X(output_gamma, "output.LayerNorm.weight", C, 1, VEC)                                          \
     X(output_beta, "output.LayerNorm.bias", C, 1, VEC)
 
+enum encoder_how { TABLE, VEC, MAT, QUERY, KEY, VALUE };
+
 struct encoder_layer {
     struct kmat *qkv, *out, *up, *down; /* (3C,C) (C,C) (F,C) (C,F) */
     float *qkv_bias, *out_bias, *up_bias, *down_bias;
@@ -56,5 +59,13 @@ struct encoder {
  * Errors as encoder_open; after one the encoder is to be closed. */
 int encoder_weights_read(struct encoder *encoder, const char *folder, char *why, size_t why_bytes);
 void encoder_weights_free(struct encoder *encoder);
+
+/* What stands before every name in a file: "bert." or "". */
+const char *encoder_tensor_prefix(const struct safetensors *file);
+/* Finds one tensor of the lists by its whole name, and holds it against its shape and dtype. 0,
+ * -EINVAL. */
+int encoder_tensor_find(const struct safetensors *file, const char *full_name, uint64_t rows,
+                        uint64_t columns, char *why, size_t why_bytes,
+                        const struct safetensor **ret_tensor);
 
 #endif

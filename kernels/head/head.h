@@ -172,5 +172,6 @@ void head_embedding_pack(const float *embedding, uint32_t dim, uint16_t *ret_pac
 void head_embedding_unpack(const uint16_t *packed, uint32_t dim, float *ret_embedding);
 
 #include "kernels/head/head_audit.h"
+#include "kernels/head/head_loo.h"
 
 #endif

@@ -144,13 +144,25 @@ struct loo {
     uint32_t *own;   /* (len) place of the example's own label in derived->labels */
     double *weights; /* (len) the example's own weight */
     double *near;    /* (len) mean cosine of its nearest */
+    double *other;   /* (len) of its nearest that share no label; NAN: none. NULL: not asked */
 };
 int loo_make(const struct head *head, const struct derived *derived, struct loo *ret_loo);
 void loo_done(struct loo *loo);
+/* Of any examples with one label that is not the last of its label; `other`: fill that in too. */
+int loo_of(const struct head *head, const struct derived *derived, const uint32_t *slots,
+           uint32_t len, bool other, struct loo *ret_loo);
+/* What coefficients say of row i; p (labels_len) becomes its probabilities. */
+void loo_judge(const struct loo *loo, const struct derived *derived, uint32_t i,
+               const double coefficients[HEAD_SCORES], double *p, struct head_loo_row *ret_row);
 /* The slots of the len_max smallest ids, ascending; returns how many. */
 uint32_t scores_smallest(const struct head *head, uint32_t len_max, uint32_t *slots);
-/* Mean cosine of the nearest of each slot's example, without itself, into near (len). -ENOMEM. */
-int scores_near(const struct head *head, const uint32_t *slots, uint32_t len, double *near);
+/* Mean cosine of the nearest of each slot's example, without itself, into near (len); unless NULL,
+ * of those that share no label into other (len; NAN: none), and the nearest of each label of
+ * derived into scores (len,labels_len,HEAD_SCORES)[4]. -ENOMEM. */
+int scores_near(const struct head *head, const struct derived *derived, const uint32_t *slots,
+                uint32_t len, double *near, double *other, double *scores);
+/* -(standardised ridge maximum + standardised mean cosine), by the last fit. */
+double scores_novelty(const struct head *head, double maximum, double near);
 /* Novelty statistics from leave-one-out ridge maxima and mean cosines, both (len). -ENOMEM. */
 int scores_fit_novelty(struct head *head, const double *maxima, const double *near, uint32_t len);
 
@@ -175,5 +187,8 @@ double calibration_threshold(const struct calibration *calibration, uint32_t lab
 double multi_probability(double logit);
 /* Calibration and novelty on the present set. -ENOMEM: as before. */
 int multi_fit(struct head *head);
+/* head_loo_sets of slots (len), unless SLOT_NONE, into ret_items (len). -ENOMEM. */
+int multi_loo(const struct head *head, const struct derived *derived, const uint32_t *slots,
+              uint32_t len, struct head_loo_item *ret_items, uint8_t *ret_decisions);
 
 #endif

@@ -374,6 +374,97 @@ static double threshold(const struct left_out *o, const struct fitting *f, uint3
     return positives > HEAD_GONE ? cut(cells, len, positives, first, pull) : first;
 }
 
+/* ---- leaving out any ------------------------------------------------------------------------- */
+
+/* One text, a label of derived after the other. z, t (d->len) as left_out has them. decisions (L)
+ * or NULL. */
+static void judge_set(const struct head *h, const struct derived *d, const double *z,
+                      const double *t, struct head_loo_item *item, uint8_t *decisions)
+{
+    const struct calibration *c = &h->calibration;
+    double best = -1;
+
+    item->p_label = item->p_predicted = item->p_squares = 1;
+    item->predicted = UINT32_MAX;
+    for (uint32_t i = 0; i < d->len; i++) {
+        uint32_t label = d->labels[i];
+        double p = multi_probability(c->slope * z[i] + c->offset + calibration_own(c, label));
+        bool wanted = t[i] >= 0.5, chosen = p >= calibration_threshold(c, label);
+
+        if (isnan(t[i]))
+            continue;
+        item->p_label *= wanted ? p : 1 - p;
+        item->p_predicted *= chosen ? p : 1 - p;
+        item->p_squares *= p * p + (1 - p) * (1 - p);
+        item->wanted += wanted;
+        item->chosen += chosen;
+        item->hits += wanted && chosen;
+        if (p > best) {
+            best = p;
+            item->predicted = label;
+        }
+        if (decisions != NULL)
+            decisions[label] =
+                (uint8_t)((wanted ? HEAD_LOO_WANTED : 0) | (chosen ? HEAD_LOO_CHOSEN : 0));
+    }
+    item->right = item->hits == item->wanted && item->hits == item->chosen;
+}
+
+static void judge_novelty(const struct head *h, const struct derived *d, const double *z,
+                          const double *t, double near, double other, struct head_loo_item *item)
+{
+    double highest = -INFINITY, highest_other = -INFINITY;
+
+    item->novelty_known = item->novelty_unknown = NAN;
+    if (h->novelties_len == 0)
+        return;
+    for (uint32_t i = 0; i < d->len; i++) {
+        highest = fmax(highest, z[i]);
+        if (t[i] == 0) /* neither its own nor, NAN, its own and nobody else's */
+            highest_other = fmax(highest_other, z[i]);
+    }
+    item->novelty_known = scores_novelty(h, highest, near);
+    if (highest_other > -INFINITY)
+        item->novelty_unknown = scores_novelty(h, highest_other, other);
+}
+
+int multi_loo(const struct head *h, const struct derived *d, const uint32_t *slots, uint32_t len,
+              struct head_loo_item *items, uint8_t *decisions)
+{
+    size_t cells = (size_t)len * d->len + 1;
+    struct left_out o = {.labels_len = d->len, .slots = malloc((len + 1) * sizeof *o.slots)};
+    double *near = malloc((2 * (size_t)len + 1) * sizeof *near);
+    int rc = -ENOMEM;
+
+    o.z = malloc(cells * sizeof *o.z);
+    o.t = malloc(cells * sizeof *o.t);
+    if (o.slots != NULL && near != NULL && o.z != NULL && o.t != NULL) {
+        for (uint32_t i = 0; i < len; i++)
+            if (slots[i] != SLOT_NONE)
+                o.slots[o.len++] = slots[i];
+        rc = score_rows(h, d, &o);
+    }
+    if (rc == 0)
+        rc = scores_near(h, NULL, o.slots, o.len, near, near + len, NULL);
+    if (rc == 0 && decisions != NULL)
+        memset(decisions, 0, (size_t)len * h->labels_len);
+    for (uint32_t i = 0, at = 0; i < len && rc == 0; i++) {
+        const double *z = o.z + (size_t)at * d->len, *t = o.t + (size_t)at * d->len;
+
+        items[i] = (struct head_loo_item){.state = HEAD_LOO_ABSENT};
+        if (slots[i] == SLOT_NONE)
+            continue;
+        items[i] = (struct head_loo_item){.label = examples_label(h, slots[i])};
+        judge_set(h, d, z, t, &items[i],
+                  decisions != NULL ? decisions + (size_t)i * h->labels_len : NULL);
+        judge_novelty(h, d, z, t, near[at], near[len + at], &items[i]);
+        at++;
+    }
+    left_out_done(&o);
+    free(near);
+    return rc;
+}
+
 /* ---- the fit --------------------------------------------------------------------------------- */
 
 static int calibrate(const struct head *h, const struct derived *d, const struct left_out *o,
@@ -427,7 +518,7 @@ static int fit_novelty(struct head *h, const struct left_out *o)
         for (uint32_t c = 0; c < o->labels_len; c++)
             maxima[i] = fmax(maxima[i], o->z[(size_t)i * o->labels_len + c]);
     }
-    rc = scores_near(h, o->slots, len, near);
+    rc = scores_near(h, NULL, o->slots, len, near, NULL, NULL);
     if (rc == 0)
         rc = scores_fit_novelty(h, maxima, near, len);
     free(maxima);

@@ -1,5 +1,5 @@
 /* scores.c -- what publishing derives from the state, and the closed-form leave-one-out scores of
- * the fit's examples.
+ * examples: the fit's, or any.
  *
  * Five scores of label c for features f and embedding x, z = W^T f, T = A^-1 over labels with
  * examples:
@@ -194,10 +194,46 @@ struct near {
     uint32_t *place; /* (labels_len) label -> place in derived, or UINT32_MAX; NULL: no labels */
     float *rows;     /* (len,d) */
     float *similar;  /* (len,CHUNK_ROWS) */
+    double *best;    /* (len,derived->len) similarity of the nearest of each label */
+    double *top;     /* (len,HEAD_NEIGHBOURS) the largest similarities, descending */
+    double *other;   /* (len,HEAD_NEIGHBOURS) of examples that share no label; NULL: not asked */
 };
 
-/* One chunk against all that ask: best similarity per label, and the top similarities overall. */
-static void near_chunk(const struct near *n, uint32_t chunk, double *best, double *top)
+static bool shares_label(const struct head *h, uint32_t a, uint32_t b)
+{
+    const struct head_target *s = examples_targets(h, a), *t = examples_targets(h, b);
+    uint32_t i = 0, j = 0, s_len = h->examples[a].targets_len, t_len = h->examples[b].targets_len;
+
+    while (i < s_len && j < t_len && s[i].label != t[j].label) {
+        if (s[i].label < t[j].label)
+            i++;
+        else
+            j++;
+    }
+    return i < s_len && j < t_len;
+}
+
+/* Is a row in the neighbour table? Where a label has no trusted example, all of it are. The one
+ * that asks is not there. */
+static bool in_table(const struct head *h, const struct chunk *c, uint32_t row, uint32_t asker)
+{
+    const struct chunk *own = h->chunks[asker / CHUNK_ROWS];
+    uint32_t label = c->labels[row], r = asker % CHUNK_ROWS;
+
+    return c->trusted[row] ||
+           h->trusted_len[label] == (uint32_t)(own->labels[r] == label && own->trusted[r]);
+}
+
+static void keep_other(const struct near *n, uint32_t i, uint32_t slot, double value)
+{
+    double *top = n->other + (size_t)i * HEAD_NEIGHBOURS;
+
+    if (value > top[HEAD_NEIGHBOURS - 1] && !shares_label(n->head, n->slots[i], slot))
+        keep_top(top, value);
+}
+
+/* One chunk against all that ask. */
+static void near_chunk(const struct near *n, uint32_t chunk)
 {
     const struct head *h = n->head;
     const struct chunk *c = h->chunks[chunk];
@@ -214,85 +250,87 @@ static void near_chunk(const struct near *n, uint32_t chunk, double *best, doubl
 
             if (from + r == n->slots[i])
                 continue;
-            keep_top(top + (size_t)i * HEAD_NEIGHBOURS, value);
+            keep_top(n->top + (size_t)i * HEAD_NEIGHBOURS, value);
+            if (n->other != NULL)
+                keep_other(n, i, from + r, value);
             if (n->place == NULL || n->place[label] == UINT32_MAX ||
-                (!c->trusted[r] && h->trusted_len[label] > 0))
+                !in_table(h, c, r, n->slots[i]))
                 continue;
-            at = &best[(size_t)i * n->derived->len + n->place[label]];
+            at = &n->best[(size_t)i * n->derived->len + n->place[label]];
             *at = value > *at ? value : *at;
         }
     }
 }
 
-/* Fills the mean of the nearest similarities (n->len) and, unless NULL, the nearest score. */
-static int near_scores(struct near *n, double *near, double *scores)
+static double mean_of_other(const double top[HEAD_NEIGHBOURS])
+{
+    double sum = 0;
+    int found = 0;
+
+    for (; found < HEAD_NEIGHBOURS && top[found] > -INFINITY; found++)
+        sum += top[found];
+    return sum / found; /* NAN: there are none */
+}
+
+/* Fills the mean of the nearest similarities (n->len); unless NULL, the same among examples of
+ * other labels and the nearest score. */
+static void near_scores(struct near *n, double *near, double *other, double *scores)
 {
     const struct head *h = n->head;
     uint32_t L = scores != NULL ? n->derived->len : 0, d = h->settings.dim;
     uint32_t k = h->examples_len < HEAD_NEIGHBOURS ? h->examples_len : HEAD_NEIGHBOURS;
-    double *best = malloc(((size_t)n->len * L + 1) * sizeof *best);
-    double *top = malloc((size_t)n->len * HEAD_NEIGHBOURS * sizeof *top);
 
-    if (best == NULL || top == NULL) {
-        free(best);
-        free(top);
-        return -ENOMEM;
-    }
     for (size_t i = 0; i < (size_t)n->len * L; i++)
-        best[i] = -1;
+        n->best[i] = -1;
     for (size_t i = 0; i < (size_t)n->len * HEAD_NEIGHBOURS; i++)
-        top[i] = -2; /* what the example itself counts for, as in the reference */
+        n->top[i] = -2; /* what the example itself counts for, as in the reference */
+    for (size_t i = 0; other != NULL && i < (size_t)n->len * HEAD_NEIGHBOURS; i++)
+        n->other[i] = -INFINITY;
     for (uint32_t i = 0; i < n->len; i++)
         for (uint32_t j = 0; j < d; j++)
             n->rows[(size_t)i * d + j] = head_half_to_float(examples_embedding(h, n->slots[i])[j]);
     for (uint32_t chunk = 0; chunk * CHUNK_ROWS < h->examples_len; chunk++)
-        near_chunk(n, chunk, best, top);
+        near_chunk(n, chunk);
     for (uint32_t i = 0; i < n->len; i++) {
         near[i] = 0;
         for (uint32_t j = 0; j < k; j++)
-            near[i] += top[(size_t)i * HEAD_NEIGHBOURS + j] / k;
+            near[i] += n->top[(size_t)i * HEAD_NEIGHBOURS + j] / k;
+        if (other != NULL)
+            other[i] = mean_of_other(n->other + (size_t)i * HEAD_NEIGHBOURS);
         for (uint32_t c = 0; c < L; c++)
-            scores[((size_t)i * L + c) * H + 4] = best[(size_t)i * L + c];
+            scores[((size_t)i * L + c) * H + 4] = n->best[(size_t)i * L + c];
     }
-    free(best);
-    free(top);
-    return 0;
 }
 
-static int nearest(const struct head *h, const struct derived *d, const uint32_t *slots,
-                   struct loo *loo)
+int scores_near(const struct head *h, const struct derived *d, const uint32_t *slots, uint32_t len,
+                double *near, double *other, double *scores)
 {
-    struct near n = {h, d, slots, loo->len, NULL, NULL, NULL};
+    struct near n = {.head = h, .derived = d, .slots = slots, .len = len};
+    size_t rows = (size_t)len + 1;
+    uint32_t L = scores != NULL ? d->len : 0;
     int rc = -ENOMEM;
 
-    n.place = malloc((h->labels_len + 1) * sizeof *n.place);
-    n.rows = malloc((size_t)loo->len * h->settings.dim * sizeof *n.rows);
-    n.similar = malloc((size_t)loo->len * CHUNK_ROWS * sizeof *n.similar);
-    if (n.place != NULL && n.rows != NULL && n.similar != NULL) {
-        memset(n.place, 0xff, h->labels_len * sizeof *n.place);
-        for (uint32_t i = 0; i < d->len; i++)
+    n.place = L > 0 ? malloc((h->labels_len + 1) * sizeof *n.place) : NULL;
+    n.rows = malloc(rows * h->settings.dim * sizeof *n.rows);
+    n.similar = malloc(rows * CHUNK_ROWS * sizeof *n.similar);
+    n.best = malloc(rows * (L + 1) * sizeof *n.best);
+    n.top = malloc(rows * HEAD_NEIGHBOURS * sizeof *n.top);
+    n.other = other != NULL ? malloc(rows * HEAD_NEIGHBOURS * sizeof *n.other) : NULL;
+    if (n.rows != NULL && n.similar != NULL && n.best != NULL && n.top != NULL &&
+        (n.place != NULL || L == 0) && (n.other != NULL || other == NULL)) {
+        if (L > 0)
+            memset(n.place, 0xff, h->labels_len * sizeof *n.place);
+        for (uint32_t i = 0; i < L; i++)
             n.place[d->labels[i]] = i;
-        for (uint32_t i = 0; i < loo->len; i++)
-            loo->own[i] = n.place[h->examples[slots[i]].one.label];
-        rc = near_scores(&n, loo->near, loo->scores);
+        near_scores(&n, near, other, scores);
+        rc = 0;
     }
     free(n.place);
     free(n.rows);
     free(n.similar);
-    return rc;
-}
-
-int scores_near(const struct head *h, const uint32_t *slots, uint32_t len, double *near)
-{
-    struct near n = {.head = h, .slots = slots, .len = len};
-    int rc = -ENOMEM;
-
-    n.rows = malloc(((size_t)len * h->settings.dim + 1) * sizeof *n.rows);
-    n.similar = malloc(((size_t)len * CHUNK_ROWS + 1) * sizeof *n.similar);
-    if (n.rows != NULL && n.similar != NULL)
-        rc = near_scores(&n, near, NULL);
-    free(n.rows);
-    free(n.similar);
+    free(n.best);
+    free(n.top);
+    free(n.other);
     return rc;
 }
 
@@ -382,30 +420,55 @@ static int leave_out(const struct head *h, const struct derived *d, const uint32
     return 0;
 }
 
-int loo_make(const struct head *h, const struct derived *d, struct loo *ret_loo)
+static int by_column(const void *a, const void *b)
 {
-    struct loo loo = {.labels_len = d->len};
-    uint32_t *slots = malloc(HEAD_FIT_EXAMPLES * sizeof *slots);
-    int rc;
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
 
-    if (slots == NULL)
-        return -ENOMEM;
-    loo.len = keep_fitting(h, slots, scores_smallest(h, HEAD_FIT_EXAMPLES, slots));
-    loo.scores = malloc(((size_t)loo.len * d->len * H + 1) * sizeof *loo.scores);
-    loo.own = malloc((loo.len + 1) * sizeof *loo.own);
-    loo.near = malloc((loo.len + 1) * sizeof *loo.near);
-    loo.weights = malloc((loo.len + 1) * sizeof *loo.weights);
-    rc = loo.scores != NULL && loo.own != NULL && loo.near != NULL && loo.weights != NULL ? 0
-                                                                                          : -ENOMEM;
-    if (rc == 0 && loo.len > 0)
-        rc = nearest(h, d, slots, &loo);
-    if (rc == 0 && loo.len > 0) /* writes scores 0..3 beside the nearest one */
+    return (x > y) - (x < y);
+}
+
+int loo_of(const struct head *h, const struct derived *d, const uint32_t *slots, uint32_t len,
+           bool other, struct loo *ret_loo)
+{
+    struct loo loo = {.len = len, .labels_len = d->len};
+    size_t rows = (size_t)len + 1;
+    int rc = -ENOMEM;
+
+    loo.scores = malloc(rows * (d->len + 1) * H * sizeof *loo.scores);
+    loo.own = malloc(rows * sizeof *loo.own);
+    loo.near = malloc(rows * sizeof *loo.near);
+    loo.other = other ? malloc(rows * sizeof *loo.other) : NULL;
+    loo.weights = malloc(rows * sizeof *loo.weights);
+    if (loo.scores != NULL && loo.own != NULL && loo.near != NULL && loo.weights != NULL &&
+        (loo.other != NULL || !other))
+        rc = 0;
+    for (uint32_t i = 0; i < len && rc == 0; i++) {
+        const uint32_t *at = bsearch(&h->examples[slots[i]].one.label, d->labels, d->len,
+                                     sizeof *d->labels, by_column);
+
+        loo.own[i] = (uint32_t)(at - d->labels);
+    }
+    if (rc == 0 && len > 0)
+        rc = scores_near(h, d, slots, len, loo.near, loo.other, loo.scores);
+    if (rc == 0 && len > 0) /* writes scores 0..3 beside the nearest one */
         rc = leave_out(h, d, slots, &loo);
-    free(slots);
     if (rc != 0)
         loo_done(&loo);
     else
         *ret_loo = loo;
+    return rc;
+}
+
+int loo_make(const struct head *h, const struct derived *d, struct loo *ret_loo)
+{
+    uint32_t *slots = malloc(HEAD_FIT_EXAMPLES * sizeof *slots), len;
+    int rc;
+
+    if (slots == NULL)
+        return -ENOMEM;
+    len = keep_fitting(h, slots, scores_smallest(h, HEAD_FIT_EXAMPLES, slots));
+    rc = loo_of(h, d, slots, len, false, ret_loo);
+    free(slots);
     return rc;
 }
 
@@ -414,6 +477,7 @@ void loo_done(struct loo *loo)
     free(loo->scores);
     free(loo->own);
     free(loo->near);
+    free(loo->other);
     free(loo->weights);
     *loo = (struct loo){0};
 }
@@ -439,8 +503,12 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Novelty of stored examples without themselves: -(standardised ridge maximum + standardised mean
- * cosine). */
+double scores_novelty(const struct head *h, double maximum, double near)
+{
+    return -((maximum - h->novelty_mean[0]) / h->novelty_scale[0] +
+             (near - h->novelty_mean[1]) / h->novelty_scale[1]);
+}
+
 int scores_fit_novelty(struct head *h, const double *maxima, const double *near, uint32_t len)
 {
     double *novelties = malloc((len + 1) * sizeof *novelties);
@@ -450,8 +518,7 @@ int scores_fit_novelty(struct head *h, const double *maxima, const double *near,
     mean_and_scale(maxima, len, &h->novelty_mean[0], &h->novelty_scale[0]);
     mean_and_scale(near, len, &h->novelty_mean[1], &h->novelty_scale[1]);
     for (uint32_t i = 0; i < len; i++)
-        novelties[i] = -((maxima[i] - h->novelty_mean[0]) / h->novelty_scale[0] +
-                         (near[i] - h->novelty_mean[1]) / h->novelty_scale[1]);
+        novelties[i] = scores_novelty(h, maxima[i], near[i]);
     qsort(novelties, len, sizeof *novelties, ascending);
     free(h->novelties);
     h->novelties = novelties;
@@ -476,6 +543,24 @@ static int fit_novelty(struct head *h, const struct loo *loo)
     return rc;
 }
 
+void loo_judge(const struct loo *loo, const struct derived *d, uint32_t i,
+               const double coefficients[H], double *p, struct head_loo_row *ret_row)
+{
+    struct head_loo_row row = {.label = d->labels[loo->own[i]]};
+    uint32_t best = 0, L = loo->labels_len;
+
+    pool_combine(loo->scores + (size_t)i * L * H, coefficients, p, L);
+    pool_softmax(p, L);
+    for (uint32_t c = 0; c < L; c++) {
+        row.p_squares += p[c] * p[c];
+        best = p[c] > p[best] ? c : best;
+    }
+    row.p_label = p[loo->own[i]];
+    row.predicted = d->labels[best];
+    row.p_predicted = p[best];
+    *ret_row = row;
+}
+
 /* The fit's examples under their coefficients. */
 static int keep_rows(struct head *h, const struct derived *d, const struct loo *loo,
                      const double coefficients[H])
@@ -488,21 +573,8 @@ static int keep_rows(struct head *h, const struct derived *d, const struct loo *
         free(p);
         return -ENOMEM;
     }
-    for (uint32_t i = 0; i < loo->len; i++) {
-        uint32_t best = 0;
-        struct head_loo_row *row = &rows[i];
-
-        pool_combine(loo->scores + (size_t)i * loo->labels_len * H, coefficients, p,
-                     loo->labels_len);
-        pool_softmax(p, loo->labels_len);
-        *row = (struct head_loo_row){.label = d->labels[loo->own[i]], .p_label = p[loo->own[i]]};
-        for (uint32_t c = 0; c < loo->labels_len; c++) {
-            row->p_squares += p[c] * p[c];
-            best = p[c] > p[best] ? c : best;
-        }
-        row->predicted = d->labels[best];
-        row->p_predicted = p[best];
-    }
+    for (uint32_t i = 0; i < loo->len; i++)
+        loo_judge(loo, d, i, coefficients, p, &rows[i]);
     free(p);
     free(h->loo_rows);
     h->loo_rows = rows;

@@ -44,7 +44,7 @@ struct train_settings {
     enum train_lora lora;
     uint32_t lora_rank;  /* 8 */
     float lora_alpha;    /* 16 */
-    uint32_t threads;    /* cores of one operation; part of what bits depend on */
+    uint32_t threads;    /* cores of one operation; no bit depends on it */
     uint32_t tokens_max; /* T of one micro-batch: a longer batch is taken in pieces, their gradients
                             summed. Halved by itself when memory runs out */
 };
@@ -73,21 +73,26 @@ struct train_example {
 };
 
 struct train_report {
-    double loss, loss_new, loss_old, loss_distill, loss_feature; /* means over the batch */
-    double grad_norm;                                            /* before clipping */
+    /* Sums over their texts, divided by the length of the whole batch: loss = loss_old + alpha
+     * loss_new + distill loss_distill + feature loss_feature (alpha 1 in a batch of new ones). */
+    double loss, loss_new, loss_old, loss_distill, loss_feature;
+    double grad_norm; /* before clipping */
     double lr;
     uint32_t tokens;
 };
 
 /* Opens the weights in a Hugging Face folder. used (V) flags the ids that the run's texts hold;
- * prototypes (L,C) start the head (NULL: from the seed). 0, -ENOMEM, or as encoder_open. */
+ * prototypes (L,C) start the head (NULL, or a row of zeros: from the seed); of any length. 0,
+ * -ENOMEM, -EINVAL (a setting out of range: `why` names it), or as encoder_open. */
 int train_open(const char *folder, const struct train_settings *settings, const uint8_t *used,
                uint32_t used_len, const float *prototypes, char *why, size_t why_bytes,
                struct train **ret_train);
 void train_close(struct train *train);
 
-/* One step: forward, backward, clip, AdamW. 0; -EDOM: the loss or a gradient is not finite, and
- * nothing has changed; -ENOMEM; -EINVAL: an example out of range. */
+/* One step: forward, backward, clip, AdamW. 0; -EDOM: the loss or a gradient is not finite;
+ * -ENOMEM; -EINVAL: an example out of range; -EIO. After an error nothing has changed (but that
+ * after -ENOMEM batches may be taken in smaller pieces); only a device that fails in the middle of
+ * the update leaves a train that answers its error for ever, until an image is read. */
 int train_step(struct train *train, const struct train_example *batch, uint32_t len,
                struct train_report *ret_report);
 uint64_t train_steps_done(const struct train *train);
@@ -103,7 +108,8 @@ void train_image_write(const struct train *train, void *image);
 int train_image_read(struct train *train, const void *image, size_t image_bytes);
 
 /* The whole encoder as the bytes of a model.safetensors (F32, Hugging Face names, LoRA merged),
- * handed piece by piece to `write`; 0 or what it answered, -ENOMEM. */
+ * handed piece by piece to `write`. 0 or what it answered, -ENOMEM; -ESTALE: the start folder, from
+ * which the rows of unused words come, is no longer what it was. */
 typedef int train_write_fn(void *ud, const void *bytes, size_t bytes_len);
 int train_weights_write(struct train *train, train_write_fn *write, void *ud);
 

@@ -1,6 +1,6 @@
 /* bench_head.c -- what the head costs: one correction, corrections in blocks, publishing, fitting,
  * and a question against a small and a large set of examples (the search for the nearest is exact:
- * it looks at every one).
+ * it looks at every one), and an example without itself.
  *
  * Usage: bench_head [EXAMPLES]   (100000). CSV on stdout: what,us. Medians; one thread; embeddings
  * of 384 channels, M = 1024, 150 labels. Vectors are random: the cost does not depend on what they
@@ -136,6 +136,21 @@ static void time_serving(struct head *h)
     print_median(what, ask, 1);
 }
 
+/* One example, without itself, of BATCH scored together. */
+static void time_leave_one_out(struct head *h)
+{
+    static struct head_id ids[BATCH];
+    static struct head_loo_item items[BATCH];
+    double us;
+
+    for (int i = 0; i < BATCH; i++) /* whichever block taught them */
+        ids[i] = teaching.changes[i].id;
+    us = now_us();
+    must(head_loo(h, ids, BATCH, items));
+    printf("leave one out at %llu examples,%.1f\n", (unsigned long long)head_examples_len(h),
+           (now_us() - us) / BATCH);
+}
+
 int main(int argc, char **argv)
 {
     const struct head_settings settings = {D, M, 1, 0.15, HEAD_SINGLE};
@@ -154,11 +169,13 @@ int main(int argc, char **argv)
     must(head_fit(h));
     printf("fit,%.1f\n", now_us() - us);
     time_serving(h);
+    time_leave_one_out(h);
     while (head_examples_len(h) < examples) {
         prepare(BATCH);
         must(head_apply(h, teaching.changes, BATCH));
     }
     time_serving(h);
+    time_leave_one_out(h);
     head_close(h);
     return 0;
 }

@@ -1,13 +1,12 @@
 /* ops.c -- every operation of kernels/backend.h: one list of cases, one mode a question.
  *
- *   ops compare          the cpu backend against plain double loops, and its promise that a row's
- * bits depend neither on the other rows, nor on the rung of the ladder, nor on the number of
- * threads ops bench [OP]       cold caches, median, one thread; CSV on stdout:
- * op,shape,us,rate,unit
+ *   ops compare     the cpu backend against plain double loops, and its promise that a row's bits
+ *                   depend neither on the other rows, nor on the rung of the ladder, nor on the
+ *                   number of threads
+ *   ops bench [OP]  cold caches, median, one thread; CSV on stdout: op,shape,us,rate,unit
+ *   ops grad        the operations of training: ops_grad.c, which has its own list
  *
- * A mode walks the same list; the gradient check of each operation's backward (central differences)
- * is the third, and comes with the backward operations. A new operation: a row in ops_run.c, its
- * meaning in plain.c, its shapes here.
+ * A new operation: a row in ops_run.c, its meaning in plain.c, its shapes here.
  *
  * Tolerances are |y - plain| <= tolerance (1 + |plain|), with results of about 1:
  *   fp32  1e-5: sums of up to 1,536 products in fp32, polynomials good to 2e-7
@@ -22,6 +21,7 @@
 #include <time.h>
 
 #include "kernels/cpu/simd.h"
+#include "tests/ops/ops_grad.h"
 #include "tests/ops/ops_run.h"
 
 #define F K_F32
@@ -105,7 +105,7 @@ const struct simd_table *simd_pick(void)
     return level;
 }
 
-static bool level_set(int i)
+bool ops_level_set(int i)
 {
     bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
               __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("f16c");
@@ -114,9 +114,15 @@ static bool level_set(int i)
     bool can[] = {true, v3, v3 && v4};
     const struct simd_table *tables[] = {&simd_table_v2, &simd_table_v3, &simd_table_v4};
 
-    if (can[i])
-        level = tables[i];
-    return can[i];
+    if (i >= LEVELS || !can[i])
+        return false;
+    level = tables[i];
+    return true;
+}
+
+const char *ops_level_name(void)
+{
+    return level->name;
 }
 
 static void report(const struct ops_case *c, const char *problem)
@@ -320,7 +326,7 @@ static int compare(const struct backend *be)
 {
     static const uint32_t maps[][2] = {{1152, 384}, {384, 384}, {1536, 384}, {384, 1536}, {96, 32}};
 
-    for (int l = 0; l < LEVELS && level_set(l); l++) {
+    for (int l = 0; ops_level_set(l); l++) {
         for (int i = 0; i < CASES; i++)
             compare_case(be, &cases[i]);
         compare_all_nan(be);
@@ -396,7 +402,7 @@ static int bench(const struct backend *be, const char *only)
 
     if (cold == NULL)
         return 1;
-    for (int l = 0; l < LEVELS && level_set(l); l++)
+    for (int l = 0; ops_level_set(l); l++)
         ; /* the best one */
     printf("op,shape,us,rate,unit\n");
     for (int i = 0; i < CASES; i++)
@@ -412,6 +418,8 @@ int main(int argc, char **argv)
         return compare(backend_cpu());
     if ((argc == 2 || argc == 3) && strcmp(argv[1], "bench") == 0)
         return bench(backend_cpu(), argc == 3 ? argv[2] : NULL);
-    fprintf(stderr, "usage: ops compare | ops bench [OP]\n");
+    if (argc == 2 && strcmp(argv[1], "grad") == 0)
+        return ops_grad();
+    fprintf(stderr, "usage: ops compare | ops bench [OP] | ops grad\n");
     return 2;
 }

@@ -52,8 +52,7 @@ void ops_shape(const struct ops_case *c, char *text)
         snprintf(text + len, 64 - len, "x%u", c->K);
 }
 
-/* About N(0,1): a sum of four uniform draws of SplitMix64. */
-static float draw(uint64_t seed, size_t i)
+float ops_draw(uint64_t seed, size_t i)
 {
     float sum = 0;
 
@@ -94,7 +93,7 @@ static int fill(struct ops_run *run, int at, uint32_t rows, uint32_t columns, en
     if (rc == 0)
         rc = run->be->alloc(all * 4, &b->device.data);
     for (size_t i = 0; i < all && rc == 0; i++)
-        host[i] = i < len ? draw(seed + (uint64_t)at, i) * scale + shift : NAN;
+        host[i] = i < len ? ops_draw(seed + (uint64_t)at, i) * scale + shift : NAN;
     if (rc == 0)
         rc = run->be->upload(b->device.data, dtype, host, all);
     for (size_t i = 0; i < len && rc == 0; i++)
@@ -134,7 +133,7 @@ static int make_embed(struct ops_run *run, uint64_t seed)
     if (run->ids == NULL || run->types == NULL)
         return -ENOMEM;
     for (uint32_t t = 0; t < run->rows; t++) {
-        run->ids[t] = (int32_t)(fabsf(draw(seed, t)) * 1000) % VOCAB;
+        run->ids[t] = (int32_t)(fabsf(ops_draw(seed, t)) * 1000) % VOCAB;
         run->types[t] = run->c->how == 1 ? 0 : t % 3 == 0;
     }
     for (uint32_t b = 0; b < run->units; b++)

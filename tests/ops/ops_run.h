@@ -77,6 +77,8 @@ void ops_run_plain(const struct ops_run *run, double *y);
 /* Floating point operations of one call, or 0: then bytes moved are what counts. */
 double ops_run_flops(const struct ops_run *run);
 double ops_run_bytes(const struct ops_run *run);
+/* About N(0,1), of (seed, i) alone: a sum of four uniform draws of SplitMix64. */
+float ops_draw(uint64_t seed, size_t i);
 /* Element i of a view as double. */
 double ops_value(struct kview v, size_t i);
 

@@ -275,7 +275,7 @@ static void catch_up(bool faults)
 static int open_model(void *ud, const struct store_model *row)
 {
     (void)ud;
-    return learned_open(&sim.world.parts, row, &sim.learned);
+    return learned_open(&sim.world.parts, row, sim.world.base, LEARNED_LIVE, &sim.learned);
 }
 
 static void start(void)

@@ -53,15 +53,18 @@ void world_open(struct world *w, const char *folder, bool learner)
                                                  .batch_items_max = 32,
                                                  .share_tokens_min = 32,
                                                  .learning_tokens = 128};
+    const struct encoders_settings encoders = {.base = "tests/golden/tiny-encoder",
+                                               .state = folder,
+                                               .precision = ENCODER_FP32,
+                                               .tokens_limit = 512};
     char why[256] = "";
 
     memset(w, 0, sizeof *w);
     snprintf(w->folder, sizeof w->folder, "%s", folder);
-    if (encoder_open("tests/golden/tiny-encoder", ENCODER_FP32, why, sizeof why, &w->encoder) !=
-            0 ||
-        tokenizer_open("tests/golden/tiny-encoder", why, sizeof why, &w->tokenizer) != 0)
+    if (encoders_open(&encoders, why, sizeof why, &w->encoders) != 0)
         fail_msg("%s", why);
-    assert_true(encoder_info(w->encoder)->dim <= WORLD_DIM_MAX);
+    w->base = encoders_base(w->encoders);
+    assert_true(w->base->dim <= WORLD_DIM_MAX && w->base->tokens_max <= 64);
     w->writer = opened(folder, STORE_WRITER);
     assert_int_equal(store_model_scan(w->writer, count_models, &w->model), 0);
     if (w->model == 0) {
@@ -72,7 +75,7 @@ void world_open(struct world *w, const char *folder, bool learner)
     w->reader = opened(folder, STORE_READER);
     assert_int_equal(batcher_open(&limits, WORLD_LANES, &w->batcher), 0);
     for (int i = 0; i < WORLD_LANES; i++)
-        assert_int_equal(lane_open(w->encoder, w->batcher, &limits, &w->lanes[i]), 0);
+        assert_int_equal(lane_open(w->base, w->batcher, &limits, &w->lanes[i]), 0);
     assert_int_equal(live_open(4, &w->live), 0);
     assert_int_equal(keeper_open(w->writer, 256, &w->keeper), 0);
     w->parts = (struct learner_parts){.folder = w->folder,
@@ -80,10 +83,7 @@ void world_open(struct world *w, const char *folder, bool learner)
                                       .keeper = w->keeper,
                                       .batcher = w->batcher,
                                       .live = w->live,
-                                      .encoder = w->encoder,
-                                      .tokenizer = w->tokenizer,
-                                      .encoder_number = 0,
-                                      .tokens_max = encoder_info(w->encoder)->tokens_max,
+                                      .encoders = w->encoders,
                                       .settings_read = settings_read};
     if (!learner)
         return;
@@ -105,8 +105,8 @@ void world_close(struct world *w)
     live_close(w->live);
     store_close(w->reader);
     store_close(w->writer);
-    tokenizer_close(w->tokenizer);
-    encoder_close(w->encoder);
+    encoders_put(w->base);
+    encoders_close(w->encoders);
 }
 
 /* ---- teaching -------------------------------------------------------------------------------- */
@@ -200,9 +200,10 @@ int64_t world_ask(struct world *w, const char *text, double ret_probabilities[WO
     int64_t seq;
 
     assert_non_null(s);
-    assert_true(s->labels->len <= 16 && w->parts.tokens_max <= 64);
-    assert_int_equal(tokenizer_encode(w->tokenizer, &input, TOKENIZER_TRUNCATE_RIGHT,
-                                      w->parts.tokens_max, ids, types, &len, NULL),
+    assert_true(s->labels->len <= 16);
+    ask.work.encoder = s->encoder;
+    assert_int_equal(tokenizer_encode(s->encoder->tokenizer, &input, TOKENIZER_TRUNCATE_RIGHT,
+                                      s->encoder->tokens_max, ids, types, &len, NULL),
                      0);
     item.len = len;
     sem_init(&ask.ready, 0, 0);

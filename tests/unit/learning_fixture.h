@@ -15,8 +15,8 @@ enum { WORLD_LANES = 2, WORLD_LABELS = 3, WORLD_DIM_MAX = 64 };
 
 struct world {
     char folder[FOLDER_BYTES];
-    struct encoder *encoder;
-    struct tokenizer *tokenizer;
+    struct encoders *encoders;
+    struct held_encoder *base;
     struct batcher *batcher;
     struct lane *lanes[WORLD_LANES];
     struct live *live;

@@ -40,7 +40,7 @@ static int tear_down(void **state)
 }
 
 struct opening {
-    const struct learner_parts *parts;
+    const struct world *world;
     struct learned *learned;
 };
 
@@ -48,12 +48,12 @@ static int open_model(void *ud, const struct store_model *row)
 {
     struct opening *o = ud;
 
-    return learned_open(o->parts, row, &o->learned);
+    return learned_open(&o->world->parts, row, o->world->base, LEARNED_LIVE, &o->learned);
 }
 
 static struct learned *learned_of(struct world *w)
 {
-    struct opening o = {&w->parts, NULL};
+    struct opening o = {w, NULL};
 
     assert_int_equal(store_model_scan(w->reader, open_model, &o), 0);
     assert_non_null(o.learned);

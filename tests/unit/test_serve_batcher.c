@@ -75,6 +75,32 @@ static void takes(struct batcher *b, struct job *j, uint32_t from, uint32_t len)
 
 /* ---- batches --------------------------------------------------------------------------------- */
 
+/* What comes as a vector is of no encoder and travels with any. */
+static void test_a_batch_is_of_one_encoder(void **state)
+{
+    static const struct held_encoder first, second;
+    struct batcher *b = batcher_new(1);
+    struct job jobs[4];
+    const struct held_encoder *of[4] = {&first, &first, &second, &first};
+    struct work_item *items[ITEMS_MAX];
+    uint32_t threads;
+
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        job_init(&jobs[i], 2, 3, WORK_TRAFFIC);
+        jobs[i].work.encoder = of[i];
+        jobs[i].items[1].len = i == 1 ? 0 : 3;
+        assert_int_equal(batcher_submit(b, &jobs[i].work), 0);
+    }
+    assert_int_equal(batcher_take(b, items, &threads), 4);
+    assert_ptr_equal(items[3], &jobs[1].items[1]);
+    for (int i = 0; i < 4; i++)
+        batcher_finish(items[i], 0);
+    takes(b, &jobs[2], 0, 2);
+    takes(b, &jobs[3], 0, 2);
+    batcher_close(b);
+}
+
 static void test_first_come_first_served(void **state)
 {
     struct batcher *b = batcher_new(1);
@@ -430,6 +456,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_first_come_first_served),
+        cmocka_unit_test(test_a_batch_is_of_one_encoder),
         cmocka_unit_test(test_budgets),
         cmocka_unit_test(test_a_full_queue_takes_all_or_none),
         cmocka_unit_test(test_learning_yields),

@@ -1,0 +1,85 @@
+/* trainer.h -- the slow path: fine-tunes an encoder on the journal in the background and puts it in
+ * place of the live one, if it is shown not to be worse.
+ *
+ *   queued run -> planning: the journal's position is frozen, what it holds is read and split
+ *   -> training: steps of kernels/train on an idle-priority thread (stepper.h), a checkpoint now
+ *      and then, so that a restart goes on and ends in the same bits
+ *   -> writing: encoders/<number>/, whole or not at all
+ *   -> rebuilding: every example is embedded anew (learning work of the lanes) and learned by an
+ *      exact head
+ *   -> gating: old and new pair on the held-out texts (kernels/measure/gate.h)
+ *   -> accepted: the store names the new encoder, the learner publishes the pair and watches it
+ *      (succession.h). Refused: nothing changes but the run's row, which says why.
+ *
+ * One run at a time in a daemon. The queue is the store's table of runs; a hint only says "look".
+ * Between two steps it also follows the store where an operator has gone back to another encoder,
+ * and it starts runs by itself when a model is due (kernels/train/trigger.h).
+ *
+ * Every way a run can end is a state in its row with a reason; the live pair serves throughout.
+ *
+ * Threads: one of its own (nice 10) and the stepper's. hint from any.
+ */
+#ifndef LEARND_TRAINER_H
+#define LEARND_TRAINER_H
+
+#include "daemon/learn/learner.h"
+#include "kernels/measure/gate.h"
+#include "kernels/train/train.h"
+
+struct trainer;
+
+/* A run's settings, as its row's text says. */
+struct trainer_settings {
+    double epochs;
+    uint64_t steps_max;    /* 0: as many as the epochs have */
+    double minutes_max;    /* 0: no end; past it the run goes on with what it has */
+    uint64_t examples_max; /* 0: all */
+    uint32_t batch;
+    struct train_settings train; /* but labels_len, steps, seed, threads, kind, fp32 */
+    double margin;               /* of the gate; negative: its default */
+    bool force;                  /* swap whatever the gate says; it is written down */
+    char folder[1024];           /* import: what to import; "" else */
+};
+
+/* How a run is getting on. */
+struct trainer_progress {
+    double loss, lr, grad_norm; /* of late; NAN before the first step */
+    double examples_per_s;      /* of late, NAN */
+    double eta_s; /* to the end of this phase, by its speed so far; NAN: not known yet */
+    uint64_t examples, held_out;
+    uint32_t labels;
+    bool resumed;
+};
+
+struct trainer_parts {
+    struct learner_parts learner; /* store: a reader connection of the trainer's own */
+    struct learner *to;           /* who adopts */
+    const char *base;             /* folder of encoder 0 */
+    const uint8_t *base_sha256;   /* as it was at the start */
+    uint32_t threads;             /* cores of a step */
+    bool fp32;
+    bool automatic; /* runs start by themselves, with settings_text, */
+    const char *settings_text;
+    int window_from, window_to; /* but for drift only in these minutes of the day; equal: any */
+    double every_hours;         /* a run on schedule; 0: none */
+    int (*settings_read)(const char *text, struct trainer_settings *ret_settings);
+    /* Texts for the run's row: malloc'd; NULL: no memory. */
+    char *(*progress_write)(const struct trainer_progress *progress);
+    char *(*verdict_write)(const struct gate_verdict *verdict, const struct live_labels *labels);
+};
+
+/* parts are copied, what they point to is borrowed. 0, -ENOMEM, -EAGAIN. */
+int trainer_open(const struct trainer_parts *parts, struct trainer **ret_trainer);
+/* Runs have been added or are to be cancelled, or a model is to follow its store. NULL is fine. */
+void trainer_hint(struct trainer *trainer);
+/* Ends the thread within a step; a run under way keeps a checkpoint and goes on after the next
+ * start. Before the learner stops. NULL is fine. */
+void trainer_close(struct trainer *trainer);
+
+struct trainer_counts {
+    uint64_t runs, accepted, refused, failed, cancelled, steps, examples, rollbacks;
+    bool running;
+};
+struct trainer_counts trainer_counts(const struct trainer *trainer);
+
+#endif

@@ -1,0 +1,18 @@
+/* trainer_due.h -- what the trainer does of its own accord: starts runs that are due, takes up
+ * probations after a restart, clears away what no row promises.
+ *
+ * Private to daemon/learn. Threads: the trainer's.
+ */
+#ifndef LEARND_TRAINER_DUE_H
+#define LEARND_TRAINER_DUE_H
+
+#include "daemon/learn/trainer_run.h"
+
+/* Queues a run for the first model that is due (kernels/train/trigger.h). True: there was one. */
+bool trainer_look(struct trainer *trainer);
+/* At the start: a model whose encoder came from a run not long ago is watched again. */
+void trainer_watch(struct trainer *trainer);
+/* Files of encoders and runs that no row promises go. */
+void trainer_sweep(struct trainer *trainer);
+
+#endif

@@ -1,0 +1,92 @@
+/* trainer_run.h -- one run, as the trainer's files hand it on from phase to phase.
+ *
+ * Private to daemon/learn (trainer*.c). Threads: the trainer's.
+ */
+#ifndef LEARND_TRAINER_RUN_H
+#define LEARND_TRAINER_RUN_H
+
+#include "daemon/learn/material.h"
+#include "daemon/learn/stepper.h"
+#include "daemon/learn/trainer.h"
+#include "kernels/train/plan.h"
+
+enum { RUN_WHY_BYTES = STORE_REASON_BYTES_MAX };
+
+struct trainer {
+    struct trainer_parts parts;
+    pthread_t thread;
+    struct mailbox box;
+    struct msg hint;
+    atomic_bool hinted; /* something is to be looked at, */
+    atomic_bool posted; /* and the box says so */
+    atomic_bool stopping;
+    struct stepper *stepper;
+    int64_t looked_us; /* when the triggers were looked at last */
+    atomic_bool running;
+    atomic_ullong runs, accepted, refused, failed, cancelled, steps, examples, rollbacks;
+};
+
+struct run {
+    struct trainer *trainer;
+    int64_t id, model;
+    char model_name[LIVE_NAME_BYTES];
+    char strategy[16];
+    struct trainer_settings settings;
+    uint64_t seed;
+    int64_t since_seq;
+    int64_t encoder;     /* what it made; -1: nothing yet */
+    bool first;          /* the model has never had another encoder than the base */
+    struct learned *old; /* the live pair's twin, at the run's position or later */
+    struct learned *new; /* the candidate's */
+    struct held_encoder *start;
+    char start_folder[STORE_PATH_BYTES];
+    struct material *material;
+    uint32_t *rows; /* of the plan's rows: the material's */
+    struct plan *plan;
+    struct train *train;
+    struct snapshot *teacher; /* replay: what the live pair says */
+    struct trainer_progress progress;
+    const char *phase;
+    int64_t phase_us, told_us, kept_us; /* monotonic: phase began; row written; checkpoint */
+    uint64_t phase_first;               /* step at which this life of the phase began */
+    struct gate_verdict verdict;
+    char why[RUN_WHY_BYTES]; /* of its end */
+};
+
+/* How a phase ends: 0; -ECANCELED: somebody asked; -ESHUTDOWN: the daemon stops, and the run goes
+ * on after the next start; another -errno: failed, run->why says it. */
+
+/* trainer_keep.c: what the store is told. All wait until it is durable, but progress. */
+int run_keep_state(struct run *run, const char *state, const char *phase);
+void run_keep_progress(struct run *run, const char *phase, uint64_t step, uint64_t steps);
+void run_keep_metric(struct run *run, uint64_t step, const struct train_report *report);
+int run_keep_encoder(struct run *run, const struct store_encoder *encoder);
+int run_keep_verdict(struct run *run, const char *state);
+/* The pair is live: the store first, then the learner. */
+int run_keep_swap(struct run *run);
+/* Asked to stop? 0, -ECANCELED, -ESHUTDOWN. Also lets models follow the store. */
+int run_checked(struct run *run);
+/* Posts a change and waits for it. */
+int trainer_keep(struct trainer *trainer, struct change *change);
+
+/* trainer_plan.c */
+int run_plan(struct run *run);
+/* 0, or -errno, which is logged: a restart would then begin the run anew. */
+int run_checkpoint(struct run *run);
+/* trainer_steps.c */
+int run_train(struct run *run);
+/* trainer_build.c */
+int run_write(struct run *run);
+int run_import(struct run *run);
+int run_rebuild(struct run *run);
+/* A twin of a model with an encoder, caught up, fitted and audited. run NULL: cannot be cancelled.
+ */
+int trainer_twin(struct trainer *trainer, struct run *run, int64_t model,
+                 struct held_encoder *encoder, struct learned **ret_learned);
+/* trainer_gate.c */
+int run_gate(struct run *run);
+
+/* trainer.c: models whose live encoder is not the store's get it. */
+int trainer_follow(struct trainer *trainer);
+
+#endif
