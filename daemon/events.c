@@ -2,13 +2,14 @@
 #include "daemon/events.h"
 
 #include <stddef.h>
+#include <stdio.h>
 
 #include "daemon/clock.h"
 #include "daemon/metrics.h"
 #include "daemon/serve/bus.h"
 #include "proto/api_events.h"
 
-enum { SWAP_MERGE_US = 100000, WARNING_MERGE_US = 10000000 };
+enum { SWAP_MERGE_US = 100000, WARNING_MERGE_US = 10000000, RUN_MERGE_US = 1000000 };
 
 /* Ends the data. */
 static void post(struct bus *bus, enum api_event type, const char *model, const char *key,
@@ -101,6 +102,28 @@ void events_drift(struct bus *bus, const struct events_drift *drift)
         return;
     api_write_event_drift(&data, &event);
     post(bus, API_EVENT_DRIFT, drift->model, NULL, 0, &data);
+}
+
+void events_run(struct bus *bus, const struct events_run *run)
+{
+    struct api_buffer data = API_BUFFER_INIT;
+    struct api_event_run event = {.run = run->run,
+                                  .model = run->model,
+                                  .strategy = run->strategy,
+                                  .state = run->state,
+                                  .phase = run->phase,
+                                  .step = run->step,
+                                  .steps = run->steps,
+                                  .loss = run->loss,
+                                  .eta_s = run->eta_s,
+                                  .time_us = clock_unix_us()};
+    char key[48];
+
+    if (bus == NULL)
+        return;
+    snprintf(key, sizeof key, "%lld %.16s", (long long)run->run, run->state);
+    api_write_event_run(&data, &event);
+    post(bus, API_EVENT_RUN, run->model, key, RUN_MERGE_US, &data);
 }
 
 void events_warning(struct bus *bus, const char *model, const char *code, const char *detail)

@@ -53,6 +53,16 @@ struct events_drift {
 };
 void events_drift(struct bus *bus, const struct events_drift *drift);
 
+/* A run was asked for, has moved on or has ended. One of one run and state is told every second at
+ * most, the newest always. */
+struct events_run {
+    int64_t run;
+    const char *model, *strategy, *state, *phase;
+    int64_t step, steps;
+    double loss, eta_s; /* NaN: not known */
+};
+void events_run(struct bus *bus, const struct events_run *run);
+
 /* model NULL: of the whole daemon. code: a stable word; detail: for people, never a text that was
  * sent. One {model, code} is told every ten seconds at most, however often it happens: an episode
  * is its repetition. */

@@ -1,9 +1,9 @@
 /* main.c -- the daemon from start to stop, top to bottom.
  *
  * Start: settings -> encoder and tokenizer -> store (locked) -> lanes -> keeper, reader -> learner,
- * which brings every model live -> loops, which open the door last. Stop: the reverse: loops drain
- * -> learner saves -> keeper and reader finish what they have -> lanes -> store. Signals are taken
- * by the main thread alone.
+ * which brings every model live -> trainer -> loops, which open the door last. Stop: the reverse:
+ * loops drain -> trainer keeps a checkpoint -> learner saves -> keeper and reader finish what they
+ * have -> lanes -> store. Signals are taken by the main thread alone.
  */
 #include <errno.h>
 #include <signal.h>
@@ -18,15 +18,17 @@
 #include "daemon/limits.h"
 #include "daemon/log.h"
 #include "daemon/server.h"
+#include "daemon/training.h"
 
 enum { EXIT_START = 1, EXIT_USAGE = 2, WHY_BYTES = 1024 };
 
 static struct server server;
 static char why[WHY_BYTES];
+static uint8_t base_sha256[STORE_HASH_BYTES];
 
 /* Everything that the stop order must know of beside the server. */
 static struct {
-    struct store *writer, *reader, *learner;
+    struct store *writer, *reader, *learner, *trainer;
 } stores;
 
 static int open_encoder(void)
@@ -79,9 +81,9 @@ static int make_default(struct store *store)
 static int open_state(void)
 {
     const char *folder = server.settings.state;
-    uint8_t hash[STORE_HASH_BYTES];
+    const uint8_t *hash = base_sha256;
     int64_t number;
-    int rc = weights_hash(server.settings.encoder, why, sizeof why, hash);
+    int rc = weights_hash(server.settings.encoder, why, sizeof why, base_sha256);
 
     if (rc != 0)
         return rc;
@@ -103,7 +105,9 @@ static int open_state(void)
         return -EINVAL;
     }
     rc = store_open(folder, STORE_READER, why, sizeof why, &stores.reader);
-    return rc == 0 ? store_open(folder, STORE_READER, why, sizeof why, &stores.learner) : rc;
+    if (rc == 0)
+        rc = store_open(folder, STORE_READER, why, sizeof why, &stores.learner);
+    return rc == 0 ? store_open(folder, STORE_READER, why, sizeof why, &stores.trainer) : rc;
 }
 
 static int open_lanes(void)
@@ -158,6 +162,21 @@ static int open_bus(void)
     return bus_open(boot, LIMIT_EVENTS, LIMIT_EVENT_KEYS, &server.bus);
 }
 
+static int open_training(const struct learner_parts *learner)
+{
+    struct trainer_parts parts = {
+        .learner = *learner, .to = server.learner, .base_sha256 = base_sha256};
+    int rc = training_parts(&server.settings, &parts);
+
+    parts.learner.store = stores.trainer;
+    if (rc == 0)
+        rc = trainer_open(&parts, &server.trainer);
+    if (rc != 0)
+        snprintf(why, sizeof why, "the trainer cannot be started: %s", strerror(-rc));
+    server.trainer_hint = trainer_hint;
+    return rc;
+}
+
 static int open_learning(void)
 {
     struct learner_parts parts = {.folder = server.settings.state,
@@ -189,9 +208,10 @@ static int open_learning(void)
     parts.bus = server.bus;
     parts.asked = server.asked;
     rc = learner_open(&parts, why, sizeof why, &server.learner);
-    if (rc == 0)
-        keeper_tell(server.keeper, server.learner);
-    return rc;
+    if (rc != 0)
+        return rc;
+    keeper_tell(server.keeper, server.learner);
+    return open_training(&parts);
 }
 
 static int start(void)
@@ -216,6 +236,7 @@ static int start(void)
 static void stop(void)
 {
     loops_drain(server.loops);
+    trainer_close(server.trainer);
     learner_stop(server.learner);
     keeper_close(server.keeper);
     learner_close(server.learner);
@@ -230,6 +251,7 @@ static void stop(void)
     asked_close(server.asked);
     bus_close(server.bus);
     rate_close(server.rate);
+    store_close(stores.trainer);
     store_close(stores.learner);
     store_close(stores.reader);
     store_checkpoint(stores.writer);

@@ -19,6 +19,8 @@
 #include "daemon/settings.h"
 #include "daemon/version.h"
 
+struct trainer;
+
 struct server {
     struct settings settings;
     struct encoders *encoders;
@@ -35,6 +37,8 @@ struct server {
     struct keeper *keeper;
     struct reader *reader;
     struct learner *learner;
+    struct trainer *trainer;
+    void (*trainer_hint)(struct trainer *trainer); /* NULL: runs stay queued */
     struct loops *loops;
     int64_t started_us; /* Unix time */
 };

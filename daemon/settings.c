@@ -96,6 +96,42 @@ static int set_max_tokens(struct settings *s, const char *value, char *why, size
     return number(value, 8, LIMIT_TOKENS, why, why_bytes, &s->max_tokens);
 }
 
+static int set_train(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    s->train_manual = strcmp(value, "manual") == 0;
+    if (s->train_manual || strcmp(value, "auto") == 0)
+        return 0;
+    snprintf(why, why_bytes, "must be auto or manual");
+    return -EINVAL;
+}
+
+/* 02:00-05:30, also past midnight. */
+static int set_train_window(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    unsigned from_h, from_m, to_h, to_m;
+    int len = 0;
+
+    if (sscanf(value, "%2u:%2u-%2u:%2u%n", &from_h, &from_m, &to_h, &to_m, &len) != 4 ||
+        value[len] != '\0' || from_h > 23 || from_m > 59 || to_h > 24 || to_m > 59 ||
+        to_h * 60 + to_m > 1440) {
+        snprintf(why, why_bytes, "must be hours of the day, as in 02:00-05:30");
+        return -EINVAL;
+    }
+    s->train_from = (int)(from_h * 60 + from_m);
+    s->train_to = (int)(to_h * 60 + to_m);
+    return 0;
+}
+
+static int set_train_hours(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return number(value, 0, 8784, why, why_bytes, &s->train_hours);
+}
+
+static int set_train_threads(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return number(value, 1, LIMIT_LANES, why, why_bytes, &s->train_threads);
+}
+
 static int set_log_level(struct settings *s, const char *value, char *why, size_t why_bytes)
 {
     if (log_level_parse(value, &s->log_level) == 0)
@@ -109,11 +145,20 @@ static const struct setting {
     apply_fn *apply;
     bool many; /* a later source replaces the list, one source may repeat it */
 } table[] = {
-    {"config", set_config, false},         {"state", set_state, false},
-    {"listen", set_listen, true},          {"encoder", set_encoder, false},
-    {"device", set_device, false},         {"precision", set_precision, false},
-    {"lanes", set_lanes, false},           {"loops", set_loops, false},
-    {"max-tokens", set_max_tokens, false}, {"log-level", set_log_level, false},
+    {"config", set_config, false},
+    {"state", set_state, false},
+    {"listen", set_listen, true},
+    {"encoder", set_encoder, false},
+    {"device", set_device, false},
+    {"precision", set_precision, false},
+    {"lanes", set_lanes, false},
+    {"loops", set_loops, false},
+    {"max-tokens", set_max_tokens, false},
+    {"log-level", set_log_level, false},
+    {"train", set_train, false},
+    {"train-window", set_train_window, false},
+    {"train-hours", set_train_hours, false},
+    {"train-threads", set_train_threads, false},
 };
 
 enum { TABLE_LEN = sizeof table / sizeof *table };
@@ -123,6 +168,8 @@ const char *settings_help(void)
     return "usage: learnd [--config FILE] [--state DIR] [--listen ADDR:PORT|unix:PATH]...\n"
            "              [--encoder DIR] [--device auto|cpu] [--precision bf16|fp32]\n"
            "              [--lanes N] [--loops N] [--max-tokens N]\n"
+           "              [--train auto|manual] [--train-window HH:MM-HH:MM]\n"
+           "              [--train-hours N] [--train-threads N]\n"
            "              [--log-level debug|info|warn|error] [--check-config] [--help] "
            "[--version]\n"
            "\n"

@@ -1,7 +1,7 @@
 /* api.h -- the native protocol's words: problems, ids, versions, cursors, times. Include this one;
  * it brings the requests and answers with it: api_classify.h (asking), api_feedback.h (teaching),
  * api_labels.h (labels), api_manage.h (models, lists, probes), api_review.h (what annotators look
- * at), api_events.h (what happens).
+ * at), api_events.h (what happens), api_runs.h (runs, and the encoders they make).
  *
  * Everything the daemon reads or writes as JSON goes through here: bytes in, one typed request out;
  * one typed answer in, bytes out. The daemon never sees a JSON value.
@@ -131,5 +131,6 @@ bool api_name_valid(const char *name, size_t name_bytes);
 #include "proto/api_labels.h"
 #include "proto/api_manage.h"
 #include "proto/api_review.h"
+#include "proto/api_runs.h"
 
 #endif

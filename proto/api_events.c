@@ -39,8 +39,8 @@ int api_event_types_parse(const char *text, size_t text_bytes, uint32_t *ret_typ
             i++;
         if (i == API_EVENTS_LEN)
             return api_problem_set(problem, 422, "invalid_value", "types",
-                                   "must be some of swap, label, model, drift, warning, with "
-                                   "commas between them");
+                                   "must be some of swap, label, model, drift, warning, run, "
+                                   "with commas between them");
         types |= UINT32_C(1) << i;
         if (comma == NULL)
             break;
@@ -125,6 +125,23 @@ void api_write_event_drift(struct api_buffer *buffer, const struct api_event_dri
         write_time(buffer, "since", event->since_us);
     else
         write_pair(buffer, "since", NULL);
+    json_close_object(buffer);
+}
+
+void api_write_event_run(struct api_buffer *buffer, const struct api_event_run *event)
+{
+    begin(buffer, event->time_us, event->model);
+    json_write_key(buffer, "run");
+    json_write_int(buffer, event->run);
+    write_pair(buffer, "strategy", event->strategy);
+    write_pair(buffer, "state", event->state);
+    write_pair(buffer, "phase", event->phase);
+    json_write_key(buffer, "step");
+    json_write_int(buffer, event->step);
+    json_write_key(buffer, "steps");
+    json_write_int(buffer, event->steps);
+    write_number(buffer, "loss", event->loss);
+    write_number(buffer, "eta_s", event->eta_s);
     json_close_object(buffer);
 }
 

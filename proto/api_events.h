@@ -16,7 +16,8 @@
     X(LABEL, "label")                                                                              \
     X(MODEL, "model")                                                                              \
     X(DRIFT, "drift")                                                                              \
-    X(WARNING, "warning")
+    X(WARNING, "warning")                                                                          \
+    X(RUN, "run")
 
 enum api_event {
 #define X(symbol, name) API_EVENT_##symbol,
@@ -72,6 +73,16 @@ struct api_event_drift {
     int64_t time_us;
 };
 void api_write_event_drift(struct api_buffer *buffer, const struct api_event_drift *event);
+
+/* A run has moved on. */
+struct api_event_run {
+    int64_t run;
+    const char *model, *strategy, *state, *phase; /* as in struct api_run */
+    int64_t step, steps;
+    double loss, eta_s; /* NaN: null */
+    int64_t time_us;
+};
+void api_write_event_run(struct api_buffer *buffer, const struct api_event_run *event);
 
 /* Something that a person should look at. */
 struct api_event_warning {

@@ -161,6 +161,7 @@ static const struct api_field CREATE_FIELDS[] = {
     {"settings", read_settings, offsetof(struct api_model_create, settings), 0, 0},
     {"dim", api_read_uint, offsetof(struct api_model_create, settings.dim), API_DIM_MIN,
      API_DIM_MAX},
+    {"from", api_read_model, offsetof(struct api_model_create, from), 0, 0},
 };
 
 static int read_create(struct api_reader *reader, const char *body, size_t body_bytes)
@@ -172,7 +173,7 @@ static int read_create(struct api_reader *reader, const char *body, size_t body_
     api_settings_default(&create->settings);
     int rc = api_read_body(reader, body, body_bytes, &root);
     if (rc == 0)
-        rc = api_read_object(reader, root, CREATE_FIELDS, 5, create, NULL);
+        rc = api_read_object(reader, root, CREATE_FIELDS, 6, create, NULL);
     if (rc == 0 && !create->name)
         rc = api_refuse_field(reader, "name", "missing_field", "name is required");
     if (rc == 0 && create->vectors && create->settings.dim == 0)
@@ -180,6 +181,9 @@ static int read_create(struct api_reader *reader, const char *body, size_t body_
     if (rc == 0 && !create->vectors && create->settings.dim > 0)
         rc = api_refuse_field(reader, "dim", "conflicting_fields",
                               "dim is for encoder none; an encoder has its own");
+    if (rc == 0 && create->vectors && create->from)
+        rc = api_refuse_field(reader, "from", "conflicting_fields",
+                              "a model of encoder none begins with no other's");
     if (rc == 0 && create->vectors && strcmp(create->kind, "single") != 0)
         rc = api_refuse_field(reader, "kind", "kind_unsupported",
                               "a model of encoder none can only be of kind single");
@@ -395,6 +399,12 @@ void api_write_version(struct api_buffer *buffer, const struct api_version_row *
     write_pair(buffer, "example", version->example ? id : NULL);
     write_optional(buffer, "label", version->label);
     write_optional(buffer, "annotator", version->annotator);
+    json_write_key(buffer, "run");
+    if (version->run >= 0)
+        json_write_int(buffer, version->run);
+    else
+        json_write_null(buffer);
+    write_optional(buffer, "reason", version->reason);
     write_time(buffer, "created", version->created_us);
     json_close_object(buffer);
 }

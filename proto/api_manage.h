@@ -32,10 +32,11 @@ struct api_model_create {
     const char *name; /* valid by api_model_name_valid */
     const char *kind; /* "single", "multi" */
     bool vectors;     /* encoder none: settings.dim is set; only kind single */
+    const char *from; /* another model, whose encoder it begins with; NULL: none */
     struct api_settings settings;
 };
-/* {"name","kind"?,"encoder"?,"dim"?,"settings"?}; encoder "default", or "none" with dim, which is
- * kept in settings. */
+/* {"name","kind"?,"encoder"?,"dim"?,"from"?,"settings"?}; encoder "default", or "none" with dim,
+ * which is kept in settings. */
 int api_parse_model_create(const char *body, size_t body_bytes,
                            struct api_model_create **ret_create, struct api_problem *problem);
 void api_model_create_free(struct api_model_create *create); /* NULL is fine */
@@ -80,10 +81,12 @@ void api_write_example(struct api_buffer *buffer, const struct api_example *exam
 struct api_version_row {
     struct api_version version;
     const char *state; /* "live", "past" */
-    const char
-        *op; /* of the event that made it: "label", "reject" ..; NULL: null, the empty model */
+    const char *op;    /* of the event that made it: "label", "reject" ..; "swap": another encoder;
+                          NULL: null, the empty model */
     const uint8_t *example;        /* (API_ID_BYTES) NULL: null */
     const char *label, *annotator; /* NULL or "": null */
+    int64_t run;                   /* of a swap, negative: null */
+    const char *reason;            /* of a swap, NULL: null */
     int64_t created_us;
 };
 void api_write_version(struct api_buffer *buffer, const struct api_version_row *version);

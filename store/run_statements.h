@@ -81,6 +81,7 @@
     X(LIVE_SET, "UPDATE model SET encoder = ?2, live_us = ?3 WHERE id = ?1")                       \
     X(LIVE_ADD, "INSERT INTO live_encoder(model, t_us, seq, encoder, run, reason)"                 \
                 " VALUES(?1, ?2, ?3, ?4, ?5, ?6)")                                                 \
+    X(LIVE_FORGET, "DELETE FROM live_encoder WHERE model = ?1")                                    \
     X(LIVE_AT, "SELECT encoder FROM live_encoder WHERE model = ?1 AND t_us <= ?2"                  \
                " ORDER BY number DESC LIMIT 1")                                                    \
     X(LIVE_AT_SEQ, "SELECT seq FROM event WHERE model = ?1 AND created_us <= ?2"                   \

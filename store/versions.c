@@ -200,6 +200,8 @@ int store_live_set(struct store *s, int64_t model, int64_t encoder, int64_t run,
     sqlite3_bind_int64(q, 2, encoder);
     sqlite3_bind_int64(q, 3, now_us);
     rc = store_run(s, q);
+    if (rc == 0 && strcmp(reason, "created") == 0) /* it never had another */
+        rc = run_on(s, STORE_LIVE_FORGET, model);
     if (rc == 0)
         rc = store_live_add(s, &row);
     if (rc == 0 && encoder != 0)

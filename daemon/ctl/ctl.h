@@ -5,10 +5,11 @@
  *
  *     ctl_ask.c     classify, embed                      ctl_import.c  import
  *     ctl_teach.c   teach confirm reject withdraw forget ctl_export.c  export
- *     ctl_browse.c  models examples versions             ctl_about.c   status, version
+ *     ctl_browse.c  models examples                      ctl_about.c   status, version
  *     ctl_labels.c  labels                               ctl_events.c  events
  *     ctl_review.c  review, next                         ctl_erase.c   erase
- *     ctl_eval.c    eval
+ *     ctl_runs.c    train runs cancel                    ctl_eval.c    eval
+ *     ctl_encoders.c versions encoders rollback export-encoder import-encoder
  *
  * Results go to stdout, everything else to stderr. In human form texts of the daemon are cleaned of
  * control characters (ctl_table.h); with --json the daemon's own words are passed on, one object a
@@ -27,6 +28,8 @@ enum ctl_exit {
     CTL_USAGE = 2,   /* wrong use, or a local file that cannot be read or written */
     CTL_FAILED = 3,  /* the daemon cannot be reached, is not ready, or failed: 5xx */
     CTL_PARTLY = 4,  /* some items were rejected, the others are kept */
+    CTL_GATE = 5,    /* the run that was watched was refused by the gate: the old version serves */
+    CTL_RUN = 6,     /* it failed or was cancelled */
 };
 
 struct ctl_http;
@@ -63,6 +66,13 @@ enum ctl_exit ctl_models(struct ctl *ctl);
 enum ctl_exit ctl_labels(struct ctl *ctl);
 enum ctl_exit ctl_examples(struct ctl *ctl);
 enum ctl_exit ctl_versions(struct ctl *ctl);
+enum ctl_exit ctl_encoders(struct ctl *ctl);
+enum ctl_exit ctl_rollback(struct ctl *ctl);
+enum ctl_exit ctl_export_encoder(struct ctl *ctl);
+enum ctl_exit ctl_import_encoder(struct ctl *ctl);
+enum ctl_exit ctl_train(struct ctl *ctl);
+enum ctl_exit ctl_runs(struct ctl *ctl);
+enum ctl_exit ctl_cancel(struct ctl *ctl);
 enum ctl_exit ctl_events(struct ctl *ctl);
 enum ctl_exit ctl_review(struct ctl *ctl);
 enum ctl_exit ctl_next(struct ctl *ctl);

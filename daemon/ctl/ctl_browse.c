@@ -1,5 +1,4 @@
-/* ctl_browse.c -- models, examples, versions: lists for people or scripts, and what changes models.
- */
+/* ctl_browse.c -- models and examples: lists for people or scripts, and what changes models. */
 #include "daemon/ctl/ctl_browse.h"
 
 #include <stdio.h>
@@ -106,7 +105,8 @@ static const struct ctl_kind models = {"models", "lrrll", model_heads, model_cel
 /* Does name=value say what the model is, and not how it behaves? */
 static bool says_what(const char *arg)
 {
-    return strncmp(arg, "encoder=", 8) == 0 || strncmp(arg, "dim=", 4) == 0;
+    return strncmp(arg, "encoder=", 8) == 0 || strncmp(arg, "dim=", 4) == 0 ||
+           strncmp(arg, "from=", 5) == 0;
 }
 
 /* name=value: a number or true or false is written as such, the rest as a text; what is known is
@@ -259,7 +259,7 @@ enum ctl_exit ctl_models(struct ctl *ctl)
     return ctl_misused(ctl, "models cannot %.40s", verb);
 }
 
-/* ---- examples and versions ------------------------------------------------------------------- */
+/* ---- examples -------------------------------------------------------------------------------- */
 
 static void example_cells(struct ctl_table *t, const struct json_value *row)
 {
@@ -291,32 +291,4 @@ enum ctl_exit ctl_examples(struct ctl *ctl)
     ctl_target_query(&target, "status", o->status);
     ctl_target_query(&target, "q", o->contains);
     return ctl_browse(ctl, &examples, &target);
-}
-
-static void version_cells(struct ctl_table *t, const struct json_value *row)
-{
-    ctl_table_json(t, json_member(row, "version"));
-    ctl_table_json(t, json_member(row, "state"));
-    ctl_table_json(t, json_member(row, "op"));
-    ctl_table_json(t, json_member(row, "label"));
-    ctl_table_json(t, json_member(row, "annotator"));
-    ctl_table_json(t, json_member(row, "example"));
-    ctl_table_time(t, json_member(row, "created"));
-}
-
-static const char *const version_heads[] = {"version",   "state",   "op",     "label",
-                                            "annotator", "example", "created"};
-static const struct ctl_kind versions = {"versions", "lllllll", version_heads, version_cells, 20};
-
-enum ctl_exit ctl_versions(struct ctl *ctl)
-{
-    struct api_buffer target;
-
-    if (ctl->args_len > 1)
-        return ctl_misused(ctl, "one version, or none for the list");
-    target = ctl_of_model(ctl, ctl->args_len == 1 ? "/versions/" : "/versions");
-    if (ctl->args_len == 0)
-        return ctl_browse(ctl, &versions, &target);
-    ctl_target_name(&target, ctl->args[0]);
-    return ctl_change(ctl, "GET", &target, NULL, &versions);
 }

@@ -64,7 +64,9 @@ static const struct ctl_command commands[] = {
      "list, make, change and remove models",
      "Settings: features, seed, ridge_lambda (fixed when created), score_min, rejection_budget,\n"
      "annotator_rate_max, annotator_influence_max.\n"
-     "create NAME encoder=none dim=64 makes a model of vectors instead of texts.\n",
+     "create NAME encoder=none dim=64 makes a model of vectors instead of texts; from=OTHER "
+     "begins\n"
+     "with another model's encoder.\n",
      "kind limit yes", ctl_models},
     {"labels",
      "[add LABEL | rename LABEL NEW | retire LABEL | restore LABEL | merge LABEL INTO |\n"
@@ -78,7 +80,26 @@ static const struct ctl_command commands[] = {
      "limit", ctl_labels},
     {"examples", "[EXAMPLE]", "list what was taught, or one of it", "",
      "label annotator status contains limit", ctl_examples},
-    {"versions", "[VERSION]", "how the model came to be, newest first", "", "limit", ctl_versions},
+    {"versions", "[VERSION]", "how the model came to be, newest first",
+     "With --at TIME the one that was live then.\n", "limit at", ctl_versions},
+    {"train", "[MODEL] [SETTING=VALUE...]", "fine-tune the encoder in the background",
+     "A better encoder goes live only if the gate accepts it. Settings: epochs, steps_max,\n"
+     "minutes_max, batch, lr, head_lr, dropout, lora, examples_max; for strategy replay: alpha,\n"
+     "distill, temperature, feature. With --watch it ends with 0: accepted, 5: refused by the "
+     "gate,\n"
+     "6: failed or cancelled.\n",
+     "strategy epochs seed lora-rank margin force watch", ctl_train},
+    {"runs", "[RUN]", "list runs, or show one with the gate's verdict",
+     "With --watch the one under way, until it has ended.\n", "limit watch", ctl_runs},
+    {"cancel", "RUN", "stop a run; what is live stays", "", "", ctl_cancel},
+    {"encoders", "[MODEL]", "the encoders of a model, and which one is live", "", "", ctl_encoders},
+    {"rollback", "[MODEL] VERSION", "go to another encoder that is held, back or forth",
+     "VERSION as `versions` lists it, or the encoder's number. What was taught since stays.\n", "",
+     ctl_rollback},
+    {"export-encoder", "[MODEL] FOLDER", "write the live encoder as a Hugging Face folder",
+     "Prints the files as sha256sum reads them.\n", "", ctl_export_encoder},
+    {"import-encoder", "[MODEL] FOLDER", "take an encoder of the server, through the gate",
+     "FOLDER is a path on the server.\n", "margin force watch", ctl_import_encoder},
     {"events", "", "watch what happens, a line an event",
      "Until it is interrupted, or for --limit N events. It comes back when the daemon does, and "
      "goes on\n"
@@ -133,14 +154,14 @@ static enum ctl_exit help(void)
     printf("learnctl -- talks to learnd, a text classifier that learns while it serves\n\n"
            "usage: learnctl COMMAND [ARGUMENT...] [FLAG...]\n\n");
     for (int i = 0; i < COMMANDS_LEN; i++)
-        printf("  %-10s %s\n", commands[i].name, commands[i].summary);
+        printf("  %-14s %s\n", commands[i].name, commands[i].summary);
     printf("\n`learnctl COMMAND --help` says more. Flags of every command:\n\n");
     ctl_options_help(NULL, stdout);
     printf("\nexit code: 0 done; 1 refused by the daemon; 2 wrong use, or a file that cannot be "
            "read or\n"
            "written; 3 the daemon cannot be reached, is not ready or failed; 4 done in part, some "
            "items\n"
-           "rejected\n");
+           "rejected; 5 a watched run was refused by the gate; 6 it failed or was cancelled\n");
     return CTL_OK;
 }
 

@@ -40,6 +40,9 @@ struct ctl_options {
     /* watching */
     const char *types, *since;
     const char *seed, *random_share; /* as the daemon reads them */
+    /* runs */
+    const char *strategy, *epochs, *lora_rank, *margin; /* so too */
+    bool force, watch;
 };
 
 /* Defaults, then the environment: LEARNCTL_URL, LEARNCTL_MODEL, LEARNCTL_KEY. */

@@ -25,7 +25,6 @@ struct browsing {
     struct store_example_filter filter;
     uint8_t example[API_ID_BYTES];
     bool whole; /* an example with its vector */
-    struct api_version version;
 };
 
 static int read_query(struct query *query, struct store *store)
@@ -145,7 +144,7 @@ static void write_model(struct browsing *b, const struct store_model *row)
     struct api_model model = {
         .name = row->name,
         .kind = row->kind,
-        .version = {s != NULL ? s->encoder_number : 0, s != NULL ? s->seq : row->seq},
+        .version = {s != NULL ? s->encoder_number : row->encoder, s != NULL ? s->seq : row->seq},
         .settled = s != NULL && s->settled && s->seq == row->seq,
         .created_us = row->created_us,
         .examples = row->examples,
@@ -352,98 +351,5 @@ void handle_example(struct exchange *x)
         return;
     memcpy(b->example, example, sizeof example);
     b->whole = true;
-    post(b, x);
-}
-
-/* ---- versions -------------------------------------------------------------------------------- */
-
-static int version_row(void *ud, const struct store_event *row)
-{
-    struct browsing *b = ud;
-    struct api_version_row version = {.version = {handlers_encoder(b->server, b->model), row->seq},
-                                      .state = row->seq == b->live_seq ? "live" : "past",
-                                      .op = row->op,
-                                      .example = row->has_example ? row->example : NULL,
-                                      .label = row->label,
-                                      .annotator = row->annotator,
-                                      .created_us = row->created_us};
-
-    api_write_version(&b->body, &version);
-    b->last = row->seq;
-    b->rows++;
-    return 0;
-}
-
-/* A model before its first event. */
-static int find_created(void *ud, const struct store_model *row)
-{
-    struct browsing *b = ud;
-
-    if (row->id == b->model) {
-        struct api_version_row version = {.version = {handlers_encoder(b->server, b->model), 0},
-                                          .state = b->live_seq == 0 ? "live" : "past",
-                                          .created_us = row->created_us};
-
-        api_write_version(&b->body, &version);
-        b->rows++;
-    }
-    return 0;
-}
-
-static int fill_versions(struct browsing *b, struct store *store)
-{
-    int rc;
-
-    api_list_begin(&b->body, "versions");
-    rc = store_event_scan_back(store, b->model, b->after, b->limit, version_row, b);
-    if (rc == 0 && b->rows < b->limit) { /* the end is reached */
-        rc = store_model_scan(store, find_created, b);
-        b->rows = 0;
-    }
-    end_page(b, 'v');
-    return rc;
-}
-
-void handle_versions(struct exchange *x)
-{
-    struct browsing *b = browsing_new(x, exchange_param(x, 0), fill_versions);
-
-    if (b != NULL && page(b, x, 'v', 0))
-        post(b, x);
-}
-
-static int fill_version(struct browsing *b, struct store *store)
-{
-    struct store_event event;
-    int rc;
-
-    if (b->version.encoder == handlers_encoder(b->server, b->model) && b->version.seq == 0)
-        return store_model_scan(store, find_created, b);
-    rc = b->version.encoder == handlers_encoder(b->server, b->model)
-             ? store_event_get(store, b->model, b->version.seq, &event)
-             : -ENOENT;
-    if (rc == -ENOENT)
-        return api_problem_set(&b->problem, 404, "unknown_version", "version",
-                               "the model never had this version");
-    return rc == 0 ? version_row(b, &event) : rc;
-}
-
-void handle_version(struct exchange *x)
-{
-    const char *text = exchange_param(x, 1);
-    struct api_problem problem;
-    struct api_version version;
-    struct browsing *b;
-
-    if (api_version_parse(text, strlen(text), &version) != 0) {
-        api_problem_set(&problem, 422, "invalid_version", "version",
-                        "a version is ENCODER.SEQ, as in 0.1842");
-        exchange_problem(x, &problem);
-        return;
-    }
-    b = browsing_new(x, exchange_param(x, 0), fill_version);
-    if (b == NULL)
-        return;
-    b->version = version;
     post(b, x);
 }

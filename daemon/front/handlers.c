@@ -31,6 +31,14 @@ const struct route server_routes[] = {
     {"GET", "/v1/models/{}/evaluation", handle_evaluation, ROLE_PREDICT, 0, NULL},
     {"GET", "/v1/models/{}/versions", handle_versions, ROLE_PREDICT, 0, NULL},
     {"GET", "/v1/models/{}/versions/{}", handle_version, ROLE_PREDICT, 0, NULL},
+    {"POST", "/v1/models/{}/rollback", handle_rollback, ROLE_ADMIN, ASK, NULL},
+    {"POST", "/v1/models/{}/runs", handle_run_add, ROLE_ADMIN, ASK, NULL},
+    {"POST", "/v1/models/{}/import", handle_encoder_import, ROLE_ADMIN, ASK, NULL},
+    {"GET", "/v1/models/{}/encoder", handle_encoder, ROLE_ADMIN, 0, NULL},
+    {"GET", "/v1/models/{}/encoder/{}", handle_encoder_file, ROLE_ADMIN, 0, NULL},
+    {"GET", "/v1/runs", handle_runs, ROLE_ADMIN, 0, NULL},
+    {"GET", "/v1/runs/{}", handle_run, ROLE_ADMIN, 0, NULL},
+    {"DELETE", "/v1/runs/{}", handle_run_cancel, ROLE_ADMIN, 0, NULL},
     {"GET", "/v1/examples/{}", handle_example, ROLE_ANNOTATE, 0, NULL},
     {"DELETE", "/v1/examples/{}", handle_example_delete, ROLE_ANNOTATE, 0, NULL},
     {"GET", "/v1/events", handle_events, ROLE_ANNOTATE, 0, NULL},
@@ -98,6 +106,12 @@ struct snapshot *handlers_model(struct exchange *x, const char *name, const char
         exchange_problem(x, &problem);
     }
     return snapshot;
+}
+
+void handlers_hint(const struct server *server)
+{
+    if (server->trainer_hint != NULL)
+        server->trainer_hint(server->trainer);
 }
 
 struct api_version handlers_version(const struct snapshot *snapshot)

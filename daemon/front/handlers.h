@@ -31,8 +31,19 @@ void handle_model(struct exchange *x);
 void handle_labels(struct exchange *x);
 void handle_examples(struct exchange *x);
 void handle_example(struct exchange *x);
+/* tuning.c: runs */
+void handle_run_add(struct exchange *x);
+void handle_runs(struct exchange *x);
+void handle_run(struct exchange *x);
+void handle_run_cancel(struct exchange *x);
+void handle_encoder_import(struct exchange *x);
+/* lineage.c: what was live, and going back */
 void handle_versions(struct exchange *x);
 void handle_version(struct exchange *x);
+void handle_rollback(struct exchange *x);
+/* carry.c: an encoder's files */
+void handle_encoder(struct exchange *x);
+void handle_encoder_file(struct exchange *x);
 /* watch.c */
 void handle_events(struct exchange *x);
 /* review.c, next.c: what annotators look at */
@@ -52,6 +63,8 @@ void handle_openapi(struct exchange *x);
 struct snapshot *handlers_model(struct exchange *x, const char *name, const char *field);
 /* Fills *problem for an -errno of a queue, the store or the kernels. */
 void handlers_failure(int rc, struct api_problem *problem);
+/* Tells the trainer that there is something to do. Any thread. */
+void handlers_hint(const struct server *server);
 struct api_version handlers_version(const struct snapshot *snapshot);
 /* The number of the encoder that a model answers with now; 0: no such model. */
 int64_t handlers_encoder(const struct server *server, int64_t model);

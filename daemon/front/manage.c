@@ -18,6 +18,8 @@ struct managing {
     int64_t model;
     const char *kind; /* of a new one; static */
     char name[LIVE_NAME_BYTES], label[LIVE_NAME_BYTES];
+    char from[LIVE_NAME_BYTES]; /* whose encoder a new one begins with; "": the base */
+    int64_t encoder;            /* of a new one */
     struct api_settings settings;
     struct api_buffer settings_text;
     struct api_problem problem; /* with rc -EINVAL */
@@ -112,11 +114,41 @@ static const char *settings_text(struct managing *m)
 
 /* ---- models ---------------------------------------------------------------------------------- */
 
+static int find_from(void *ud, const struct store_model *row)
+{
+    struct managing *m = ud;
+
+    if (strcmp(row->name, m->from) == 0)
+        m->encoder = handlers_settings(row->settings).dim > 0 ? -1 : row->encoder;
+    return 0;
+}
+
+/* The encoder that the other model has at this moment. */
+static int begin_with(struct managing *m, struct store *store)
+{
+    int rc;
+
+    m->encoder = -2;
+    rc = store_model_scan(store, find_from, m);
+    if (rc == 0 && m->encoder == -2)
+        return api_problem_set(&m->problem, 404, "unknown_model", "from",
+                               "there is no model of this name");
+    if (rc == 0 && m->encoder == -1)
+        return api_problem_set(&m->problem, 422, "no_encoder", "from",
+                               "a model of encoder none has nothing to begin with");
+    return rc;
+}
+
 static int write_create(struct change *change, struct store *store)
 {
     struct managing *m = of_change(change);
+    int rc = m->from[0] != '\0' ? begin_with(m, store) : 0;
 
-    return store_model_add(store, m->name, m->kind, m->settings_text.bytes, m->now_us, &m->model);
+    if (rc == 0)
+        rc = store_model_add(store, m->name, m->kind, m->settings_text.bytes, m->now_us, &m->model);
+    if (rc == 0 && m->encoder != 0)
+        rc = store_live_set(store, m->model, m->encoder, -1, "created", m->now_us);
+    return rc;
 }
 
 static int apply_create(struct change *change, struct learner *learner)
@@ -135,7 +167,9 @@ static void answer_create(struct managing *m, struct exchange *x)
                               .created_us = m->now_us,
                               .settings = m->settings};
 
-    if (m->rc == -EEXIST) {
+    if (m->rc == -EINVAL) {
+        exchange_problem(x, &m->problem);
+    } else if (m->rc == -EEXIST) {
         api_problem_set(&problem, 409, "model_exists", "name", "there is a model of this name");
         exchange_problem(x, &problem);
     } else if (m->rc != 0) {
@@ -162,6 +196,8 @@ void handle_model_create(struct exchange *x)
         tell_model(m, create->name, EVENTS_MODEL_CREATED);
         m->kind = create->kind;
         m->settings = create->settings;
+        if (create->from != NULL)
+            snprintf(m->from, sizeof m->from, "%s", create->from);
         m->change.write = write_create;
         m->change.apply = apply_create;
         if (settings_text(m) == NULL) {

@@ -404,10 +404,7 @@ int learner_follow(struct learner *l, int64_t model, int64_t encoder)
 {
     struct learned **slot = slot_of(l, model);
 
-    if (slot == NULL)
-        return -ENOENT;
-    (void)succession_back(slot, encoder, &l->parts); /* else the trainer does it */
-    return 0;
+    return slot != NULL ? succession_back(slot, encoder, &l->parts) : -ENOENT;
 }
 
 int learner_adopt(struct learner *l, struct learned *candidate, int64_t run)

@@ -74,8 +74,8 @@ int learner_model_remove(struct learner *learner, int64_t model);
 int learner_model_settings(struct learner *learner, int64_t model);
 
 /* The store says that another encoder is to answer for a model. If that pair is at hand (the model
- * is on probation) it is live at once; else the trainer builds it and hands it over by
- * learner_adopt. 0 in both cases; -ENOENT: no such model. */
+ * is on probation) it is live at once: 0. -ENOENT: it is not, and the trainer is to build it and
+ * hand it over by learner_adopt. */
 int learner_follow(struct learner *learner, int64_t model, int64_t encoder);
 /* A candidate of the trainer's takes over (succession.h): the learner's on success. run: what made
  * it; -1: none, and no probation. 0 or -errno; then the old pair is live as before. */

@@ -267,15 +267,30 @@ static int follow_apply(struct change *change, struct learner *learner)
     return learner_adopt(learner, ((struct follow_change *)change)->candidate, -1);
 }
 
+static int at_hand_apply(struct change *change, struct learner *learner)
+{
+    const struct follow_change *c = (struct follow_change *)change;
+
+    return learner_follow(learner, c->model, c->encoder);
+}
+
 static int follow(struct trainer *t, int64_t model, int64_t encoder)
 {
+    struct follow_change at_hand = {.change = {.write = follow_write, .apply = at_hand_apply},
+                                    .model = model,
+                                    .encoder = encoder};
     struct follow_change c = {.change = {.write = follow_write, .apply = follow_apply},
                               .model = model,
                               .encoder = encoder};
     struct held_encoder *held = NULL;
     char why[256] = "";
-    int rc = encoders_get(t->parts.learner.encoders, encoder, why, sizeof why, &held);
+    int rc = trainer_keep(t, &at_hand.change);
 
+    if (rc != -ENOENT) {
+        atomic_fetch_add(&t->rollbacks, rc == 0);
+        return rc == -ESTALE ? 0 : rc;
+    }
+    rc = encoders_get(t->parts.learner.encoders, encoder, why, sizeof why, &held);
     if (rc == 0)
         rc = trainer_twin(t, NULL, model, held, &c.candidate);
     encoders_put(held);

@@ -65,7 +65,8 @@ struct trainer_parts {
     int (*settings_read)(const char *text, struct trainer_settings *ret_settings);
     /* Texts for the run's row: malloc'd; NULL: no memory. */
     char *(*progress_write)(const struct trainer_progress *progress);
-    char *(*verdict_write)(const struct gate_verdict *verdict, const struct live_labels *labels);
+    char *(*verdict_write)(const struct gate_verdict *verdict, double margin, bool forced,
+                           const struct live_labels *labels);
 };
 
 /* parts are copied, what they point to is borrowed. 0, -ENOMEM, -EAGAIN. */

@@ -214,6 +214,7 @@ static int judge(struct gating *g)
     gate_settings_default(run->first, &settings);
     if (run->settings.margin >= 0)
         settings.margin = run->settings.margin;
+    run->margin = settings.margin;
     return gate_judge(&input, &settings, &run->verdict);
 }
 

@@ -68,7 +68,17 @@ int trainer_keep(struct trainer *t, struct change *inner)
 static void tell_bus(const struct run *run, const char *state, const char *phase, uint64_t step,
                      uint64_t steps)
 {
-    (void)run, (void)state, (void)phase, (void)step, (void)steps;
+    struct events_run e = {.model = run->model_name,
+                           .run = run->id,
+                           .strategy = run->strategy,
+                           .state = state,
+                           .phase = phase,
+                           .step = (int64_t)step,
+                           .steps = (int64_t)steps,
+                           .loss = run->progress.loss,
+                           .eta_s = run->progress.eta_s};
+
+    events_run(run->trainer->parts.learner.bus, &e);
 }
 
 struct row_change {
@@ -221,7 +231,9 @@ int run_keep_encoder(struct run *run, const struct store_encoder *encoder)
 
 static void add_verdict(struct run *run, struct row_change *c)
 {
-    c->verdict = run->trainer->parts.verdict_write(&run->verdict, run->new->labels);
+    c->verdict = run->trainer->parts.verdict_write(&run->verdict, run->margin,
+                                                   run->settings.force && !run->verdict.accepted,
+                                                   run->new->labels);
     c->update.verdict = c->verdict;
 }
 

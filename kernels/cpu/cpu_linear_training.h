@@ -25,8 +25,9 @@ int cpu_linear_train(struct cpu_linear_training *linear, void *y, const void *x,
 /* dx(N,K) = dy(N,M) w. */
 int cpu_linear_dx(struct cpu_linear_training *linear, void *dx, const void *dy,
                   const struct kmat_train *w, uint32_t N, uint32_t threads);
-/* dw(M,K) += dy(N,M)^T x(N,K). Writes zeros into the rows of both from N on. */
-int cpu_linear_dw(struct cpu_linear_training *linear, float *dw, void *dy, void *x,
-                  enum kdtype dtype, uint32_t M, uint32_t K, uint32_t N, uint32_t threads);
+/* dw(M,K) += dy(N,M)^T x(N,K), db(M) += column sums of dy unless NULL. May write zeros into the
+ * rows of both from N on. */
+int cpu_linear_dw(struct cpu_linear_training *linear, float *dw, float *db, struct kview dy,
+                  struct kview x, uint32_t M, uint32_t K, uint32_t N, uint32_t threads);
 
 #endif

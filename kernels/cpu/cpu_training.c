@@ -118,18 +118,12 @@ static void linear_dw(struct kctx *k, float *dw, float *db, struct kview dy, str
                       uint32_t M, uint32_t K, uint32_t N)
 {
     struct cpu_linear_training *linear_training = products(k);
-    int threads = cpu_team(k, (size_t)N * M), rc = 0;
+    int rc = linear_training == NULL
+                 ? 0
+                 : cpu_linear_dw(linear_training, dw, db, dy, x, M, K, N, k->threads);
 
-    if (linear_training != NULL)
-        rc = cpu_linear_dw(linear_training, dw, dy.data, x.data, dy.dtype, M, K, N, k->threads);
     if (rc != 0)
         cpu_fail(k, rc);
-    if (db == NULL)
-        return;
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-    for (uint32_t m = 0; m < M; m += SLICE_COLUMNS)
-        loops(k)->column_sums(db + m, dy.data, dy.dtype, N, M, m,
-                              M - m < SLICE_COLUMNS ? M - m : SLICE_COLUMNS);
 }
 
 /* ---- layer norm ------------------------------------------------------------------------------ */

@@ -119,7 +119,11 @@ static inline uint16_t float_to_bf16(float f)
 
 INLINE lanes widen(lanes_u16 h)
 {
+#if SIMD_LEVEL >= 4
+    return (lanes)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)h), 16);
+#else
     return (lanes)(__builtin_convertvector(h, lanes_u32) << 16);
+#endif
 }
 
 /* float_to_bf16, LANES at once. */

@@ -36,10 +36,11 @@ struct simd_adamw {
  * (16,width,2), so that two neighbours along inner are one word. Zero beyond the matrix. */
 struct simd_blocks {
     uint16_t *data;
-    uint32_t width, across; /* 16, 32, 48 or 64; inner/32 */
+    uint32_t width, across; /* 16, 32 or 64; inner/32 */
 };
 
-enum { SIMD_BLOCK_INNER = 32, SIMD_TILE = 192 }; /* which is a multiple of every width */
+/* A tile is whole blocks in both directions, and half of the nearest cache as bf16. */
+enum { SIMD_BLOCK_INNER = 32, SIMD_TILE_ROWS = 64, SIMD_TILE_COLUMNS = 192 };
 
 /* Floats of scratch that attention_back needs. */
 #define SIMD_ATTENTION_BACK_FLOATS(len, dim)                                                       \
@@ -81,10 +82,10 @@ struct simd_training {
      * direction (y) or along its rows' (turned): either may be NULL. */
     void (*pack)(const struct simd_blocks *y, const struct simd_blocks *turned, const void *x,
                  enum kdtype dtype, uint32_t R, uint32_t C, uint32_t row, uint32_t column);
-    /* y(M,wide) bf16, its rows from .. to: the transpose of x(N,M) bf16, zeros from column N on.
-     * wide and from: multiples of 32 and 16. */
-    void (*transpose)(uint16_t *y, const uint16_t *x, uint32_t N, uint32_t M, uint32_t wide,
-                      uint32_t from, uint32_t to);
+    /* y(M,wide) bf16, its rows from .. to: the transpose of x(N,M) bf16, zeros from column N on;
+     * sums(M) += those columns of x, unless NULL. wide and from: multiples of 32 and 16. */
+    void (*transpose)(uint16_t *y, float *sums, const uint16_t *x, uint32_t N, uint32_t M,
+                      uint32_t wide, uint32_t from, uint32_t to);
     double (*sum_squares)(const float *x, size_t n);
     void (*adamw)(float *w, float *m, float *v, float *grad, size_t n, const struct simd_adamw *a);
 };

@@ -68,6 +68,18 @@ def test_every_operation_answers(shared, model, contract):
     shared.get(f"/v1/models/{model}/labels")
     shared.delete(f"/v1/examples/{example}")
     shared.post("/v1/erase", {"text": "three four", "model": model})
+    shared.get(f"/v1/models/{model}/encoder")
+    shared.call("GET", f"/v1/models/{model}/encoder/config.json", expect=200)
+    shared.post(f"/v1/models/{model}/rollback", {"encoder": 0})
+    run = shared.post(f"/v1/models/{model}/runs", {"strategy": "head"}, expect=202)["run"]
+    shared.get("/v1/runs")
+    shared.get(f"/v1/runs/{run}")
+    while shared.call("DELETE", f"/v1/runs/{run}").status_code != 204:
+        pass
+    folder = str(ROOT / "tests" / "golden" / "tiny-encoder")
+    run = shared.post(f"/v1/models/{model}/import", {"folder": folder}, expect=202)["run"]
+    while shared.call("DELETE", f"/v1/runs/{run}").status_code != 204:
+        pass
     shared.delete("/v1/models/contract")
     called = {(m.upper(), re.sub(r"\{[^}]*\}", "{}", p)) for m, p, status in contract.seen
               if status < 300}

@@ -38,6 +38,13 @@ COMMANDS = [
     "labels",
     "examples",
     "versions",
+    "train",
+    "runs",
+    "cancel",
+    "encoders",
+    "rollback",
+    "export-encoder",
+    "import-encoder",
     "events",
     "review",
     "next",
@@ -182,7 +189,7 @@ def test_help(command):
 
 def test_help_lists_every_command():
     out, _ = run("--help")
-    assert re.findall(r"^  (\w+) +\S", out, re.M)[: len(COMMANDS)] == COMMANDS
+    assert re.findall(r"^  ([\w-]+) +\S", out, re.M)[: len(COMMANDS)] == COMMANDS
     assert "exit code" in out
     assert run(code=USAGE)[0] == out
 

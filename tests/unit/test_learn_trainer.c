@@ -74,10 +74,13 @@ static char *progress_write(const struct trainer_progress *p)
     return strdup(text);
 }
 
-static char *verdict_write(const struct gate_verdict *v, const struct live_labels *labels)
+static char *verdict_write(const struct gate_verdict *v, double margin, bool forced,
+                           const struct live_labels *labels)
 {
     char text[160];
 
+    (void)margin;
+    (void)forced;
     assert_true(labels->len >= WORLD_LABELS);
     snprintf(text, sizeof text, "accepted %d items %llu", v->accepted,
              (unsigned long long)v->items);

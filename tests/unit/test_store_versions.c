@@ -181,7 +181,7 @@ static void test_a_run_that_fails_leaves_no_candidate(void **state)
     (void)state;
     for (int i = 0; i < 4; i++) {
         const int64_t run = run_added(model);
-        char weights[8];
+        char weights[16];
         int64_t id;
 
         snprintf(weights, sizeof weights, "w%d", i);
@@ -573,7 +573,7 @@ static void test_embeddings(void **state)
     static const uint16_t data[8] = {1, 2, 3};
     struct store_receipt r[5];
     struct store_feedback f;
-    char text[16];
+    char text[32];
     bool more = false;
 
     (void)state;
