@@ -87,6 +87,7 @@ def test_nothing_is_kept(shared, taught, tmp_path):
     assert not any("zebra-marker" in item["text"] for item in listed)
 
 
+@pytest.mark.sanitizer
 def test_bad_lines_are_named_and_the_rest_is_scored(shared, taught, tmp_path):
     path = tmp_path / "f.jsonl"
     good = [json.dumps(r) for r in lessons(WORDS, TAILS[:2])]
@@ -165,6 +166,7 @@ class Page(HTMLParser):
         self.texts.append(data)
 
 
+@pytest.mark.sanitizer
 def test_a_page_with_hostile_labels(shared, model, tmp_path):
     odd = "</svg><img src=x onerror=alert(1)>"
     names = {"card": HOSTILE, "cash": odd, "pin": "pin\u202e&lt;"}
@@ -193,6 +195,7 @@ def test_a_place_that_cannot_be_written(shared, taught, tmp_path):
     assert "r.html" in err
 
 
+@pytest.mark.sanitizer
 def test_sets(shared, model, tmp_path):
     name = f"{model}-multi"
     shared.post("/v1/models", {"name": name, "kind": "multi"}, expect=201)

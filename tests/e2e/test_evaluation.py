@@ -183,6 +183,7 @@ def test_a_change_of_the_questions_is_told(daemon):
     assert detectors(found) == fired
 
 
+@pytest.mark.sanitizer
 def test_what_is_not_to_be_kept_is_not_watched(daemon):
     daemon.teach([("a b", "x"), ("c d", "y")])
     daemon.ask(["one two", "three four"], store=False)
@@ -208,6 +209,7 @@ def test_rates_of_questions(daemon):
 
 # ---- kind multi
 
+@pytest.mark.sanitizer
 def test_sets_are_scored_before_they_are_learned(daemon):
     """One by one, the daemon's count is the client's."""
     daemon.post("/v1/models", {"name": "m", "kind": "multi"}, expect=201)
@@ -269,6 +271,7 @@ def page_of(daemon):
             for line in text.splitlines() if line and not line.startswith("#")}
 
 
+@pytest.mark.sanitizer
 def test_metrics_have_the_evaluation(daemon):
     """A second after the last change at most, the page says what /evaluation says."""
     daemon.post("/v1/models", {"name": "m", "kind": "multi"}, expect=201)
