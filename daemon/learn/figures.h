@@ -28,6 +28,7 @@ struct figures {
     uint64_t asked;
     double asked_novel, asked_abstained;
     uint64_t alarms[DRIFT_KINDS];
+    int64_t error_alarm_seq; /* of the last one of the error that new labels do not explain; 0 */
 };
 
 struct figures_table;

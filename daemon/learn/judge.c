@@ -480,6 +480,10 @@ int judge_figures(const struct judge *j, const struct head *head, struct figures
         f->asked_abstained = report->asked.abstained_window;
         for (int k = 0; k < DRIFT_KINDS; k++)
             f->alarms[k] = drift.kinds[k].fired;
+        for (int k = DRIFT_ERROR_ADWIN; k <= DRIFT_ERROR_PH; k++)
+            if (drift.kinds[k].fired > 0 && !drift.kinds[k].last.new_labels &&
+                drift.kinds[k].last.at > f->error_alarm_seq)
+                f->error_alarm_seq = drift.kinds[k].last.at;
         evaluation_report_free(loo);
     }
     evaluation_report_free(report);

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "daemon/clock.h"
+#include "daemon/learn/figures.h"
 #include "daemon/log.h"
 #include "kernels/measure/probation.h"
 #include "kernels/train/trigger.h"
@@ -49,6 +50,12 @@ static int list_model(void *ud, const struct store_model *row)
 
 /* ---- triggers -------------------------------------------------------------------------------- */
 
+enum {
+    MODELS_MAX = 256,
+    WINDOW = 500,          /* corrections that accuracy_window is of */
+    ERROR_ROWS_MIN = 1500, /* fewer: the reference is not settled */
+};
+
 struct last_run {
     int64_t from_seq, ended_us, parent;
     bool found;
@@ -87,6 +94,29 @@ static bool in_window(const struct trainer_parts *p)
     return minute >= p->window_from || minute < p->window_to;
 }
 
+/* What the model's own count says of its error: alarms since the last run began, and whether the
+ * last 500 corrections went worse than the last 1,000 or so. */
+static void add_figures(const struct trainer *t, int64_t model, int64_t since_seq,
+                        struct trigger_signals *s)
+{
+    struct figures *rows;
+    uint32_t len;
+
+    rows = calloc(MODELS_MAX, sizeof *rows);
+    len = rows != NULL ? learner_figures(t->parts.to, MODELS_MAX, rows) : 0;
+    for (uint32_t i = 0; i < len; i++) {
+        if (rows[i].model != model)
+            continue;
+        s->drift = rows[i].error_alarm_seq > since_seq;
+        if (rows[i].rows >= ERROR_ROWS_MIN) {
+            s->error = 1 - rows[i].accuracy_window;
+            s->error_reference = 1 - rows[i].accuracy_fading;
+            s->error_sigma = sqrt(s->error_reference * (1 - s->error_reference) / WINDOW);
+        }
+    }
+    free(rows);
+}
+
 static int read_signals(struct trainer *t, const struct model_row *m,
                         struct trigger_signals *ret_signals, struct last_run *ret_last)
 {
@@ -113,6 +143,7 @@ static int read_signals(struct trainer *t, const struct model_row *m,
         s.examples_new = s.examples; /* events; a text may have had several */
     if (last.found && last.ended_us > 0)
         s.hours_since_run = (double)(clock_unix_us() - last.ended_us) / 3.6e9;
+    add_figures(t, m->model, last.from_seq, &s);
     *ret_signals = s;
     *ret_last = last;
     return rc;
