@@ -402,6 +402,9 @@ void api_write_run_verdict(struct api_buffer *buffer, const struct api_run_verdi
     write_number(buffer, "margin", v->margin);
     write_number(buffer, "p", v->p);
     write_number(buffer, "visible", v->visible);
+    write_number(buffer, "brier_old", v->brier_old);
+    write_number(buffer, "brier_new", v->brier_new);
+    write_number(buffer, "brier_lower", v->brier_lower);
     write_number(buffer, "ece_old", v->ece_old);
     write_number(buffer, "ece_new", v->ece_new);
     write_number(buffer, "auroc_old", v->auroc_old);

@@ -79,7 +79,7 @@ struct api_run_verdict {
     uint32_t reasons_len;
     uint64_t items, lost, won;
     double accuracy_old, accuracy_new, difference, lower, margin, p, visible;
-    double ece_old, ece_new, auroc_old, auroc_new, latency_ratio;
+    double brier_old, brier_new, brier_lower, ece_old, ece_new, auroc_old, auroc_new, latency_ratio;
     uint32_t labels_tested;
     const struct api_run_loss *losses; /* (losses_len) labels that lost recall significantly */
     uint32_t losses_len;

@@ -196,7 +196,7 @@ static void end(struct run *run, int rc)
         (void)run_keep_state(run, cancelled ? "cancelled" : "failed", "done");
     }
     (void)store_run_image_remove(t->parts.learner.folder, run->id);
-    trainer_sweep(t);
+    trainer_sweep(t, run->model);
 }
 
 static int take_run(void *ud, const struct store_run *row)
@@ -372,7 +372,7 @@ static void *work(void *arg)
         }
         if (mailbox_wait(&t->box, LOOK_US) != NULL) {
             atomic_store(&t->posted, false);
-            trainer_sweep(t); /* a model may have been removed */
+            trainer_sweep(t, 0); /* a model may have been removed */
         } else if (mailbox_closed(&t->box)) {
             break;
         }

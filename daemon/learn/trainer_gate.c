@@ -123,6 +123,7 @@ static int score(struct gating *g, uint32_t labels)
 static struct gate_side side_of(const struct head_loo_item *item)
 {
     return (struct gate_side){.right = item->right,
+                              .brier = 1 - 2 * item->p_label + item->p_squares,
                               .p_predicted = fmin(item->p_predicted, 1),
                               .novelty_known = item->novelty_known,
                               .novelty_unknown = item->novelty_unknown};

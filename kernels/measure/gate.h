@@ -3,7 +3,9 @@
  *
  * Refused, unless
  *   - there are items enough: without evidence nothing is swapped;
- *   - the lower 95 % bound of the gain in accuracy is above -margin;
+ *   - the lower 95 % bound of the gain in accuracy is above -margin; or accuracy is no lower and
+ *     the new probabilities are better: the lower 95 % bound of the fall of the Brier score, a
+ *     proper score that sees more on few texts than right and wrong do, is above 0;
  *   - no label with enough items loses recall significantly: exact one-sided McNemar per label,
  *     Holm's correction over the labels tested;
  *   - the calibration error rises by no more than its margin, or than chance explains;
@@ -33,6 +35,8 @@ struct gate_side {
     double p_predicted;
     /* Novelty of the text, and as if its label were unknown; NAN leaves it out of both AUROCs. */
     double novelty_known, novelty_unknown;
+    /* 1 - 2 p(label) + the sum of all squares; NAN leaves the text out of both Brier scores. */
+    double brier;
 };
 
 struct gate_item {
@@ -55,7 +59,7 @@ struct gate_input {
 };
 
 struct gate_settings {
-    double margin;     /* of accuracy, a share. 0: the new pair must be better */
+    double margin;     /* of accuracy, a share. 0: the new pair must be shown to be better */
     double alpha;      /* of the recalls together */
     double ece_margin; /* shares */
     double auroc_margin;
@@ -94,6 +98,7 @@ struct gate_verdict {
     double difference, lower;          /* new - old, lower end of its 95 % interval */
     double p;                          /* exact two-sided McNemar */
     double visible;                    /* a loss of this size would show four times in five */
+    double brier_old, brier_new, brier_lower; /* fall from old to new, lower end; NAN: no scores */
     double ece_old, ece_new;           /* NAN: no probabilities */
     double ece_error;                  /* standard error of their difference */
     double auroc_old, auroc_new;       /* NAN: under GATE_AUROC_MIN texts */

@@ -88,9 +88,8 @@ struct piece {
     struct kview s0, x0;   /* (T,C) */
     float *stats0;
     struct kept_layer *layers;
-    struct kview dy, dres,
-        dx;            /* (T,C) gradients on their way down; dx is also the forward's scratch */
-    struct kview wide; /* (T, 3C or F) */
+    struct kview dy, dres, dx;      /* (T,C) gradients on their way down; dx: forwards scratch */
+    struct kview wide;              /* (T, 3C or F) */
     float *y, *dembedding, *length; /* (B,C) (B,C) (B) */
 };
 
@@ -116,8 +115,7 @@ struct train {
     uint64_t step;
     uint32_t tokens_max;
     bool stale; /* the matrices of the device are older than the block */
-    int failed; /* what the device answered in the middle of an update: nothing goes on from there
-                 */
+    int failed; /* of the device, in the middle of an update: nothing goes on from there */
 };
 
 /* masters.c. Lays the block out and reads the start weights. Errors as encoder_open. */

@@ -50,7 +50,7 @@ class Daemon:
         started = time.perf_counter()
         self.process = subprocess.Popen(
             [f"{args.build}/learnd", "--state", state, "--encoder", ENCODER, "--listen",
-             "127.0.0.1:0"], stderr=subprocess.PIPE, text=True)
+             "127.0.0.1:0", "--train", "manual"], stderr=subprocess.PIPE, text=True)
         self.port, self.ready_s, self.ready = 0, 0, threading.Event()
         threading.Thread(target=self.read_log, args=(started,), daemon=True).start()
         if not self.ready.wait(60) or self.ready_s == 0:

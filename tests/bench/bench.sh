@@ -7,5 +7,7 @@ export LEARND_SHARED=${LEARND_SHARED:-$PWD/../shared}
 if [ -z "${LEARND_ENCODER:-}" ]; then LEARND_ENCODER=$(deploy/model.sh) && export LEARND_ENCODER; fi
 "$build/tests/bench/bench_peak" --csv "$build/bench-peak.csv"
 echo
+"$build/tests/bench/bench_train_ops"
+echo
 python3 tests/bench/bench.py --build "$build" --csv "$build/bench.csv"
 echo "CSV: $build/bench.csv $build/bench-peak.csv"

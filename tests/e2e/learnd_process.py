@@ -50,6 +50,8 @@ def minilm():
 def environment(extra=None):
     env = {k: v for k, v in os.environ.items() if not k.startswith("LEARND_")}
     env.setdefault("OMP_NUM_THREADS", "1")
+    env.setdefault("OMP_WAIT_POLICY", "passive")  # else learnd begins again to set it
+    env.setdefault("LEARND_TRAIN", "manual")  # runs start when a test asks for one
     env.update(extra or {})
     return env
 

@@ -36,7 +36,7 @@ class Daemon:
         mark = self.log.tell()
         self.process = subprocess.Popen(
             [binary, "--state", self.state, "--listen", "127.0.0.1:0", "--encoder", self.encoder,
-             *self.flags], stderr=self.log)
+             "--train", "manual", *self.flags], stderr=self.log)
         while True:
             self.log.seek(mark)
             text = self.log.read()

@@ -95,7 +95,7 @@ static struct gate_input made(uint32_t n, uint32_t lost, uint32_t won)
 {
     for (uint32_t i = 0; i < n; i++) {
         bool both = i >= lost + won && i % 10 != 0;
-        struct gate_side side = {both, NAN, NAN, NAN};
+        struct gate_side side = {both, NAN, NAN, NAN, NAN};
 
         items[i] = (struct gate_item){i % 4, side, side};
         items[i].old.right |= i < lost;
@@ -113,6 +113,40 @@ static struct gate_verdict judged(const struct gate_input *in, bool first_run)
     assert_int_equal(gate_judge(in, &settings, &v), 0);
     assert_int_equal(v.accepted, v.reasons == 0);
     return v;
+}
+
+/* A gain too small for right and wrong to show, and better probabilities. */
+static void test_better_probabilities(void **state)
+{
+    struct gate_input in = made(400, 4, 8);
+    struct gate_verdict v;
+
+    (void)state;
+    assert_int_equal(judged(&in, true).reasons, GATE_ACCURACY);
+    for (uint32_t i = 0; i < 400; i++) {
+        items[i].old.brier = items[i].old.right ? 0.10 + (i % 7) * 0.01 : 1.2;
+        items[i].new.brier = items[i].new.right ? 0.08 + (i % 5) * 0.01 : 1.2;
+    }
+    v = judged(&in, true);
+    assert_true(v.accepted);
+    assert_true(v.brier_lower > 0 && v.brier_lower < v.brier_old - v.brier_new);
+    for (uint32_t i = 0; i < 400; i++) { /* the same the other way round */
+        double old = items[i].old.brier;
+
+        items[i].old.brier = items[i].new.brier;
+        items[i].new.brier = old;
+    }
+    v = judged(&in, true);
+    assert_int_equal(v.reasons, GATE_ACCURACY);
+    assert_true(v.brier_lower < 0);
+    in = made(400, 8, 4); /* probabilities do not pay for answers that are wrong more often */
+    for (uint32_t i = 0; i < 400; i++) {
+        items[i].old.brier = 0.3;
+        items[i].new.brier = 0.1;
+    }
+    assert_int_equal(judged(&in, true).reasons, GATE_ACCURACY);
+    items[0].old.brier = NAN; /* out of both */
+    near(judged(&in, true).brier_old, 0.3, 1e-6);
 }
 
 static void test_accuracy(void **state)
@@ -175,7 +209,8 @@ static void add_label(struct gate_input *in, uint32_t label, uint32_t n, uint32_
     for (uint32_t i = 0; i < n; i++) {
         struct gate_item *item = &items[in->items_len++];
 
-        *item = (struct gate_item){label, {true, NAN, NAN, NAN}, {i >= lost, NAN, NAN, NAN}};
+        *item =
+            (struct gate_item){label, {true, NAN, NAN, NAN, NAN}, {i >= lost, NAN, NAN, NAN, NAN}};
     }
 }
 
@@ -229,8 +264,9 @@ static struct gate_verdict sure(uint32_t n, double p_sure)
     for (uint32_t i = 0; i < n; i++) {
         bool high = i % 5 < 3, right = high ? i / 5 % 10 > 0 : i / 5 % 2 > 0;
 
-        items[i] = (struct gate_item){
-            0, {right, high ? 0.9 : 0.55, NAN, NAN}, {right, high ? p_sure : 0.55, NAN, NAN}};
+        items[i] = (struct gate_item){0,
+                                      {right, high ? 0.9 : 0.55, NAN, NAN, NAN},
+                                      {right, high ? p_sure : 0.55, NAN, NAN, NAN}};
     }
     return judged(&in, false);
 }
@@ -281,9 +317,9 @@ static void test_calibration_is_more_than_noise(void **state)
             double q = fmax(0.02, fmin(1, p + 0.04 * fixture_normal(&seed)));
             bool other = fixture_uniform(&seed) < 0.04;
 
-            items[i].old = (struct gate_side){u < p, p, NAN, NAN};
+            items[i].old = (struct gate_side){u < p, p, NAN, NAN, NAN};
             items[i].new = (struct gate_side){other ? fixture_uniform(&seed) < p : u < p,
-                                              run % 2 ? fmin(1, q + 0.08) : q, NAN, NAN};
+                                              run % 2 ? fmin(1, q + 0.08) : q, NAN, NAN, NAN};
         }
         refused[run % 2] += (judged(&in, false).reasons & GATE_CALIBRATION) != 0;
     }
@@ -396,9 +432,10 @@ static struct gate_input simulated(uint32_t n, double gain, uint64_t *seed)
         double u = fixture_uniform(seed), p = 0.5 + 0.5 * fixture_uniform(seed);
         bool old = u < 0.9, new = u < 0.02 - gain / 2 ? false : u > 0.98 - gain / 2 ? true : old;
 
-        items[i] = (struct gate_item){(uint32_t)(10 * fixture_uniform(seed)),
-                                      {old, p, fixture_normal(seed), fixture_normal(seed) + 3},
-                                      {new, p, fixture_normal(seed), fixture_normal(seed) + 3}};
+        items[i] =
+            (struct gate_item){(uint32_t)(10 * fixture_uniform(seed)),
+                               {old, p, fixture_normal(seed), fixture_normal(seed) + 3, NAN},
+                               {new, p, fixture_normal(seed), fixture_normal(seed) + 3, NAN}};
     }
     return (struct gate_input){.items = items, .items_len = n};
 }
@@ -488,14 +525,23 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_mcnemar),     cmocka_unit_test(test_holm),
-        cmocka_unit_test(test_difference),  cmocka_unit_test(test_accuracy),
-        cmocka_unit_test(test_too_few),     cmocka_unit_test(test_recalls),
-        cmocka_unit_test(test_many_losses), cmocka_unit_test(test_calibration),
-        cmocka_unit_test(test_novelty),     cmocka_unit_test(test_latency),
-        cmocka_unit_test(test_decisions),   cmocka_unit_test(test_order_does_not_matter),
-        cmocka_unit_test(test_what_passes), cmocka_unit_test(test_bad_input),
-        cmocka_unit_test(test_names),       cmocka_unit_test(test_calibration_is_more_than_noise),
+        cmocka_unit_test(test_mcnemar),
+        cmocka_unit_test(test_holm),
+        cmocka_unit_test(test_difference),
+        cmocka_unit_test(test_accuracy),
+        cmocka_unit_test(test_better_probabilities),
+        cmocka_unit_test(test_too_few),
+        cmocka_unit_test(test_recalls),
+        cmocka_unit_test(test_many_losses),
+        cmocka_unit_test(test_calibration),
+        cmocka_unit_test(test_novelty),
+        cmocka_unit_test(test_latency),
+        cmocka_unit_test(test_decisions),
+        cmocka_unit_test(test_order_does_not_matter),
+        cmocka_unit_test(test_what_passes),
+        cmocka_unit_test(test_bad_input),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_calibration_is_more_than_noise),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -35,7 +35,7 @@ static bool read_settings(struct train_case *c)
     float *v = values(c, "settings", &len);
 
     train_settings_default(s);
-    s->threads = 2;
+    s->threads = 1;
     s->dropout = 0;
     s->seed = 7;
     if (v != NULL && len == 13) {
