@@ -423,6 +423,7 @@ void trainer_close(struct trainer *t)
     mailbox_close(&t->box);
     pthread_join(t->thread, NULL);
     stepper_close(t->stepper);
+    (void)mailbox_take(&t->box); /* a hint that nobody has looked at */
     mailbox_done(&t->box);
     free(t);
 }
