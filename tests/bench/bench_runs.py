@@ -157,6 +157,15 @@ def swaps(bench, daemon, model, texts, folder, rate, encoder):
     bench.report("answers with another encoder's score, or none", str(wrong), "0", None, wrong == 0)
 
 
+def least_rss(daemon):
+    """A run's row says accepted a moment before the run's own memory is given back."""
+    seen = []
+    for _ in range(20):
+        seen.append(daemon.rss_mb())
+        time.sleep(0.05)
+    return min(seen)
+
+
 def memory(bench, folder, train):
     """Resident memory after 20 short runs against after 2."""
     daemon = bench.Daemon(folder)
@@ -166,7 +175,7 @@ def memory(bench, folder, train):
         for i in range(1, 21):
             run_to_end(daemon, "short", strategy="joint", steps_max=10, seed=i, force=True)
             settle(daemon, "short")
-            after[i] = daemon.rss_mb()
+            after[i] = least_rss(daemon)
         ratio = after[20] / after[2]
         bench.report("resident memory after 20 runs", f"{after[20]:.0f} MB",
                      f"<= 1.05 x {after[2]:.0f} MB", ratio, ratio <= 1.05)
