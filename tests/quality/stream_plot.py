@@ -3,10 +3,10 @@
 
     tests/quality/stream_plot.py [--run-at 6000] [--every 500] [--seed 1] [--out tests/quality/stream.svg]
 
-Streams the train split of BANKING77 in random order to a daemon, asks the whole test split every so many examples, starts one
-`joint` run under way and goes on streaming. A stream of 10,003 examples would be over long before the run, so from its start on the
-examples come as slowly as the rest of the stream lasts until the run ends: as many a second as the run's own estimate leaves
-time for. The SVG reads in light and dark. Needs the set in $LEARND_SHARED/data and the default encoder; ends with 77 without."""
+Streams the train split of BANKING77 in random order to a daemon, asks the whole test split every so many examples, and starts one
+`joint` run while the stream goes on. All of the stream takes seconds and the run takes minutes, so while it is under way the examples
+come slowly, by the run's own estimate of its end. The SVG reads in light and dark. Says so and ends with 77 without the set in
+$LEARND_SHARED/data or the default encoder; ends with 1 if the gate refuses, for there is no swap to draw then."""
 import argparse
 import os
 import sys
@@ -16,7 +16,7 @@ from daemon import ENCODER, SHARED, Daemon, rows
 from quality import pairs, shuffled
 
 CHUNK = 100
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 400, 56, 20, 44, 48
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 400, 56, 32, 44, 48
 
 
 # ---- the stream ------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def draw(course, test_len):
            f'<text x="{(started + swapped) / 2:.1f}" y="{HEIGHT - BOTTOM - 28}" text-anchor="middle">a run, in the</text>',
            f'<text x="{(started + swapped) / 2:.1f}" y="{HEIGHT - BOTTOM - 12}" text-anchor="middle">background</text>',
            f'<text x="{swapped + 6:.1f}" y="{HEIGHT - BOTTOM - 12}">swap</text>',
-           f'<text class="name-before" x="{started - 10:.1f}" y="{scale.y(last_before[1]) + 34:.1f}" text-anchor="end">the encoder it '
+           f'<text class="name-before" x="{swapped - 8:.1f}" y="{scale.y(last_before[1]) + 26:.1f}" text-anchor="end">the encoder it '
            f'came with: {last_before[1]:.1f} %</text>',
            f'<text class="name-after" x="{WIDTH - RIGHT}" y="{scale.y(last[1]) - 12:.1f}" text-anchor="end">its own: {last[1]:.1f} %'
            '</text>', "</svg>"]
