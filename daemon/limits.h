@@ -40,6 +40,8 @@ enum {
                                 one; 480: equal */
     LIMIT_RING_ENTRIES = 8192,
     LIMIT_RING_BYTES = 16 << 20,
+    LIMIT_ASKED_ROWS = 256, /* of the sample that is watched for drift, in a quarter of a second */
+    LIMIT_ASKED_NUMBERS = LIMIT_ASKED_ROWS * 1024, /* of their embeddings */
     /* teaching */
     LIMIT_ITEMS = 1000,       /* of one feedback */
     LIMIT_STREAM_ITEMS = 256, /* lines of ndjson written together */

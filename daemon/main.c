@@ -190,6 +190,8 @@ static int open_learning(void)
     if (rc == 0)
         rc = ring_open(LIMIT_RING_ENTRIES, LIMIT_RING_BYTES, &server.ring);
     if (rc == 0)
+        rc = asked_open(LIMIT_ASKED_ROWS, LIMIT_ASKED_NUMBERS, &server.asked);
+    if (rc == 0)
         rc = open_bus();
     if (rc == 0)
         rc = rate_open(LIMIT_RATED_NAMES, &server.rate);
@@ -205,6 +207,7 @@ static int open_learning(void)
     parts.keeper = server.keeper;
     parts.live = server.live;
     parts.bus = server.bus;
+    parts.asked = server.asked;
     rc = learner_open(&parts, why, sizeof why, &server.learner);
     if (rc != 0)
         return rc;
@@ -246,6 +249,7 @@ static void stop(void)
     batcher_close(server.batcher);
     live_close(server.live);
     ring_close(server.ring);
+    asked_close(server.asked);
     bus_close(server.bus);
     rate_close(server.rate);
     store_close(stores.trainer);

@@ -4,6 +4,7 @@
  */
 #include "daemon/metrics.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -72,7 +73,7 @@ static void print(metrics_write *write, void *ud, const char *format, ...)
 
 static void print(metrics_write *write, void *ud, const char *format, ...)
 {
-    char line[256];
+    char line[512];
     va_list args;
     int len;
 
@@ -86,6 +87,28 @@ static void print(metrics_write *write, void *ud, const char *format, ...)
 void metrics_gauge(metrics_write *write, void *ud, const char *name, const char *help, double value)
 {
     print(write, ud, "# HELP %s %s\n# TYPE %s gauge\n%s %.17g\n", name, help, name, name, value);
+}
+
+void metrics_family(metrics_write *write, void *ud, const char *name, const char *help,
+                    const char *type)
+{
+    print(write, ud, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+void metrics_of_model(metrics_write *write, void *ud, const char *name, const char *model,
+                      const char *detector, double value)
+{
+    if (isnan(value))
+        return;
+    print(write, ud, "%s{model=\"", name);
+    for (; *model != '\0'; model++)
+        if (*model == '\n')
+            write(ud, "\\n", 2);
+        else
+            print(write, ud, "%s%c", *model == '"' || *model == '\\' ? "\\" : "", *model);
+    if (detector != NULL)
+        print(write, ud, "\",detector=\"%s", detector);
+    print(write, ud, "\"} %.17g\n", value);
 }
 
 static void page_histogram(metrics_write *write, void *ud, int h, const char *name,

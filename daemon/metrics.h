@@ -20,6 +20,7 @@
     X(TRUNCATED, "learnd_truncated_total", "Texts that were cut to the token limit.")              \
     X(ABSTAINED, "learnd_abstained_total", "Texts answered with abstain.")                         \
     X(NOVEL, "learnd_novel_total", "Texts over the novelty threshold.")                            \
+    X(DRIFT_DROPPED, "learnd_drift_questions_dropped_total", "Questions too many to be watched.")  \
     X(FEEDBACK_ACCEPTED, "learnd_feedback_accepted_total", "Corrections on disk.")                 \
     X(FEEDBACK_REJECTED, "learnd_feedback_rejected_total", "Corrections refused.")                 \
     X(FEEDBACK_DUPLICATE, "learnd_feedback_duplicate_total", "Corrections sent again.")            \
@@ -64,5 +65,11 @@ typedef void metrics_write(void *ud, const char *text, uint32_t len);
 void metrics_page(metrics_write *write, void *ud);
 void metrics_gauge(metrics_write *write, void *ud, const char *name, const char *help,
                    double value);
+/* A name with a row for each model. A value that is NaN has no row. type: "gauge", "counter". */
+void metrics_family(metrics_write *write, void *ud, const char *name, const char *help,
+                    const char *type);
+/* detector NULL: no such label. */
+void metrics_of_model(metrics_write *write, void *ud, const char *name, const char *model,
+                      const char *detector, double value);
 
 #endif

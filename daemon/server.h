@@ -8,6 +8,7 @@
 #include "daemon/learn/learner.h"
 #include "daemon/learn/reader.h"
 #include "daemon/limits.h"
+#include "daemon/serve/asked.h"
 #include "daemon/serve/batcher.h"
 #include "daemon/serve/bus.h"
 #include "daemon/serve/encoders.h"
@@ -30,6 +31,7 @@ struct server {
     uint32_t lanes_len, loops_len;
     struct live *live;
     struct ring *ring;
+    struct asked *asked;
     struct bus *bus;
     struct rate *rate;
     struct keeper *keeper;

@@ -24,6 +24,11 @@ void algebra_syrk(bool a_transposed, uint32_t N, uint32_t K, double alpha, const
 void algebra_symm(uint32_t N, uint32_t M, const double *a, uint32_t a_stride, const double *p,
                   uint32_t p_stride, double *c, uint32_t c_stride);
 
+/* a(N,M) = a l(M,M), l the lower triangle of p with its diagonal: half the work of a symm, and
+ * enough for a^T p a = 2 a^T l a - sum of p_ii a_i^2. */
+void algebra_trmm(uint32_t N, uint32_t M, const double *p, uint32_t p_stride, double *a,
+                  uint32_t a_stride);
+
 /* Lower triangle of p(M,M) += alpha (a^T b + b^T a); a and b are (K,M). */
 void algebra_syr2k(uint32_t M, uint32_t K, double alpha, const double *a, uint32_t a_stride,
                    const double *b, uint32_t b_stride, double *p, uint32_t p_stride);

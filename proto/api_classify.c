@@ -171,6 +171,8 @@ void api_classify_result(struct api_buffer *buffer, const struct api_result *res
     json_write_bool(buffer, result->abstain);
     json_write_key(buffer, "novelty");
     json_write_float(buffer, (float)result->novelty);
+    json_write_key(buffer, "novel");
+    json_write_bool(buffer, result->novel);
     if (result->payload) {
         json_write_key(buffer, "payload");
         json_write_raw(buffer, result->payload, strlen(result->payload));

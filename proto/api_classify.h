@@ -69,6 +69,7 @@ struct api_result {
     const char *label; /* NULL: null, a model without labels, or (kind multi) none of them */
     double score, novelty;
     bool abstain;
+    bool novel;                      /* unlike anything taught: one reason to abstain */
     const char *payload;             /* of the label, JSON text; NULL: not written */
     const struct api_scored *labels; /* (labels_len) best first */
     uint32_t labels_len;

@@ -8,7 +8,7 @@
  *     ctl_browse.c  models examples                      ctl_about.c   status, version
  *     ctl_labels.c  labels                               ctl_events.c  events
  *     ctl_review.c  review, next                         ctl_erase.c   erase
- *     ctl_runs.c    train runs cancel
+ *     ctl_runs.c    train runs cancel                    ctl_eval.c    eval
  *     ctl_encoders.c versions encoders rollback export-encoder import-encoder
  *
  * Results go to stdout, everything else to stderr. In human form texts of the daemon are cleaned of
@@ -61,6 +61,7 @@ enum ctl_exit ctl_forget(struct ctl *ctl);
 enum ctl_exit ctl_erase(struct ctl *ctl);
 enum ctl_exit ctl_import(struct ctl *ctl);
 enum ctl_exit ctl_export(struct ctl *ctl);
+enum ctl_exit ctl_evaluate(struct ctl *ctl);
 enum ctl_exit ctl_models(struct ctl *ctl);
 enum ctl_exit ctl_labels(struct ctl *ctl);
 enum ctl_exit ctl_examples(struct ctl *ctl);

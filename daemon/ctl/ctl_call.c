@@ -5,9 +5,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "daemon/ctl/ctl_http.h"
 #include "daemon/ctl/ctl_table.h"
+
+enum {
+    TRIES = 5, /* of a request that a busy daemon puts off */
+    WAIT_S_MAX = 5,
+};
 
 /* What to do about a problem of the daemon. */
 static const struct {
@@ -177,6 +183,36 @@ enum ctl_exit ctl_call_any(struct ctl *ctl, const char *method, const char *targ
         *ret_retry_after_s = answer.retry_after_s;
     *ret_answer = root;
     return CTL_OK;
+}
+
+static void wait_s(long seconds)
+{
+    struct timespec left = {.tv_sec = seconds < 1            ? 1
+                                      : seconds > WAIT_S_MAX ? WAIT_S_MAX
+                                                             : seconds};
+
+    while (nanosleep(&left, &left) != 0 && errno == EINTR)
+        ;
+}
+
+enum ctl_exit ctl_call_again(struct ctl *ctl, const char *method, const char *target,
+                             const char *content_type, const struct api_buffer *body,
+                             long *ret_status, struct json_value **ret_answer)
+{
+    for (int attempt = 1;; attempt++) {
+        struct json_value *answer = NULL;
+        long status = 0, pause_s = 0;
+        enum ctl_exit code =
+            ctl_call_any(ctl, method, target, content_type, body, &status, &pause_s, &answer);
+
+        if (code != CTL_OK || status != 503 || attempt == TRIES) {
+            *ret_status = status;
+            *ret_answer = answer;
+            return code;
+        }
+        json_free(answer);
+        wait_s(pause_s);
+    }
 }
 
 void ctl_write_problem(struct api_buffer *out, const char *code, const char *detail,

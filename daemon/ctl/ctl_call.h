@@ -23,6 +23,10 @@ enum ctl_exit ctl_call_any(struct ctl *ctl, const char *method, const char *targ
                            const char *content_type, const struct api_buffer *body,
                            long *ret_status, long *ret_retry_after_s,
                            struct json_value **ret_answer);
+/* The same, put again to a daemon that is busy (503), a few times: for what may be done twice. */
+enum ctl_exit ctl_call_again(struct ctl *ctl, const char *method, const char *target,
+                             const char *content_type, const struct api_buffer *body,
+                             long *ret_status, struct json_value **ret_answer);
 /* Says a problem document; returns CTL_REFUSED or CTL_FAILED by its status. */
 enum ctl_exit ctl_call_refused(struct ctl *ctl, long status, const struct json_value *problem);
 

@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "daemon/ctl/ctl_call.h"
 #include "daemon/ctl/ctl_progress.h"
@@ -21,11 +20,7 @@
 #include "daemon/ctl/ctl_table.h"
 #include "proto/api.h"
 
-enum {
-    REQUEST_BYTES = 1 << 20, /* beyond this a request is sent, however few its rows */
-    TRIES = 5,               /* of a request that a busy daemon puts off */
-    WAIT_S_MAX = 5,
-};
+enum { REQUEST_BYTES = 1 << 20 }; /* beyond this a request is sent, however few its rows */
 
 struct import {
     struct ctl *ctl;
@@ -106,42 +101,27 @@ static enum ctl_exit note(struct import *m, const struct json_value *answer)
     return code;
 }
 
-static void wait_s(long seconds)
-{
-    struct timespec left = {.tv_sec = seconds < 1            ? 1
-                                      : seconds > WAIT_S_MAX ? WAIT_S_MAX
-                                                             : seconds};
-
-    while (nanosleep(&left, &left) != 0 && errno == EINTR)
-        ;
-}
-
-/* A busy daemon (503) is asked again: the keys make that safe. */
+/* A busy daemon is asked again: the keys make that safe. */
 static enum ctl_exit send_body(struct import *m, struct json_value **ret_answer)
 {
     const char *wait = m->ctl->options.wait;
     const char *target =
         wait != NULL && strcmp(wait, "applied") == 0 ? "/v1/feedback?wait=applied" : "/v1/feedback";
+    struct json_value *answer = NULL;
+    long status = 0;
+    enum ctl_exit code =
+        ctl_call_again(m->ctl, "POST", target, CTL_NDJSON, &m->body, &status, &answer);
 
-    for (int attempt = 1;; attempt++) {
-        struct json_value *answer = NULL;
-        long status = 0, pause_s = 0;
-        enum ctl_exit code =
-            ctl_call_any(m->ctl, "POST", target, CTL_NDJSON, &m->body, &status, &pause_s, &answer);
-
-        if (code == CTL_OK && status / 100 == 2) {
-            *ret_answer = answer;
-            return CTL_OK;
-        }
-        if (code == CTL_OK && (status != 503 || attempt == TRIES)) {
-            ctl_progress_clear(&m->progress);
-            code = ctl_call_refused(m->ctl, status, answer);
-        }
-        json_free(answer);
-        if (code != CTL_OK)
-            return code;
-        wait_s(pause_s);
+    if (code == CTL_OK && status / 100 == 2) {
+        *ret_answer = answer;
+        return CTL_OK;
     }
+    if (code == CTL_OK) {
+        ctl_progress_clear(&m->progress);
+        code = ctl_call_refused(m->ctl, status, answer);
+    }
+    json_free(answer);
+    return code;
 }
 
 static enum ctl_exit flush(struct import *m)

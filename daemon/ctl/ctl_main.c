@@ -54,6 +54,11 @@ static const struct ctl_command commands[] = {
      "By the file's name; without FILE jsonl to stdout. import reads it back to the same model.\n"
      "A model of kind multi is written as jsonl.\n",
      "format label", ctl_export},
+    {"eval", "FILE | -", "score a labelled file against the live model",
+     "The columns are import's; what is asked is not kept. Accuracy, calibration, labels and\n"
+     "confusions, the worst first; --html writes one page with plots. Kind multi: exact match, "
+     "F1.\n",
+     "format text-column label-column truncate at html limit", ctl_evaluate},
     {"models",
      "[show NAME | create NAME [SETTING=VALUE...] | set NAME SETTING=VALUE... | delete NAME]",
      "list, make, change and remove models",

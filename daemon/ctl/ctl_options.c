@@ -74,6 +74,8 @@ static const struct row rows[] = {
     {"batch", '\0', false, TEXT, AT(batch), "WORD",
      "rows that came before under another word are taught anew"},
 
+    {"html", '\0', false, TEXT, AT(html), "FILE", "write the report as a page, too"},
+
     {"status", '\0', false, TEXT, AT(status), "WORD", "active, rejected, withdrawn or retired"},
     {"contains", '\0', false, TEXT, AT(contains), "TEXT", "only texts that contain this"},
     {"limit", 'n', false, WHOLE, AT(limit), "N", "at most N rows; 0: all"},

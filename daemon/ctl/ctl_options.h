@@ -32,7 +32,7 @@ struct ctl_options {
     double weight;
     bool no_new_labels, none;
     /* files */
-    const char *format, *text_column, *label_column, *batch;
+    const char *format, *text_column, *label_column, *batch, *html;
     /* browsing */
     const char *status, *contains, *kind;
     long limit;

@@ -117,7 +117,8 @@ static enum ctl_exit show_verdict(const struct json_value *v)
            (long long)json_int(json_member(v, "lost"), 0));
     if (json_kind(json_member(v, "lower")) > JSON_KIND_NULL)
         printf("; the change is at least %+.4f, and may be %+.4f",
-               json_number(json_member(v, "lower"), 0), -json_number(json_member(v, "margin"), 0));
+               json_number(json_member(v, "lower"), 0),
+               0 - json_number(json_member(v, "margin"), 0));
     if (json_kind(json_member(v, "latency_ratio")) > JSON_KIND_NULL)
         printf("; an answer takes %.2f times as long",
                json_number(json_member(v, "latency_ratio"), 0));
@@ -174,10 +175,12 @@ static void write_words(const struct json_value *run, char words[LINE_BYTES])
     const double eta = json_number(json_member(p, "eta_s"), -1);
     const double rate = json_number(json_member(p, "examples_per_s"), -1);
     const double loss = json_number(json_member(p, "loss"), -1);
-    size_t len = (size_t)snprintf(words, LINE_BYTES, "%.20s %lld/%lld", text_of(run, "phase"),
-                                  (long long)json_int(json_member(run, "step"), 0),
-                                  (long long)json_int(json_member(run, "steps"), 0));
+    const long long steps = json_int(json_member(run, "steps"), 0);
+    size_t len = (size_t)snprintf(words, LINE_BYTES, "%.20s", text_of(run, "phase"));
 
+    if (steps > 0)
+        len += (size_t)snprintf(words + len, LINE_BYTES - len, " %lld/%lld",
+                                (long long)json_int(json_member(run, "step"), 0), steps);
     if (loss >= 0)
         len += (size_t)snprintf(words + len, LINE_BYTES - len, "  loss %.3f", loss);
     if (rate >= 0)

@@ -1,5 +1,6 @@
 /* about.c -- what the daemon says about itself: info, requests, probes, metrics, contract. */
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -269,6 +270,7 @@ static void write_gauges(const struct server *s, struct api_buffer *body)
         {"learnd_learner_failures", "Rounds that failed.", (double)l.failures},
         {"learnd_learner_embedded", "Texts embedded for learning.", (double)l.embedded},
         {"learnd_learner_fits", "Fits of a pool.", (double)l.fits},
+        {"learnd_learner_audits", "Audits of stored labels.", (double)l.audits},
         {"learnd_learner_behind", "1 while events wait.", (double)l.behind},
         {"learnd_apply_seconds", "The last application of events.", (double)l.apply_us_last / 1e6},
         {"learnd_publish_seconds", "The last publish.", (double)l.publish_us_last / 1e6},
@@ -292,12 +294,83 @@ static void write_gauges(const struct server *s, struct api_buffer *body)
                   (double)lanes.failures);
 }
 
+#define FIGURE(member) offsetof(struct figures, member)
+
+/* A row a model each; LIMIT_MODELS bounds them. */
+static const struct {
+    const char *name, *help;
+    size_t at;
+    bool count; /* a uint64_t, else a double */
+    const char *type;
+} figure_rows[] = {
+    {"learnd_model_examples", "Examples the head holds.", FIGURE(examples), true, "gauge"},
+    {"learnd_model_suspects", "Labels the last audit doubts.", FIGURE(suspects), true, "gauge"},
+    {"learnd_prequential_corrections_total", "Corrections scored before they were learned.",
+     FIGURE(rows), true, "counter"},
+    {"learnd_prequential_accuracy_fading", "Of them, newer ones count more; multi: exact match.",
+     FIGURE(accuracy_fading), false, "gauge"},
+    {"learnd_prequential_accuracy_window", "Of the last 500; multi: exact match.",
+     FIGURE(accuracy_window), false, "gauge"},
+    {"learnd_prequential_macro_f1", "Mean F1 of labels.", FIGURE(macro_f1), false, "gauge"},
+    {"learnd_prequential_micro_f1", "Kind multi.", FIGURE(micro_f1), false, "gauge"},
+    {"learnd_prequential_hamming_loss", "Kind multi.", FIGURE(hamming_loss), false, "gauge"},
+    {"learnd_prequential_ece", "Expected calibration error.", FIGURE(ece), false, "gauge"},
+    {"learnd_prequential_brier", "Brier score, 0 to 2.", FIGURE(brier), false, "gauge"},
+    {"learnd_prequential_novel_ratio", "Novel ones of the last 500.", FIGURE(novel), false,
+     "gauge"},
+    {"learnd_leave_one_out_accuracy", "Of stored examples, each without itself.",
+     FIGURE(loo_accuracy), false, "gauge"},
+    {"learnd_leave_one_out_macro_f1", "Mean F1 of labels.", FIGURE(loo_macro_f1), false, "gauge"},
+    {"learnd_leave_one_out_ece", "Expected calibration error.", FIGURE(loo_ece), false, "gauge"},
+    {"learnd_leave_one_out_brier", "Brier score, 0 to 2.", FIGURE(loo_brier), false, "gauge"},
+    {"learnd_questions_watched_total", "Questions sampled for drift.", FIGURE(asked), true,
+     "counter"},
+    {"learnd_questions_novel_ratio", "Novel ones of the last 500 watched.", FIGURE(asked_novel),
+     false, "gauge"},
+    {"learnd_questions_abstained_ratio", "Unsure ones of the last 500 watched.",
+     FIGURE(asked_abstained), false, "gauge"},
+};
+
+static double figure_of(const struct figures *f, size_t row)
+{
+    const char *at = (const char *)f + figure_rows[row].at;
+
+    return figure_rows[row].count ? (double)*(const uint64_t *)at : *(const double *)at;
+}
+
+static void write_figures(const struct server *s, struct api_buffer *body)
+{
+    static const char alarms[] = "learnd_drift_alarms_total";
+    struct figures *rows = malloc(LIMIT_MODELS * sizeof *rows);
+    uint32_t len;
+
+    if (rows == NULL) {
+        body->rc = -ENOMEM;
+        return;
+    }
+    len = learner_figures(s->learner, LIMIT_MODELS, rows);
+    for (size_t k = 0; k < sizeof figure_rows / sizeof *figure_rows; k++) {
+        metrics_family(add_text, body, figure_rows[k].name, figure_rows[k].help,
+                       figure_rows[k].type);
+        for (uint32_t i = 0; i < len; i++)
+            metrics_of_model(add_text, body, figure_rows[k].name, rows[i].name, NULL,
+                             figure_of(&rows[i], k));
+    }
+    metrics_family(add_text, body, alarms, "What a detector has told, news included.", "counter");
+    for (uint32_t i = 0; i < len; i++)
+        for (int k = 0; k < DRIFT_KINDS; k++)
+            metrics_of_model(add_text, body, alarms, rows[i].name,
+                             drift_kind_name((enum drift_kind)k), (double)rows[i].alarms[k]);
+    free(rows);
+}
+
 void handle_metrics(struct exchange *x)
 {
     struct api_buffer body = API_BUFFER_INIT;
 
     metrics_page(add_text, &body);
     write_gauges(exchange_server(x), &body);
+    write_figures(exchange_server(x), &body);
     exchange_reply(x, 200, "text/plain; version=0.0.4; charset=utf-8", &body, NULL);
 }
 

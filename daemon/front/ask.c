@@ -239,6 +239,32 @@ static void remember(const struct asking *a, const struct api_input *input,
     free(names);
 }
 
+/* A question is watched for drift; its answer only where the client left it free. */
+static void watch(const struct asking *a, const struct work_item *item, uint32_t best, bool abstain)
+{
+    const struct snapshot *s = a->work.snapshot;
+    uint16_t *packed = malloc(s->dim * sizeof *packed);
+    struct asked_row row = {.model = s->model,
+                            .encoder = s->encoder_number,
+                            .asked_us = clock_unix_us(),
+                            .column = best,
+                            .chosen = a->classify->labels_len > 0,
+                            .novel = item->answer.novel,
+                            .abstained = abstain,
+                            .dim = s->dim,
+                            .embedding = packed};
+    int rc = -ENOMEM;
+
+    if (packed != NULL) {
+        head_embedding_pack(item->embedding, s->dim, packed);
+        rc = asked_put(a->server->asked, &row);
+    }
+    if (rc == 1)
+        learner_asked(a->server->learner);
+    metrics_add(METRICS_DRIFT_DROPPED, rc < 0);
+    free(packed);
+}
+
 static void write_result(const struct asking *a, uint32_t i, struct api_scored *scored,
                          struct api_buffer *body)
 {
@@ -256,6 +282,7 @@ static void write_result(const struct asking *a, uint32_t i, struct api_scored *
                                     : likely != UINT32_MAX ? item->probabilities[likely]
                                                            : 0,
                            .novelty = item->answer.novelty,
+                           .novel = item->answer.novel,
                            .labels = scored,
                            .tokens = item->len,
                            .truncated = a->truncated[i],
@@ -272,8 +299,10 @@ static void write_result(const struct asking *a, uint32_t i, struct api_scored *
     r.votes = list_votes(a, item, scored, r.labels_len);
     r.because_len = list_because(a, item, i, because);
     api_classify_result(body, &r);
-    if (a->classify->store)
+    if (a->classify->store) {
         remember(a, &a->inputs[i], item, &r);
+        watch(a, item, best, r.abstain);
+    }
     metrics_add(METRICS_ABSTAINED, r.abstain);
     metrics_add(METRICS_NOVEL, item->answer.novel);
 }

@@ -2,7 +2,8 @@
  *
  * The learner owns what is counted; it is asked like for a change, but nothing is written, and it
  * gives a copy away. Two views of the same figures: `prequential`, corrections scored before they
- * were learned, and `leave_one_out`, stored examples scored without themselves.
+ * were learned, and `leave_one_out`, stored examples scored without themselves. A model of kind
+ * multi has `sets` in their place.
  */
 #include <errno.h>
 #include <math.h>
@@ -154,26 +155,85 @@ static void write_report(struct api_buffer *b, const char *name, const struct ev
     json_close_object(b);
 }
 
+/* Kind multi; else null. */
+static void write_sets(struct api_buffer *b, const struct evaluation_sets_report *s,
+                       const struct live_labels *labels)
+{
+    json_write_key(b, "sets");
+    if (s == NULL || s->rows == 0) {
+        json_write_null(b);
+        return;
+    }
+    json_open_object(b);
+    FIGURES(
+        b, {"rows", (double)s->rows}, {"rows_known", (double)s->rows_known},
+        {"exact_match", s->exact_match}, {"exact_match_low", s->exact_match_low},
+        {"exact_match_high", s->exact_match_high}, {"exact_match_fading", s->exact_match_fading},
+        {"exact_match_window", s->exact_match_window}, {"exact_match_known", s->exact_match_known},
+        {"micro_precision", s->micro_precision}, {"micro_recall", s->micro_recall},
+        {"micro_f1", s->micro_f1}, {"macro_f1", s->macro_f1}, {"hamming_loss", s->hamming_loss},
+        {"novel", s->rates.novel_total}, {"novel_window", s->rates.novel_window},
+        {"abstained", s->rates.abstained_total}, {"abstained_window", s->rates.abstained_window});
+    json_write_key(b, "labels");
+    json_open_array(b);
+    for (uint32_t c = 0; c < s->labels_len && c < labels->len; c++) {
+        const struct evaluation_sets_label *l = &s->labels[c];
+
+        if (l->taught + l->guessed == 0)
+            continue;
+        json_open_object(b);
+        json_write_key(b, "label");
+        json_write_string(b, labels->names[c]);
+        FIGURES(b, {"taught", (double)l->taught}, {"right", (double)l->right},
+                {"predicted", (double)l->guessed}, {"precision", l->precision},
+                {"recall", l->recall}, {"f1", l->f1});
+        json_close_object(b);
+    }
+    json_close_array(b);
+    json_close_object(b);
+}
+
+static void write_asked(struct api_buffer *b, const struct evaluation_rates *r)
+{
+    json_write_key(b, "asked");
+    json_open_object(b);
+    FIGURES(b, {"rows", (double)r->rows}, {"novel", r->novel_total},
+            {"novel_window", r->novel_window}, {"abstained", r->abstained_total},
+            {"abstained_window", r->abstained_window});
+    json_close_object(b);
+}
+
+/* unix_us 0: null. */
+static void write_time(struct api_buffer *b, const char *name, int64_t unix_us)
+{
+    char text[API_TIME_CHARS];
+
+    if (unix_us != 0)
+        api_time_format(unix_us, text);
+    json_write_key(b, name);
+    json_write_string(b, unix_us != 0 ? text : NULL);
+}
+
 static void write_drift(struct api_buffer *b, const struct learner_report *r)
 {
     json_write_key(b, "drift");
     json_open_array(b);
     for (int k = 0; k < DRIFT_KINDS; k++) {
         const struct drift_state *s = &r->drift.kinds[k];
+        bool fired = s->fired > 0, asked = k >= DRIFT_ASKED_MIX; /* marks of corrections are seqs */
 
-        if (k == DRIFT_ASKED_MIX || k == DRIFT_ASKED_FEATURES)
-            continue; /* questions are not watched yet */
         json_open_object(b);
         json_write_key(b, "detector");
         json_write_string(b, drift_kind_name((enum drift_kind)k));
         FIGURES(b, {"rows", (double)s->rows}, {"fired", (double)s->fired},
                 {"window", (double)s->window}, {"now", s->now},
-                {"since_seq", s->fired > 0 ? (double)s->last.since : NAN},
-                {"at_seq", s->fired > 0 ? (double)s->last.at : NAN},
-                {"before", s->fired > 0 ? s->last.from : NAN},
-                {"after", s->fired > 0 ? s->last.to : NAN});
+                {"since_seq", fired && !asked ? (double)s->last.since : NAN},
+                {"at_seq", fired && !asked ? (double)s->last.at : NAN},
+                {"before", fired ? s->last.from : NAN}, {"after", fired ? s->last.to : NAN});
+        write_time(b, "since", fired && asked ? s->last.since : 0);
+        write_time(b, "at", fired && asked ? s->last.at : 0);
         json_write_key(b, "new_labels");
-        json_write_bool(b, s->fired > 0 && s->last.new_labels);
+        json_write_bool(b, fired && s->last.new_labels);
         json_close_object(b);
     }
     json_close_array(b);
@@ -221,6 +281,8 @@ static void write_all(struct api_buffer *b, const struct learner_report *r)
     FIGURES(b, {"examples", (double)r->examples});
     write_report(b, "prequential", r->prequential, r->labels);
     write_report(b, "leave_one_out", r->leave_one_out, r->labels);
+    write_sets(b, r->sets, r->labels);
+    write_asked(b, &r->prequential->asked);
     write_drift(b, r);
     write_fit(b, r);
     json_close_object(b);

@@ -79,8 +79,15 @@ static int64_t encoder_at(const struct lineage *l, int64_t seq)
     return l->log_len > 0 ? l->log[l->log_len - 1].encoder : 0;
 }
 
-static const char *state_of(const struct lineage *l, struct api_version version)
+/* Of the rows that name the live version, which was live before if somebody went back to it, the
+ * newest is. */
+static const char *state_of(const struct lineage *l, struct api_version version, int64_t place)
 {
+    const struct store_live *newest = l->log_len > 0 ? &l->log[0] : NULL;
+
+    if (newest != NULL && newest->encoder == version.encoder && newest->seq == version.seq &&
+        place < l->places[0])
+        return "past";
     return version.encoder == l->errand.live_encoder && version.seq == l->errand.live_seq ? "live"
                                                                                           : "past";
 }
@@ -95,7 +102,7 @@ static void show_swap(struct lineage *l, uint32_t i)
                                       .reason = row->reason,
                                       .created_us = row->t_us};
 
-    version.state = state_of(l, version.version);
+    version.state = state_of(l, version.version, l->places[i]);
     api_write_version(&l->errand.body, &version);
     l->last = l->places[i];
     l->rows++;
@@ -111,7 +118,7 @@ static void show_event(struct lineage *l, const struct store_event *row)
                                       .run = -1,
                                       .created_us = row->created_us};
 
-    version.state = state_of(l, version.version);
+    version.state = state_of(l, version.version, row->seq * PLACES);
     api_write_version(&l->errand.body, &version);
     l->last = row->seq * PLACES;
     l->rows++;
@@ -253,7 +260,7 @@ static int list_at(struct lineage *l)
         }
         break;
     }
-    row.state = state_of(l, row.version);
+    row.state = state_of(l, row.version, INT64_MAX);
     l->encoder = row.version.encoder;
     api_versions_begin(&e->body);
     api_write_version(&e->body, &row);

@@ -162,7 +162,7 @@ static void answer_create(struct managing *m, struct exchange *x)
     struct api_problem problem;
     struct api_model model = {.name = m->name,
                               .kind = m->kind,
-                              .version = {handlers_encoder(m->server, m->change.model), 0},
+                              .version = {handlers_encoder(m->server, m->model), 0},
                               .settled = true,
                               .created_us = m->now_us,
                               .settings = m->settings};

@@ -14,27 +14,51 @@
 enum { ROWS = 64, CONFUSIONS = 200 };
 
 struct judge {
-    struct evaluation *evaluation;
-    struct drift *drift;
+    bool multi;
+    struct evaluation *evaluation; /* of kind multi only of questions */
+    struct evaluation_sets *sets;  /* NULL of kind single */
+    struct drift *drift;           /* its columns: drift_column() */
+    float *embedding;              /* (dim) of the question at hand */
 };
 
-static struct drift_settings drift_settings_of(uint32_t dim, uint64_t seed)
+static struct drift_settings drift_settings_of(const struct judge_settings *settings)
 {
-    struct drift_settings settings = drift_settings_default;
+    struct drift_settings drift = drift_settings_default;
 
-    settings.dim = dim;
-    settings.seed = seed;
-    return settings;
+    drift.dim = settings->dim;
+    drift.seed = settings->seed;
+    return drift;
 }
 
-int judge_open(uint32_t dim, uint64_t seed, struct judge **ret_judge)
+static int judge_new(const struct judge_settings *settings, struct judge **ret_judge)
 {
-    struct drift_settings settings = drift_settings_of(dim, seed);
     struct judge *j = calloc(1, sizeof *j);
-    int rc = j != NULL ? evaluation_open(&j->evaluation) : -ENOMEM;
 
+    if (j == NULL)
+        return -ENOMEM;
+    j->multi = settings->multi;
+    j->embedding = malloc(settings->dim * sizeof *j->embedding);
+    if (j->embedding == NULL) {
+        judge_close(j);
+        return -ENOMEM;
+    }
+    *ret_judge = j;
+    return 0;
+}
+
+int judge_open(const struct judge_settings *settings, struct judge **ret_judge)
+{
+    struct drift_settings drift = drift_settings_of(settings);
+    struct judge *j;
+    int rc = judge_new(settings, &j);
+
+    if (rc != 0)
+        return rc;
+    rc = evaluation_open(&j->evaluation);
+    if (rc == 0 && settings->multi)
+        rc = evaluation_sets_open(&j->sets);
     if (rc == 0)
-        rc = drift_open(&settings, &j->drift);
+        rc = drift_open(&drift, &j->drift);
     if (rc != 0) {
         judge_close(j);
         return rc;
@@ -49,9 +73,69 @@ void judge_close(struct judge *j)
         return;
     if (j->evaluation != NULL)
         evaluation_close(j->evaluation);
+    evaluation_sets_close(j->sets);
     if (j->drift != NULL)
         drift_close(j->drift);
+    free(j->embedding);
     free(j);
+}
+
+/* What the detectors call a label. Of kind multi 0 stands for "none of them", which is an answer
+ * like others there. */
+static uint32_t drift_column(const struct judge *j, uint32_t column)
+{
+    if (!j->multi)
+        return column != UINT32_MAX ? column : DRIFT_NONE;
+    return column != UINT32_MAX ? column + 1 : 0;
+}
+
+static int grow(struct judge *j, uint32_t labels_len)
+{
+    int rc = evaluation_labels_grow(j->evaluation, labels_len);
+
+    if (rc == 0 && j->multi)
+        rc = evaluation_sets_grow(j->sets, labels_len);
+    return rc == 0 ? drift_labels_grow(j->drift, labels_len + j->multi) : rc;
+}
+
+/* ---- telling --------------------------------------------------------------------------------- */
+
+static const char *moved_label(const struct judge *j, const struct learned *l,
+                               const struct drift_event *e)
+{
+    uint32_t first = j->multi;
+
+    if (e->moved_len == 0 || e->moved[0].label < first ||
+        e->moved[0].label - first >= l->labels->len)
+        return NULL;
+    return l->labels->names[e->moved[0].label - first];
+}
+
+static void tell(const struct judge *j, const struct learned *l, struct bus *bus,
+                 const struct drift_event *e)
+{
+    const char *name = drift_kind_name(e->kind), *label = moved_label(j, l, e);
+    bool asked = e->kind >= DRIFT_ASKED_MIX;
+    struct events_drift drift = {.model = l->name,
+                                 .detector = name,
+                                 .measure = e->kind <= DRIFT_ERROR_PH         ? "error"
+                                            : e->kind == DRIFT_ASKED_FEATURES ? "features"
+                                                                              : "label_mix",
+                                 .label = label,
+                                 .before = e->from,
+                                 .after = e->to,
+                                 .statistic = e->chance,
+                                 .threshold = NAN,
+                                 .since_us = asked ? e->since : 0};
+    char from[32], to[32], since[32];
+
+    snprintf(from, sizeof from, "%.4f", e->from);
+    snprintf(to, sizeof to, "%.4f", e->to);
+    snprintf(since, sizeof since, "%lld", (long long)(asked ? e->since / 1000000 : e->since));
+    log_warn("learner", "event", "drift", "model", l->name, "detector", name, "label",
+             label != NULL ? label : "", "from", from, "to", to, asked ? "since_unix" : "since_seq",
+             since, "new_labels", e->new_labels ? "true" : "false", NULL);
+    events_drift(bus, &drift);
 }
 
 /* ---- scoring --------------------------------------------------------------------------------- */
@@ -70,43 +154,29 @@ struct pass {
     struct head_answer *answers;
     void *scratch;
     const struct judge_event *events[ROWS];
+    uint32_t rows[ROWS];       /* of touched */
+    uint32_t *truth, *guessed; /* (labels of the model), (labels) of one row, kind multi */
     uint32_t len;
     uint32_t *order; /* touched rows by example id */
 };
 
-static void tell(const struct pass *p, const struct drift_event *e)
+static void watch_error(const struct pass *p, int64_t seq, uint32_t column, bool wrong)
 {
-    const char *name = drift_kind_name(e->kind);
-    const struct live_labels *labels = p->learned->labels;
-    const char *label = e->moved_len > 0 && e->moved[0].label < labels->len
-                            ? labels->names[e->moved[0].label]
-                            : NULL;
-    struct events_drift drift = {.model = p->learned->name,
-                                 .detector = name,
-                                 .measure = e->kind <= DRIFT_ERROR_PH ? "error" : "label_mix",
-                                 .label = label,
-                                 .before = e->from,
-                                 .after = e->to,
-                                 .statistic = e->chance,
-                                 .threshold = NAN};
-    char from[32], to[32], since[32];
+    struct drift_event found[DRIFT_EVENTS_MAX];
+    uint32_t len = 0;
 
-    snprintf(from, sizeof from, "%.4f", e->from);
-    snprintf(to, sizeof to, "%.4f", e->to);
-    snprintf(since, sizeof since, "%lld", (long long)e->since);
-    log_warn("learner", "event", "drift", "model", p->learned->name, "detector", name, "from", from,
-             "to", to, "since_seq", since, "new_labels", e->new_labels ? "true" : "false", NULL);
-    events_drift(p->parts->bus, &drift);
+    if (drift_teach(p->judge->drift, seq, drift_column(p->judge, column), wrong, found, &len) == 0)
+        for (uint32_t k = 0; k < len; k++)
+            tell(p->judge, p->learned, p->parts->bus, &found[k]);
 }
 
 /* The outcome of a correction, for whoever compares two versions. */
-static void note(const struct pass *p, uint32_t i)
+static void note(const struct pass *p, uint32_t i, bool right)
 {
     struct learned_round *r = p->round;
 
     if (r->outcomes != NULL)
-        r->outcomes[r->outcomes_len++] = (struct learned_outcome){
-            p->events[i]->seq, p->answers[i].label == p->events[i]->column};
+        r->outcomes[r->outcomes_len++] = (struct learned_outcome){p->events[i]->seq, right};
 }
 
 static void count_row(const struct pass *p, uint32_t i)
@@ -114,7 +184,6 @@ static void count_row(const struct pass *p, uint32_t i)
     const struct judge_event *event = p->events[i];
     const struct head_answer *answer = &p->answers[i];
     const float *probabilities = p->probabilities + (size_t)i * p->labels;
-    struct drift_event found[DRIFT_EVENTS_MAX];
     struct evaluation_row row = {.seq = event->seq,
                                  .truth = event->column,
                                  .predicted =
@@ -124,7 +193,6 @@ static void count_row(const struct pass *p, uint32_t i)
                                  .novel = answer->novel,
                                  .abstained = true,
                                  .annotator = event->annotator};
-    uint32_t len = 0;
 
     for (uint32_t c = 0; c < p->labels; c++)
         row.p_squares += (double)probabilities[c] * probabilities[c];
@@ -135,13 +203,60 @@ static void count_row(const struct pass *p, uint32_t i)
         row.abstained =
             answer->novel || row.p_predicted < live_score_min(p->snapshot, row.predicted);
     }
-    if (evaluation_score(p->judge->evaluation, &row) != 0)
-        return;
-    if (drift_teach(p->judge->drift, row.seq, row.truth, row.predicted != row.truth, found, &len) !=
-        0)
-        return;
-    for (uint32_t k = 0; k < len; k++)
-        tell(p, &found[k]);
+    if (evaluation_score(p->judge->evaluation, &row) == 0)
+        watch_error(p, row.seq, row.truth, row.predicted != row.truth);
+}
+
+/* Is the label one of the text's, as the live version answers? */
+static bool is_guessed(const struct pass *p, const float *probabilities, uint32_t label)
+{
+    return probabilities[label] > 0 &&
+           probabilities[label] >= (float)head_view_threshold(p->snapshot->view, label);
+}
+
+/* Does the best of the guessed labels reach what the model asks of a score? */
+static bool is_sure(const struct pass *p, const float *probabilities, uint32_t guessed_len)
+{
+    uint32_t best = UINT32_MAX;
+
+    for (uint32_t k = 0; k < guessed_len; k++)
+        if (best == UINT32_MAX || probabilities[p->guessed[k]] > probabilities[best])
+            best = p->guessed[k];
+    return best != UINT32_MAX && probabilities[best] >= (float)live_score_min(p->snapshot, best);
+}
+
+/* Kind multi: was it the same set? Counts the row, if anybody counts. The detectors get the exact
+ * match, and the first label of the set. */
+static bool score_set(const struct pass *p, uint32_t i)
+{
+    const struct touched_row *t = &p->touched->rows[p->rows[i]];
+    const struct head_target *targets = p->touched->targets + t->target;
+    const float *probabilities = p->probabilities + (size_t)i * p->labels;
+    struct evaluation_sets_row row = {.seq = p->events[i]->seq,
+                                      .truth = p->truth,
+                                      .guessed = p->guessed,
+                                      .labels_known = p->labels_known,
+                                      .known = true,
+                                      .novel = p->answers[i].novel};
+    uint32_t first = UINT32_MAX, same = 0;
+    bool right;
+
+    for (uint32_t k = 0; k < t->target_len; k++) {
+        if (targets[k].value < 0.5f)
+            continue;
+        p->truth[row.truth_len++] = targets[k].label;
+        row.known = row.known && head_label_weight(p->learned->head, targets[k].label) > 0;
+        first = targets[k].label < first ? targets[k].label : first;
+        same += targets[k].label < p->labels && is_guessed(p, probabilities, targets[k].label);
+    }
+    for (uint32_t c = 0; c < p->labels; c++)
+        if (is_guessed(p, probabilities, c))
+            p->guessed[row.guessed_len++] = c;
+    row.abstained = p->answers[i].novel || !is_sure(p, probabilities, row.guessed_len);
+    right = same == row.truth_len && same == row.guessed_len;
+    if (p->judge != NULL && evaluation_sets_score(p->judge->sets, &row) == 0)
+        watch_error(p, row.seq, first, !right);
+    return right;
 }
 
 static void flush(struct pass *p)
@@ -149,8 +264,11 @@ static void flush(struct pass *p)
     if (p->len > 0 && head_view_score(p->snapshot->view, p->embeddings, p->len, NULL, p->scratch,
                                       p->answers, p->probabilities, NULL) == 0)
         for (uint32_t i = 0; i < p->len; i++) {
-            note(p, i);
-            if (p->judge != NULL)
+            bool right =
+                p->learned->multi ? score_set(p, i) : p->answers[i].label == p->events[i]->column;
+
+            note(p, i, right);
+            if (p->judge != NULL && !p->learned->multi)
                 count_row(p, i);
         }
     p->len = 0;
@@ -203,8 +321,10 @@ static int pass_open(struct pass *p)
     p->answers = malloc(ROWS * sizeof *p->answers);
     p->scratch = aligned_alloc(64, scratch > 0 ? scratch : 64);
     p->order = malloc((p->touched->len + 1) * sizeof *p->order);
-    if (p->embeddings == NULL || p->probabilities == NULL || p->answers == NULL ||
-        p->scratch == NULL || p->order == NULL)
+    p->truth = malloc((p->learned->labels->len + 1) * sizeof *p->truth);
+    p->guessed = malloc((p->labels + 1) * sizeof *p->guessed);
+    if (p->truth == NULL || p->guessed == NULL || p->embeddings == NULL ||
+        p->probabilities == NULL || p->answers == NULL || p->scratch == NULL || p->order == NULL)
         return -ENOMEM;
     for (uint32_t i = 0; i < p->touched->len; i++)
         p->order[i] = i;
@@ -222,6 +342,8 @@ static void pass_close(struct pass *p)
     free(p->answers);
     free(p->scratch);
     free(p->order);
+    free(p->truth);
+    free(p->guessed);
 }
 
 void judge_score(struct judge *j, const struct learned *l, const struct learner_parts *parts,
@@ -232,8 +354,7 @@ void judge_score(struct judge *j, const struct learned *l, const struct learner_
     uint8_t *seen = calloc(t->len + 1, 1);
 
     if (seen != NULL && events->len > 0 && pass_open(&p) == 0 &&
-        (j == NULL || (evaluation_labels_grow(j->evaluation, l->labels->len) == 0 &&
-                       drift_labels_grow(j->drift, l->labels->len) == 0))) {
+        (j == NULL || grow(j, l->labels->len) == 0)) {
         if (l->noting) /* without memory none are noted */
             round->outcomes = malloc(events->len * sizeof *round->outcomes);
         for (uint32_t i = 0; i < events->len; i++) {
@@ -245,6 +366,7 @@ void judge_score(struct judge *j, const struct learned *l, const struct learner_
             seen[row] = 1;
             head_embedding_unpack(t->embeddings + (size_t)row * t->dim, t->dim,
                                   p.embeddings + (size_t)p.len * t->dim);
+            p.rows[p.len] = row;
             p.events[p.len++] = &events->rows[i];
             if (p.len == ROWS)
                 flush(&p);
@@ -255,16 +377,49 @@ void judge_score(struct judge *j, const struct learned *l, const struct learner_
     free(seen);
 }
 
+/* ---- questions ------------------------------------------------------------------------------- */
+
+void judge_ask(struct judge *j, const struct learned *l, const struct learner_parts *parts,
+               const struct asked_row *row)
+{
+    int64_t last = drift_asked_mark(j->drift);
+    struct drift_event found[DRIFT_EVENTS_MAX];
+    uint32_t len = 0;
+
+    evaluation_ask(j->evaluation, row->novel, row->abstained);
+    if (grow(j, l->labels->len) != 0 ||
+        (row->column != UINT32_MAX && row->column >= l->labels->len))
+        return;
+    head_embedding_unpack(row->embedding, row->dim, j->embedding);
+    /* Loops put side by side, and clocks are set back: a mark never falls. */
+    if (drift_ask(j->drift, row->asked_us > last ? row->asked_us : last, j->embedding,
+                  row->chosen ? DRIFT_NONE : drift_column(j, row->column), found, &len) == 0)
+        for (uint32_t k = 0; k < len; k++)
+            tell(j, l, parts->bus, &found[k]);
+}
+
+void judge_encoder_changed(struct judge *j)
+{
+    drift_features_anew(j->drift);
+}
+
 /* ---- reports --------------------------------------------------------------------------------- */
 
 int judge_report(const struct judge *j, struct evaluation_report **ret_report,
-                 struct drift_report *ret_drift)
+                 struct evaluation_sets_report **ret_sets, struct drift_report *ret_drift)
 {
-    int rc = evaluation_read(j->evaluation, CONFUSIONS, ret_report);
+    struct evaluation_sets_report *sets = NULL;
+    int rc = j->multi ? evaluation_sets_read(j->sets, &sets) : 0;
 
     if (rc == 0)
-        drift_read(j->drift, ret_drift);
-    return rc;
+        rc = evaluation_read(j->evaluation, CONFUSIONS, ret_report);
+    if (rc != 0) {
+        evaluation_sets_report_free(sets);
+        return rc;
+    }
+    *ret_sets = sets;
+    drift_read(j->drift, ret_drift);
+    return 0;
 }
 
 int judge_loo_report(const struct head *head, struct evaluation_report **ret_report)
@@ -294,6 +449,48 @@ int judge_loo_report(const struct head *head, struct evaluation_report **ret_rep
     return rc;
 }
 
+int judge_figures(const struct judge *j, const struct head *head, struct figures *f)
+{
+    struct evaluation_report *report, *loo;
+    struct evaluation_sets_report *sets = NULL;
+    struct drift_report drift;
+    int rc = judge_report(j, &report, &sets, &drift);
+
+    if (rc != 0)
+        return rc;
+    rc = judge_loo_report(head, &loo);
+    if (rc == 0) {
+        bool single = sets == NULL;
+
+        f->rows = single ? report->all.rows : sets->rows;
+        f->accuracy_fading = single ? report->all.accuracy_fading : sets->exact_match_fading;
+        f->accuracy_window = single ? report->all.accuracy_window : sets->exact_match_window;
+        f->macro_f1 = single ? report->all.macro_f1 : sets->macro_f1;
+        f->micro_f1 = single ? NAN : sets->micro_f1;
+        f->hamming_loss = single ? NAN : sets->hamming_loss;
+        f->ece = report->all.ece;
+        f->brier = report->all.brier;
+        f->novel = single ? report->taught.novel_window : sets->rates.novel_window;
+        f->loo_accuracy = loo->all.accuracy;
+        f->loo_macro_f1 = loo->all.macro_f1;
+        f->loo_ece = loo->all.ece;
+        f->loo_brier = loo->all.brier;
+        f->asked = report->asked.rows;
+        f->asked_novel = report->asked.novel_window;
+        f->asked_abstained = report->asked.abstained_window;
+        for (int k = 0; k < DRIFT_KINDS; k++)
+            f->alarms[k] = drift.kinds[k].fired;
+        for (int k = DRIFT_ERROR_ADWIN; k <= DRIFT_ERROR_PH; k++)
+            if (drift.kinds[k].fired > 0 && !drift.kinds[k].last.new_labels &&
+                drift.kinds[k].last.at > f->error_alarm_seq)
+                f->error_alarm_seq = drift.kinds[k].last.at;
+        evaluation_report_free(loo);
+    }
+    evaluation_report_free(report);
+    evaluation_sets_report_free(sets);
+    return rc;
+}
+
 void judge_forget(struct judge *j, const char *annotator)
 {
     evaluation_annotator_erase(j->evaluation, annotator);
@@ -301,42 +498,39 @@ void judge_forget(struct judge *j, const char *annotator)
 
 /* ---- keeping --------------------------------------------------------------------------------- */
 
-size_t judge_image_bytes(const struct judge *j)
+size_t judge_image_bytes(const struct judge *j, int part)
 {
-    return sizeof(uint64_t) + evaluation_image_bytes(j->evaluation) + drift_image_bytes(j->drift);
+    if (part == JUDGE_EVALUATION)
+        return evaluation_image_bytes(j->evaluation);
+    if (part == JUDGE_DRIFT)
+        return drift_image_bytes(j->drift);
+    return j->multi ? evaluation_sets_image_bytes(j->sets) : 0;
 }
 
-void judge_image_write(const struct judge *j, void *image)
+void judge_image_write(const struct judge *j, int part, void *image)
 {
-    uint64_t first = evaluation_image_bytes(j->evaluation);
-    char *at = image;
-
-    memcpy(at, &first, sizeof first);
-    evaluation_image_write(j->evaluation, at + sizeof first);
-    drift_image_write(j->drift, at + sizeof first + first);
+    if (part == JUDGE_EVALUATION)
+        evaluation_image_write(j->evaluation, image);
+    else if (part == JUDGE_DRIFT)
+        drift_image_write(j->drift, image);
+    else if (j->multi)
+        evaluation_sets_image_write(j->sets, image);
 }
 
-int judge_image_read(uint32_t dim, uint64_t seed, const void *image, size_t image_bytes,
-                     struct judge **ret_judge)
+int judge_image_read(const struct judge_settings *settings, const void *const images[JUDGE_PARTS],
+                     const size_t bytes[JUDGE_PARTS], struct judge **ret_judge)
 {
-    struct drift_settings settings = drift_settings_of(dim, seed);
-    const char *at = image;
+    struct drift_settings drift = drift_settings_of(settings);
     struct judge *j;
-    uint64_t first;
-    int rc;
+    int rc = judge_new(settings, &j);
 
-    if (image_bytes < sizeof first)
-        return -EINVAL;
-    memcpy(&first, at, sizeof first);
-    if (first > image_bytes - sizeof first)
-        return -EINVAL;
-    j = calloc(1, sizeof *j);
-    if (j == NULL)
-        return -ENOMEM;
-    rc = evaluation_image_read(at + sizeof first, first, &j->evaluation);
+    if (rc != 0)
+        return rc;
+    rc = evaluation_image_read(images[JUDGE_EVALUATION], bytes[JUDGE_EVALUATION], &j->evaluation);
     if (rc == 0)
-        rc = drift_image_read(&settings, at + sizeof first + first,
-                              image_bytes - sizeof first - first, &j->drift);
+        rc = drift_image_read(&drift, images[JUDGE_DRIFT], bytes[JUDGE_DRIFT], &j->drift);
+    if (rc == 0 && settings->multi)
+        rc = evaluation_sets_image_read(images[JUDGE_SETS], bytes[JUDGE_SETS], &j->sets);
     if (rc != 0) {
         judge_close(j);
         return rc;

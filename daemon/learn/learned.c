@@ -10,6 +10,7 @@
 
 #include "daemon/clock.h"
 #include "daemon/events.h"
+#include "daemon/learn/figures.h"
 #include "daemon/learn/judge.h"
 #include "daemon/learn/learned_image.h"
 #include "daemon/learn/succession.h"
@@ -36,6 +37,7 @@ static struct head_settings head_settings_of(const struct learned *l)
 static int open_head(struct learned *l, const struct learner_parts *parts)
 {
     struct head_settings settings = head_settings_of(l);
+    struct judge_settings judging;
     void *image = NULL;
     size_t bytes = 0;
     int64_t seq = 0;
@@ -52,8 +54,9 @@ static int open_head(struct learned *l, const struct learner_parts *parts)
     } else if (rc != -ENOENT) {
         log_warn("learner", "event", "image_unreadable", "model", l->name, NULL);
     }
+    judging = learned_judge_settings(&settings);
     rc = head_open(&settings, &l->head);
-    return rc == 0 ? judge_open(settings.dim, settings.seed, &l->judge) : rc;
+    return rc == 0 ? judge_open(&judging, &l->judge) : rc;
 }
 
 void learned_close(struct learned *l)
@@ -292,6 +295,7 @@ static int read_touched(struct learned *l, const struct learner_parts *parts, st
 
 struct taught_reading {
     struct judge_events *events;
+    bool multi; /* its sets are read from the examples */
     const struct live_labels *labels;
     int64_t upto;
 };
@@ -308,7 +312,7 @@ static int read_taught(void *ud, const struct store_event *row)
     if (strcmp(row->op, "label") != 0 || !row->has_example)
         return 0;
     column = live_labels_find(r->labels, row->label);
-    if (column == UINT32_MAX)
+    if (column == UINT32_MAX && !r->multi)
         return 0;
     if (e->len == e->max) {
         uint32_t max = e->max * 2 + 64;
@@ -344,7 +348,7 @@ static int read_stretch(struct learned *l, const struct learner_parts *parts, st
     if (rc == 0 && events.len > 0)
         rc = read_labels(l, parts->store, events.last, ret_labels);
     if (rc == 0 && events.len > 0) {
-        struct taught_reading r = {taught, *ret_labels != NULL ? *ret_labels : l->labels,
+        struct taught_reading r = {taught, l->multi, *ret_labels != NULL ? *ret_labels : l->labels,
                                    events.last};
 
         rc = store_event_scan(parts->store, l->model, l->applied, 0, read_taught, &r);
@@ -428,8 +432,11 @@ int learned_publish(struct learned *l, const struct learner_parts *parts)
 /* The judge that goes with `to`: the old one where it fits. */
 static int take_judge(struct learned *from, struct learned *to)
 {
+    const struct head_settings settings = head_settings_of(to);
+    const struct judge_settings judging = learned_judge_settings(&settings);
+
     if (dim_of(from) != dim_of(to))
-        return to->judge != NULL ? 0 : judge_open(dim_of(to), to->settings.seed, &to->judge);
+        return to->judge != NULL ? 0 : judge_open(&judging, &to->judge);
     judge_close(to->judge);
     to->judge = from->judge;
     from->judge = NULL;
@@ -462,6 +469,9 @@ int learned_swap(struct learned *from, struct learned *to, const struct learner_
     live_put(to->frozen);
     to->frozen = NULL;
     to->unsaved++; /* the judge's count */
+    to->figures_stale = true;
+    if (from->encoder->number != to->encoder->number)
+        judge_encoder_changed(to->judge);
     from->role = LEARNED_SHADOW;
     from->frozen = frozen;
     return 0;
@@ -513,8 +523,7 @@ int learned_catch_up(struct learned *l, const struct learner_parts *parts,
         labels = NULL;
     }
     if (rc == 0) {
-        if (!l->multi) /* its measures are of one label against another */
-            judge_score(l->judge, l, parts, &t, &taught, &round);
+        judge_score(l->judge, l, parts, &t, &taught, &round);
         l->ahead = true;
         rc = touched_apply(&t, l->head);
     }
@@ -627,6 +636,20 @@ int learned_audit(struct learned *l, const struct learner_parts *parts,
     return rc;
 }
 
+int learned_figures(struct learned *l, struct figures_table *table)
+{
+    struct figures f = {.model = l->model, .examples = head_examples_len(l->head)};
+    int rc = judge_figures(l->judge, l->head, &f);
+
+    memcpy(f.name, l->name, sizeof f.name);
+    f.suspects = l->review != NULL ? l->review->suspects_len : 0;
+    if (rc == 0)
+        rc = figures_set(table, &f);
+    l->figures_stale = false; /* also when it failed: it comes with the next change */
+    l->figures_us = clock_us();
+    return rc;
+}
+
 /* ---- keeping --------------------------------------------------------------------------------- */
 
 struct image_change {
@@ -685,5 +708,6 @@ int learned_save(struct learned *l, const struct learner_parts *parts)
         return rc;
     }
     l->unsaved = 0;
+    l->asked = false;
     return 0;
 }

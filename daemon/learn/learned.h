@@ -18,6 +18,7 @@ enum {
 };
 
 struct judge;
+struct figures_table;
 struct rival;
 
 enum learned_role {
@@ -49,6 +50,9 @@ struct learned {
     int64_t audit_seq;          /* what the audit under way, or the last one, looked at */
     struct live_review *review; /* of the last audit, or NULL */
     bool fitted, audited;       /* as published, on exactly this set */
+    bool asked;                 /* questions were counted since the last image */
+    bool figures_stale;         /* what /metrics shows is older than the counts */
+    int64_t figures_us;         /* monotonic, when it was set */
     /* A round failed after it had changed the head, which now holds more than `applied` says:
      * nothing is published or saved before the round has been repeated. */
     bool ahead;
@@ -98,6 +102,8 @@ void learned_round_done(struct learned_round *round);
 /* LEARNED_LIVE: makes the present state the model's live snapshot. LEARNED_SHADOW: keeps it as
  * frozen. LEARNED_CANDIDATE: 0. */
 int learned_publish(struct learned *learned, const struct learner_parts *parts);
+/* Sets the model's row of what /metrics shows. 0, -ENOMEM. */
+int learned_figures(struct learned *learned, struct figures_table *table);
 /* The present state as a snapshot, one reference. 0, -ENOMEM. */
 int learned_freeze(struct learned *learned, struct snapshot **ret_snapshot);
 /* The live one and another take each other's roles; the judge goes along where it can (embeddings

@@ -1,5 +1,5 @@
 /* learned_image.h -- what is kept of a model between two starts: the head, and what the judge has
- * counted, in one file. Little endian: a mark, the bytes of the head's image, the two images.
+ * counted, in one file. Little endian: a mark, the bytes of each part, the parts.
  *
  * Private to daemon/learn.
  */
@@ -14,5 +14,7 @@ void learned_image_write(const struct head *head, const struct judge *judge, voi
  * anew: it is no reason to learn everything again. */
 int learned_image_read(const struct head_settings *settings, const void *image, size_t image_bytes,
                        struct head **ret_head, struct judge **ret_judge);
+/* Of a head's model. */
+struct judge_settings learned_judge_settings(const struct head_settings *settings);
 
 #endif

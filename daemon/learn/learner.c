@@ -1,6 +1,7 @@
 /* learner.c -- see learner.h. The thread: its box, its rounds, what it does when nothing comes.
  *
- * Idle work has an order of urgency: events first (a correction counts at once), then fitting a
+ * Idle work has an order of urgency: events first (a correction counts at once), then the questions
+ * that have come since ASKED_US (a few milliseconds of arithmetic), then fitting a
  * model that has been quiet for SETTLE_US, then the steps of its audit from AUDIT_US on, then
  * saving one that has been quiet for SAVE_US. Under a steady stream of corrections nothing but the
  * corrections runs, until fit_is_cheap() or SAVE_EVENTS says otherwise. An audit works on a copy,
@@ -25,7 +26,9 @@ enum {
     AUDIT_US = 500000,
     SAVE_US = 3000000,
     SAVE_EVENTS = 8192,
-    RETRY_US = 1000000, /* after a failed round */
+    RETRY_US = 1000000,   /* after a failed round */
+    ASKED_US = 250000,    /* questions are gathered for so long, so that a wake is worth it */
+    FIGURES_US = 1000000, /* between two settings of what /metrics shows of a model */
 };
 
 struct learner {
@@ -34,14 +37,15 @@ struct learner {
     char *folder;
     bool stopped; /* the thread has been joined */
     struct mailbox box;
-    struct msg hint;
-    atomic_bool hinted;
+    struct msg hint, asked_hint;
+    atomic_bool hinted, asked_hinted;
+    int64_t asked_us; /* monotonic, when they are looked at; 0: there are none */
+    struct figures_table *figures;
     struct change *waiting; /* for their seq to be live, in order of arrival */
     struct learned **models;
     uint32_t models_len;
     int64_t retry_us; /* monotonic; no round before, after a failure. 0: none failed */
-    atomic_ullong events, examples, publishes, fits, audits, suspects_last, failures, embedded,
-        behind;
+    atomic_ullong events, examples, publishes, fits, audits, failures, embedded, behind;
     atomic_llong apply_us_last, publish_us_last, fit_us_last;
 };
 
@@ -67,10 +71,8 @@ static void count(struct learner *l, const struct learned_round *r)
     atomic_fetch_add(&l->embedded, r->embedded);
     if (r->events > 0 || r->fitted || r->finished)
         atomic_fetch_add(&l->publishes, 1);
-    if (r->finished) {
+    if (r->finished)
         atomic_fetch_add(&l->audits, 1);
-        atomic_store(&l->suspects_last, r->suspects);
-    }
     if (r->events > 0) {
         atomic_store(&l->apply_us_last, r->apply_us);
         atomic_store(&l->publish_us_last, r->publish_us);
@@ -131,6 +133,7 @@ static bool catch_up(struct learner *l, struct learned **slot)
         return false;
     }
     count(l, &r);
+    m->figures_stale |= r.events > 0;
     if (r.events > 0) {
         wake(l, m->model, 0);
         succession_round(slot, &r, &l->parts);
@@ -190,6 +193,7 @@ static bool step(struct learner *l, struct learned *m, int64_t now, int64_t *wai
     }
     if (rc == 0) {
         count(l, &r);
+        m->figures_stale |= r.fitted || r.finished;
     } else {
         atomic_fetch_add(&l->failures, 1);
         events_warning(l->parts.bus, m->name, "settle_failed", strerror(-rc));
@@ -198,17 +202,54 @@ static bool step(struct learner *l, struct learned *m, int64_t now, int64_t *wai
     return true;
 }
 
+static void watch_questions(struct learner *l)
+{
+    const struct asked_row *rows;
+    uint32_t len;
+
+    l->asked_us = 0;
+    atomic_store(&l->asked_hinted, false);
+    len = asked_take(l->parts.asked, &rows);
+    for (uint32_t i = 0; i < len; i++) {
+        struct learned *m = find(l, rows[i].model);
+
+        if (m == NULL || m->ahead || rows[i].encoder != m->encoder->number ||
+            rows[i].dim != head_settings(m->head)->dim)
+            continue;
+        judge_ask(m->judge, m, &l->parts, &rows[i]);
+        m->asked = m->figures_stale = true;
+    }
+    asked_done(l->parts.asked);
+}
+
+/* Shortens a wait, negative: for ever, to what is left of one that ends at `due`. */
+static int64_t sooner(int64_t wait, int64_t due, int64_t now)
+{
+    int64_t left = due > now ? due - now : 0;
+
+    return wait < 0 || left < wait ? left : wait;
+}
+
 /* Does what is due. Returns how long the box may be waited for: -1, for ever. */
 static int64_t idle_work(struct learner *l)
 {
     int64_t now = clock_us(), wait = -1;
 
     if (l->retry_us != 0)
-        wait = l->retry_us > now ? l->retry_us - now : 0;
+        wait = sooner(wait, l->retry_us, now);
+    if (l->asked_us != 0 && now >= l->asked_us)
+        watch_questions(l);
+    else if (l->asked_us != 0)
+        wait = sooner(wait, l->asked_us, now);
     for (uint32_t i = 0; i < l->models_len; i++) {
+        struct learned *m = l->models[i];
         int64_t due;
 
-        if (step(l, l->models[i], now, &due))
+        if (m->figures_stale && now >= m->figures_us + FIGURES_US)
+            (void)learned_figures(m, l->figures);
+        else if (m->figures_stale)
+            wait = sooner(wait, m->figures_us + FIGURES_US, now);
+        if (step(l, m, now, &due))
             return 0; /* look at the box before the next one */
         if (due >= 0 && (wait < 0 || due < wait))
             wait = due;
@@ -216,13 +257,21 @@ static int64_t idle_work(struct learner *l)
     return wait;
 }
 
-static void receive(struct learner *l, struct msg *list)
+/* True: there may be events. */
+static bool receive(struct learner *l, struct msg *list)
 {
+    bool events = false;
+
     while (list != NULL) {
         struct msg *m = list;
         struct change *c = (struct change *)m;
 
         list = m->next;
+        if (m == &l->asked_hint) {
+            l->asked_us = clock_us() + ASKED_US;
+            continue;
+        }
+        events = true;
         if (m == &l->hint) {
             atomic_store(&l->hinted, false);
             continue;
@@ -233,6 +282,7 @@ static void receive(struct learner *l, struct msg *list)
         else
             wait_for(l, c);
     }
+    return events;
 }
 
 static void *run(void *arg)
@@ -246,15 +296,14 @@ static void *run(void *arg)
 
         if (list == NULL && mailbox_closed(&l->box))
             break;
-        receive(l, list);
-        if (list != NULL || more || (l->retry_us != 0 && clock_us() >= l->retry_us)) {
+        if (receive(l, list) || more || (l->retry_us != 0 && clock_us() >= l->retry_us)) {
             wake(l, 0, 0);
             more = catch_up_all(l);
         }
     }
     wake(l, 0, -ESHUTDOWN);
     for (uint32_t i = 0; i < l->models_len; i++)
-        if (l->models[i]->unsaved > 0 && !l->models[i]->ahead)
+        if ((l->models[i]->unsaved > 0 || l->models[i]->asked) && !l->models[i]->ahead)
             save(l, l->models[i]);
     return NULL;
 }
@@ -343,6 +392,7 @@ int learner_model_remove(struct learner *l, int64_t model)
             continue;
         learned_close(l->models[i]);
         l->models[i] = l->models[--l->models_len];
+        figures_remove(l->figures, model);
         break;
     }
     live_remove(l->parts.live, model);
@@ -379,7 +429,7 @@ int learner_report(struct learner *l, int64_t model, struct learner_report *ret_
 
     if (m == NULL)
         return -ENOENT;
-    rc = judge_report(m->judge, &r.prequential, &r.drift);
+    rc = judge_report(m->judge, &r.prequential, &r.sets, &r.drift);
     if (rc == 0)
         rc = judge_loo_report(m->head, &r.leave_one_out);
     if (rc != 0) {
@@ -416,6 +466,7 @@ void learner_report_done(struct learner_report *r)
         evaluation_report_free(r->prequential);
     if (r->leave_one_out != NULL)
         evaluation_report_free(r->leave_one_out);
+    evaluation_sets_report_free(r->sets);
     live_labels_put(r->labels);
     live_review_put(r->review);
     *r = (struct learner_report){0};
@@ -451,6 +502,7 @@ static int load_all(struct learner *l, char *why, size_t why_bytes)
                      l->models[i]->name, strerror(-rc), store_why(l->parts.store));
             return rc;
         }
+        (void)learned_figures(l->models[i], l->figures);
     }
     return 0;
 }
@@ -460,6 +512,7 @@ static void learner_free(struct learner *l)
     for (uint32_t i = 0; i < l->models_len; i++)
         learned_close(l->models[i]);
     free(l->models);
+    figures_close(l->figures);
     mailbox_done(&l->box);
     free(l->folder);
     free(l);
@@ -482,7 +535,9 @@ int learner_open(const struct learner_parts *parts, char *why, size_t why_bytes,
     l->parts = *parts;
     l->folder = strdup(parts->folder);
     l->parts.folder = l->folder;
-    rc = l->folder != NULL ? load_all(l, why, why_bytes) : -ENOMEM;
+    rc = l->folder != NULL ? figures_open(&l->figures) : -ENOMEM;
+    if (rc == 0)
+        rc = load_all(l, why, why_bytes);
     if (rc == 0) {
         rc = -pthread_create(&l->thread, NULL, run, l);
         if (rc != 0)
@@ -507,6 +562,12 @@ void learner_hint(struct learner *l)
         atomic_store(&l->hinted, false);
 }
 
+void learner_asked(struct learner *l)
+{
+    if (!atomic_exchange(&l->asked_hinted, true) && mailbox_post(&l->box, &l->asked_hint) != 0)
+        atomic_store(&l->asked_hinted, false);
+}
+
 void learner_stop(struct learner *l)
 {
     if (l->stopped)
@@ -524,6 +585,11 @@ void learner_close(struct learner *l)
     learner_free(l);
 }
 
+uint32_t learner_figures(const struct learner *l, uint32_t max, struct figures *ret_rows)
+{
+    return figures_read(l->figures, max, ret_rows);
+}
+
 struct learner_counts learner_counts(const struct learner *l)
 {
     return (struct learner_counts){
@@ -532,7 +598,6 @@ struct learner_counts learner_counts(const struct learner *l)
         .publishes = atomic_load(&l->publishes),
         .fits = atomic_load(&l->fits),
         .audits = atomic_load(&l->audits),
-        .suspects_last = atomic_load(&l->suspects_last),
         .failures = atomic_load(&l->failures),
         .embedded = atomic_load(&l->embedded),
         .apply_us_last = atomic_load(&l->apply_us_last),

@@ -11,16 +11,20 @@
  * cheap, else when a model has been quiet for a moment; a little later the stored labels are
  * audited (kernels/head/audit.c). Until both are done its snapshots say settled = false.
  *
- * Threads: one of its own. post, hint from any.
+ * When nothing else is to do it watches a sample of the questions for drift (daemon/serve/asked.h).
+ *
+ * Threads: one of its own. post, hint, asked from any.
  */
 #ifndef LEARND_LEARNER_H
 #define LEARND_LEARNER_H
 
+#include "daemon/learn/figures.h"
 #include "daemon/learn/keeper.h"
 #include "daemon/serve/batcher.h"
 #include "daemon/serve/live.h"
 #include "kernels/measure/drift.h"
 #include "kernels/measure/evaluation.h"
+#include "kernels/measure/evaluation_sets.h"
 
 struct learner;
 
@@ -40,7 +44,8 @@ struct learner_parts {
     struct keeper *keeper; /* for embeddings and snapshot rows */
     struct batcher *batcher;
     struct live *live;
-    struct bus *bus; /* for swaps and warnings, or NULL */
+    struct bus *bus;     /* for swaps and warnings, or NULL */
+    struct asked *asked; /* questions to watch, or NULL; the learner is its reader */
     struct encoders *encoders;
     int (*settings_read)(const char *text, struct learner_settings *ret_settings);
 };
@@ -54,6 +59,8 @@ int learner_open(const struct learner_parts *parts, char *why, size_t why_bytes,
 int learner_post(struct learner *learner, struct change *change);
 /* There are new events. */
 void learner_hint(struct learner *learner);
+/* There are questions to watch. */
+void learner_asked(struct learner *learner);
 /* Writes what is unsaved as snapshots, ends the thread. Waiting changes are answered -ESHUTDOWN,
  * and so is every later post: the keeper may still know the learner; it is closed between the two.
  */
@@ -89,6 +96,7 @@ struct learner_report {
     uint32_t fit_examples;
     double coefficients[HEAD_SCORES];
     struct evaluation_report *prequential, *leave_one_out;
+    struct evaluation_sets_report *sets; /* of kind multi the prequential one; else NULL */
     struct drift_report drift;
     struct live_labels *labels; /* one reference: the names of the columns */
     struct live_review *review; /* one reference, or NULL */
@@ -98,10 +106,12 @@ int learner_report(struct learner *learner, int64_t model, struct learner_report
 void learner_report_done(struct learner_report *report);
 
 struct learner_counts {
-    uint64_t events, examples, publishes, fits, audits, suspects_last, failures, embedded;
+    uint64_t events, examples, publishes, fits, audits, failures, embedded;
     int64_t apply_us_last, publish_us_last, fit_us_last;
     uint64_t behind; /* rounds that found more to do; 0: caught up */
 };
 struct learner_counts learner_counts(const struct learner *learner);
+/* What /metrics shows of each model, up to max, without asking the learner's thread. */
+uint32_t learner_figures(const struct learner *learner, uint32_t max, struct figures *ret_rows);
 
 #endif

@@ -198,7 +198,7 @@ static void end(struct run *run, int rc)
         (void)run_keep_state(run, cancelled ? "cancelled" : "failed", "done");
     }
     (void)store_run_image_remove(t->parts.learner.folder, run->id);
-    trainer_sweep(t);
+    trainer_sweep(t, run->model);
 }
 
 static int take_run(void *ud, const struct store_run *row)
@@ -374,7 +374,7 @@ static void *work(void *arg)
         }
         if (mailbox_wait(&t->box, LOOK_US) != NULL) {
             atomic_store(&t->posted, false);
-            trainer_sweep(t); /* a model may have been removed */
+            trainer_sweep(t, 0); /* a model may have been removed */
         } else if (mailbox_closed(&t->box)) {
             break;
         }
@@ -425,6 +425,7 @@ void trainer_close(struct trainer *t)
     mailbox_close(&t->box);
     pthread_join(t->thread, NULL);
     stepper_close(t->stepper);
+    (void)mailbox_take(&t->box); /* a hint that nobody has looked at */
     mailbox_done(&t->box);
     free(t);
 }

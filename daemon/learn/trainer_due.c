@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "daemon/clock.h"
+#include "daemon/learn/figures.h"
 #include "daemon/log.h"
 #include "kernels/measure/probation.h"
 #include "kernels/train/trigger.h"
@@ -49,6 +50,12 @@ static int list_model(void *ud, const struct store_model *row)
 
 /* ---- triggers -------------------------------------------------------------------------------- */
 
+enum {
+    MODELS_MAX = 256,
+    WINDOW = 500,          /* corrections that accuracy_window is of */
+    ERROR_ROWS_MIN = 1500, /* fewer: the reference is not settled */
+};
+
 struct last_run {
     int64_t from_seq, ended_us, parent;
     bool found;
@@ -87,6 +94,29 @@ static bool in_window(const struct trainer_parts *p)
     return minute >= p->window_from || minute < p->window_to;
 }
 
+/* What the model's own count says of its error: alarms since the last run began, and whether the
+ * last 500 corrections went worse than the last 1,000 or so. */
+static void add_figures(const struct trainer *t, int64_t model, int64_t since_seq,
+                        struct trigger_signals *s)
+{
+    struct figures *rows;
+    uint32_t len;
+
+    rows = calloc(MODELS_MAX, sizeof *rows);
+    len = rows != NULL ? learner_figures(t->parts.to, MODELS_MAX, rows) : 0;
+    for (uint32_t i = 0; i < len; i++) {
+        if (rows[i].model != model)
+            continue;
+        s->drift = rows[i].error_alarm_seq > since_seq;
+        if (rows[i].rows >= ERROR_ROWS_MIN) {
+            s->error = 1 - rows[i].accuracy_window;
+            s->error_reference = 1 - rows[i].accuracy_fading;
+            s->error_sigma = sqrt(s->error_reference * (1 - s->error_reference) / WINDOW);
+        }
+    }
+    free(rows);
+}
+
 static int read_signals(struct trainer *t, const struct model_row *m,
                         struct trigger_signals *ret_signals, struct last_run *ret_last)
 {
@@ -113,6 +143,7 @@ static int read_signals(struct trainer *t, const struct model_row *m,
         s.examples_new = s.examples; /* events; a text may have had several */
     if (last.found && last.ended_us > 0)
         s.hours_since_run = (double)(clock_unix_us() - last.ended_us) / 3.6e9;
+    add_figures(t, m->model, last.from_seq, &s);
     *ret_signals = s;
     *ret_last = last;
     return rc;
@@ -269,15 +300,86 @@ void trainer_watch(struct trainer *t)
 
 /* ---- sweeping -------------------------------------------------------------------------------- */
 
+enum { HELD_MAX = 4, DROP_ROWS = 2000, ENCODERS_MAX = 1024 };
+
+struct versions {
+    uint32_t len, held;
+    struct {
+        int64_t encoder;
+        bool held, gone;
+    } rows[ENCODERS_MAX]; /* of one model, by number; more than there is room for wait their turn */
+};
+
+static int list_version(void *ud, const struct store_encoder *row)
+{
+    struct versions *v = ud;
+    bool held = strcmp(row->state, "held") == 0;
+    bool gone = strcmp(row->state, "refused") == 0 || strcmp(row->state, "removed") == 0;
+
+    if ((!held && !gone) || v->len == ENCODERS_MAX)
+        return 0;
+    v->rows[v->len].encoder = row->id;
+    v->rows[v->len].held = held;
+    v->rows[v->len++].gone = gone;
+    v->held += held;
+    return 0;
+}
+
+struct version_change {
+    struct change change; /* first */
+    int64_t encoder;
+    bool more;
+};
+
+static int remove_write(struct change *change, struct store *store)
+{
+    return store_encoder_state(store, ((struct version_change *)change)->encoder, "removed");
+}
+
+static int drop_write(struct change *change, struct store *store)
+{
+    struct version_change *c = (struct version_change *)change;
+
+    return store_embedding_drop(store, c->encoder, DROP_ROWS, &c->more);
+}
+
+/* In pieces, so that corrections get their turn. */
+static void drop_embeddings(struct trainer *t, int64_t encoder)
+{
+    struct version_change c = {.encoder = encoder, .more = true};
+
+    c.change.write = drop_write;
+    while (c.more && !atomic_load(&t->stopping) && trainer_keep(t, &c.change) == 0)
+        continue;
+}
+
 static int sweep_write(struct change *change, struct store *store)
 {
     (void)change;
     return store_encoder_sweep(store);
 }
 
-void trainer_sweep(struct trainer *t)
+void trainer_sweep(struct trainer *t, int64_t model)
 {
-    struct change c = {.write = sweep_write, .after_commit = true};
+    struct change files = {.write = sweep_write, .after_commit = true};
+    struct versions *v = calloc(1, sizeof *v);
+    int rc = v != NULL ? store_begin(t->parts.learner.store) : -ENOMEM;
 
-    (void)trainer_keep(t, &c);
+    if (rc == 0) {
+        rc = store_encoder_scan(t->parts.learner.store, model, list_version, v);
+        store_rollback(t->parts.learner.store);
+    }
+    for (uint32_t i = 0; rc == 0 && i < v->len; i++) {
+        if (v->rows[i].held && v->held > HELD_MAX) { /* the oldest */
+            struct version_change c = {.change = {.write = remove_write},
+                                       .encoder = v->rows[i].encoder};
+
+            v->rows[i].gone = trainer_keep(t, &c.change) == 0; /* not if it serves another model */
+            v->held--;
+        }
+        if (v->rows[i].gone)
+            drop_embeddings(t, v->rows[i].encoder);
+    }
+    free(v);
+    (void)trainer_keep(t, &files);
 }

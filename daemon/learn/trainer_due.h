@@ -12,7 +12,8 @@
 bool trainer_look(struct trainer *trainer);
 /* At the start: a model whose encoder came from a run not long ago is watched again. */
 void trainer_watch(struct trainer *trainer);
-/* Files of encoders and runs that no row promises go. */
-void trainer_sweep(struct trainer *trainer);
+/* After a run: of a model's held versions the four newest stay, so that there is a way back; what
+ * was refused or removed leaves neither files nor embeddings. */
+void trainer_sweep(struct trainer *trainer, int64_t model);
 
 #endif

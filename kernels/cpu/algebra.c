@@ -59,6 +59,14 @@ void algebra_symm(uint32_t N, uint32_t M, const double *a, uint32_t a_stride, co
                     (int)a_stride, 0, c, (int)c_stride);
 }
 
+void algebra_trmm(uint32_t N, uint32_t M, const double *p, uint32_t p_stride, double *a,
+                  uint32_t a_stride)
+{
+    one_thread();
+    cblas_dtrmm(CblasRowMajor, CblasRight, CblasLower, CblasNoTrans, CblasNonUnit, (int)N, (int)M,
+                1, p, (int)p_stride, a, (int)a_stride);
+}
+
 void algebra_syr2k(uint32_t M, uint32_t K, double alpha, const double *a, uint32_t a_stride,
                    const double *b, uint32_t b_stride, double *p, uint32_t p_stride)
 {

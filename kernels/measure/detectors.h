@@ -124,6 +124,8 @@ void shift_done(struct shift *s);
 /* 0, -EINVAL (not finite; nothing changes). After `moved` the reference starts anew. */
 int shift_add(struct shift *s, double level, const float *embedding, int64_t mark,
               struct shift_result *ret_result);
+/* Forgets the reference and the windows. */
+void shift_anew(struct shift *s);
 void shift_pack(const struct shift *s, struct pack *p);
 void shift_unpack(struct shift *s, struct unpack *u);
 

@@ -274,6 +274,17 @@ int drift_ask(struct drift *d, int64_t mark, const float *embedding, uint32_t pr
     return 0;
 }
 
+void drift_features_anew(struct drift *d)
+{
+    if (d->settings.dim > 0)
+        shift_anew(&d->shift);
+}
+
+int64_t drift_asked_mark(const struct drift *d)
+{
+    return d->asked_mark;
+}
+
 /* ---- what it thinks now ---------------------------------------------------------------------- */
 
 void drift_read(const struct drift *d, struct drift_report *ret_report)

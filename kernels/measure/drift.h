@@ -99,6 +99,11 @@ int drift_teach(struct drift *drift, int64_t mark, uint32_t label, bool wrong,
 int drift_ask(struct drift *drift, int64_t mark, const float *embedding, uint32_t predicted,
               struct drift_event ret_events[DRIFT_EVENTS_MAX], uint32_t *ret_len);
 
+/* Embeddings are of another kind from now on: ASKED_FEATURES finds out anew what is normal. */
+void drift_features_anew(struct drift *drift);
+/* Mark of the last question; INT64_MIN before the first. */
+int64_t drift_asked_mark(const struct drift *drift);
+
 /* What a detector thinks now. */
 struct drift_state {
     uint64_t rows;    /* seen, over all its life */

@@ -60,7 +60,7 @@ static void fade_add(double *fade, double *weight, double factor, bool right)
     *weight = *weight * factor + 1;
 }
 
-static void stream_add(struct stream *s, bool right, bool novel, bool abstained)
+void stream_add(struct stream *s, bool right, bool novel, bool abstained)
 {
     s->flags[s->rows % EVALUATION_WINDOW] =
         (uint8_t)((right ? FLAG_RIGHT : 0) | (novel ? FLAG_NOVEL : 0) |

@@ -17,7 +17,7 @@ static void fade_pack(double fade, double weight, struct pack *p)
     pack_f64(p, weight);
 }
 
-static void stream_pack(const struct stream *s, struct pack *p)
+void stream_pack(const struct stream *s, struct pack *p)
 {
     pack_u64(p, s->rows);
     pack_u64(p, s->right);
@@ -92,7 +92,7 @@ static void fade_unpack(double *fade, double *weight, double factor, struct unpa
     unpack_check(u, *fade <= *weight * 1.001);
 }
 
-static void stream_unpack(struct stream *s, struct unpack *u)
+void stream_unpack(struct stream *s, struct unpack *u)
 {
     s->rows = unpack_u64(u);
     s->right = unpack_u64(u);

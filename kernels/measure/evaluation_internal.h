@@ -38,13 +38,20 @@ enum { FLAG_RIGHT = 1, FLAG_NOVEL = 2, FLAG_ABSTAINED = 4 };
 
 struct stream {
     uint64_t rows, right, novel, abstained;
-    double fade, fade_weight; /* sums of EVALUATION_FADE^age over right rows, over rows */
+    double fade, fade_weight;         /* sums of EVALUATION_FADE^age over right rows, over rows */
     uint8_t flags[EVALUATION_WINDOW]; /* row i at i mod EVALUATION_WINDOW */
 };
 
+void stream_add(struct stream *s, bool right, bool novel, bool abstained);
+/* Share of the last EVALUATION_WINDOW rows that have the flag. */
+double stream_window(const struct stream *s, uint8_t flag);
+struct evaluation_rates stream_rates(const struct stream *s);
+void stream_pack(const struct stream *s, struct pack *p);
+void stream_unpack(struct stream *s, struct unpack *u);
+
 struct label_course {
-    double fade, fade_weight;         /* EVALUATION_LABEL_FADE, known rows */
-    double best, best_weight;         /* best_weight 0: none yet */
+    double fade, fade_weight; /* EVALUATION_LABEL_FADE, known rows */
+    double best, best_weight; /* best_weight 0: none yet */
     int64_t best_seq, first_seq, last_seq;
     uint32_t best_labels_known;
 };

@@ -200,21 +200,21 @@ static uint32_t window_count(const struct stream *s, uint8_t flag)
     return sum;
 }
 
-static double window_mean(const struct stream *s, uint8_t flag)
+double stream_window(const struct stream *s, uint8_t flag)
 {
     return ratio(window_count(s, flag), fmin((double)s->rows, EVALUATION_WINDOW));
 }
 
-static struct evaluation_rates rates_of(const struct stream *s)
+struct evaluation_rates stream_rates(const struct stream *s)
 {
     return (struct evaluation_rates){
         .rows = s->rows,
         .novel = s->novel,
         .abstained = s->abstained,
         .novel_total = ratio((double)s->novel, (double)s->rows),
-        .novel_window = window_mean(s, FLAG_NOVEL),
+        .novel_window = stream_window(s, FLAG_NOVEL),
         .abstained_total = ratio((double)s->abstained, (double)s->rows),
-        .abstained_window = window_mean(s, FLAG_ABSTAINED),
+        .abstained_window = stream_window(s, FLAG_ABSTAINED),
     };
 }
 
@@ -347,11 +347,11 @@ int evaluation_read(const struct evaluation *e, uint32_t pairs_max,
     r->last_seq = e->last_seq;
     r->labels_known = e->labels_known;
     r->all.accuracy_fading = ratio(e->all.fade, e->all.fade_weight);
-    r->all.accuracy_window = window_mean(&e->all, FLAG_RIGHT);
+    r->all.accuracy_window = stream_window(&e->all, FLAG_RIGHT);
     r->known.accuracy_fading = ratio(e->known.fade, e->known.fade_weight);
-    r->known.accuracy_window = window_mean(&e->known, FLAG_RIGHT);
-    r->taught = rates_of(&e->all);
-    r->asked = rates_of(&e->asked);
+    r->known.accuracy_window = stream_window(&e->known, FLAG_RIGHT);
+    r->taught = stream_rates(&e->all);
+    r->asked = stream_rates(&e->asked);
     courses_read(e, r);
     annotators_read(e, names, r);
     *ret_report = r;
@@ -369,7 +369,7 @@ int evaluation_batch_read(const struct evaluation_batch *b, uint32_t pairs_max,
 
     if (rc != 0)
         return rc;
-    r->taught = r->asked = rates_of(&none);
+    r->taught = r->asked = stream_rates(&none);
     r->others = r->unnamed = annotator_read(&nobody, "");
     *ret_report = r;
     return 0;

@@ -142,7 +142,7 @@ static void reference_add(struct shift *s, const double *z)
         reference_close(s);
 }
 
-static void begin_anew(struct shift *s)
+void shift_anew(struct shift *s)
 {
     s->reference = s->window = s->windows = 0;
     s->trace = 0;
@@ -190,7 +190,7 @@ static void look(struct shift *s, double level, struct shift_result *r)
         *r = wide;
     r->moved = r->chance < level / 2 / (k * (k + 1));
     if (r->moved) {
-        begin_anew(s);
+        shift_anew(s);
         return;
     }
     s->windows++;

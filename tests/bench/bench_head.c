@@ -151,6 +151,38 @@ static void time_leave_one_out(struct head *h)
            (now_us() - us) / BATCH);
 }
 
+/* A model of kind multi: examples of two labels each. */
+static void time_multi(void)
+{
+    const struct head_settings settings = {D, M, 1, 0.15, HEAD_MULTI};
+    static struct head_target pairs[BATCH][2];
+    double us[SAMPLES];
+    struct head *h;
+
+    must(head_open(&settings, &h));
+    must(head_labels_grow(h, LABELS));
+    for (int i = 0; i < 6; i++) {
+        prepare(BATCH);
+        for (int k = 0; k < BATCH; k++) {
+            uint32_t first = (uint32_t)(draw() % (LABELS - 1));
+
+            pairs[k][0] = (struct head_target){first, 1};
+            pairs[k][1] =
+                (struct head_target){first + 1 + (uint32_t)(draw() % (LABELS - 1 - first)), 1};
+            teaching.changes[k].targets = pairs[k];
+            teaching.changes[k].targets_len = 2;
+        }
+        must(head_apply(h, teaching.changes, BATCH));
+    }
+    for (int i = 0; i < SAMPLES; i++) {
+        us[i] = now_us();
+        must(head_fit(h));
+        us[i] = now_us() - us[i];
+    }
+    print_median("fit of sets", us, 1);
+    head_close(h);
+}
+
 int main(int argc, char **argv)
 {
     const struct head_settings settings = {D, M, 1, 0.15, HEAD_SINGLE};
@@ -177,5 +209,6 @@ int main(int argc, char **argv)
     time_serving(h);
     time_leave_one_out(h);
     head_close(h);
+    time_multi();
     return 0;
 }

@@ -33,6 +33,7 @@ COMMANDS = [
     "erase",
     "import",
     "export",
+    "eval",
     "models",
     "labels",
     "examples",

@@ -152,7 +152,7 @@ def test_journald_levels(make_daemon):
 
 # ---- metrics
 
-LINE = re.compile(r'([a-z_]+)(?:\{([^{}]*)\})? (-?[0-9.e+-]+|NaN|[+-]Inf)')
+LINE = re.compile(r'([a-z_][a-z0-9_]*)(?:\{([^{}]*)\})? (-?[0-9.e+-]+|NaN|[+-]Inf)')
 
 
 def metrics(daemon):

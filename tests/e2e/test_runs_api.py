@@ -242,6 +242,7 @@ def test_swaps_stand_between_events(daemon):
     assert [v["op"] for v in whole["versions"][:6]] == ["label"] + ["swap"] * 4 + ["label"]
     assert [v["reason"] for v in whole["versions"][:3]] == [None, "rollback", "rollback"]
     assert whole["versions"][1]["run"] == 99
+    assert [v["state"] for v in whole["versions"]].count("live") == 1
     assert [e["encoder"] for e in whole["encoders"]] == [0, 1]
     for limit in range(1, 9):
         rows, cursor = [], ""

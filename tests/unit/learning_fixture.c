@@ -109,6 +109,36 @@ void world_close(struct world *w)
     encoders_close(w->encoders);
 }
 
+struct opening {
+    const struct world *world;
+    struct learned *learned;
+};
+
+static int open_model(void *ud, const struct store_model *row)
+{
+    struct opening *o = ud;
+
+    return learned_open(&o->world->parts, row, o->world->base, LEARNED_LIVE, &o->learned);
+}
+
+int world_learn(struct world *w, struct learned **ret_learned)
+{
+    struct opening o = {w, NULL};
+    int rc = store_model_scan(w->reader, open_model, &o);
+
+    *ret_learned = o.learned;
+    return rc;
+}
+
+struct learned *world_learned(struct world *w)
+{
+    struct learned *l;
+
+    assert_int_equal(world_learn(w, &l), 0);
+    assert_non_null(l);
+    return l;
+}
+
 /* ---- teaching -------------------------------------------------------------------------------- */
 
 struct put_change {

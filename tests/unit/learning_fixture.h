@@ -7,6 +7,7 @@
 
 #include <semaphore.h>
 
+#include "daemon/learn/learned.h"
 #include "daemon/learn/learner.h"
 #include "daemon/serve/lane.h"
 #include "tests/unit/store_fixture.h"
@@ -33,6 +34,12 @@ void world_close(struct world *w);
 const char *world_label(uint32_t i);
 /* The i-th of an endless row of texts of a label, made of the tiny vocabulary's words. */
 void world_text(uint32_t label, uint32_t i, char ret_text[64]);
+
+/* The world's model as the learner holds it, for tests that take its place. 0 or -errno, then
+ * *ret_learned is NULL. */
+int world_learn(struct world *w, struct learned **ret_learned);
+/* The same, and it must succeed. */
+struct learned *world_learned(struct world *w);
 
 /* Through the keeper; waits until it is durable, or applied. What done() was told. */
 int world_put(struct world *w, const struct store_feedback *feedback, bool applied,

@@ -111,6 +111,14 @@ int64_t label_added(struct store *store, int64_t model, const char *name)
     return id;
 }
 
+int64_t label_of(struct store *store, int64_t model, const char *name)
+{
+    int64_t id = 0;
+
+    assert_int_equal(store_label_find(store, model, name, &id), 0);
+    return id;
+}
+
 struct store_feedback feedback_of(int64_t model, enum store_op op, const char *text,
                                   const char *label, const char *annotator)
 {

@@ -19,6 +19,8 @@ void file_write(const char *folder, const char *name, const void *bytes, size_t 
 struct store *opened(const char *folder, enum store_mode mode);
 int64_t model_added(struct store *store, const char *name);
 int64_t label_added(struct store *store, int64_t model, const char *name);
+/* By name or alias. */
+int64_t label_of(struct store *store, int64_t model, const char *name);
 
 /* A feedback of weight 1 on a text (NULL: the caller fills in example). */
 struct store_feedback feedback_of(int64_t model, enum store_op op, const char *text,

@@ -75,7 +75,7 @@ static void test_classify(void **state)
     check_bytes(
         &b, "{\"model\":\"intents\",\"version\":\"2.1850\",\"results\":["
             "{\"id\":\"0\",\"request_id\":\"01J9\",\"label\":\"card_arrival\",\"score\":0.94,"
-            "\"abstain\":false,\"novelty\":0.03,\"payload\":[null,\"p\"],"
+            "\"abstain\":false,\"novelty\":0.03,\"novel\":false,\"payload\":[null,\"p\"],"
             "\"labels\":[{\"label\":\"card_arrival\","
             "\"score\":0.94,\"votes\":{\"ridge\":1.5,\"lda\":-2,\"count\":0.25,\"prototype\":3,"
             "\"nearest\":4}},{\"label\":\"lost_card\",\"score\":0.04,\"votes\":{\"ridge\":0,"
@@ -83,7 +83,7 @@ static void test_classify(void **state)
             "\"truncated\":false,\"because\":[{\"example\":\"00000000000000000000000000000000\","
             "\"text\":\"a\\\"b\",\"label\":\"card_arrival\",\"similarity\":0.91}]},"
             "{\"id\":\"1\",\"request_id\":null,\"label\":null,\"score\":null,\"abstain\":true,"
-            "\"novelty\":null,\"labels\":[],\"tokens\":3,\"truncated\":true}],"
+            "\"novelty\":null,\"novel\":false,\"labels\":[],\"tokens\":3,\"truncated\":true}],"
             "\"timing_ms\":{\"queue\":0.1,\"tokenize\":0.02,\"encode\":1.3,\"head\":0.05,"
             "\"total\":1.6}}");
 }

@@ -39,27 +39,6 @@ static int tear_down(void **state)
     return 0;
 }
 
-struct opening {
-    const struct world *world;
-    struct learned *learned;
-};
-
-static int open_model(void *ud, const struct store_model *row)
-{
-    struct opening *o = ud;
-
-    return learned_open(&o->world->parts, row, o->world->base, LEARNED_LIVE, &o->learned);
-}
-
-static struct learned *learned_of(struct world *w)
-{
-    struct opening o = {w, NULL};
-
-    assert_int_equal(store_model_scan(w->reader, open_model, &o), 0);
-    assert_non_null(o.learned);
-    return o.learned;
-}
-
 /* Text i of label `of` is taught as label `as`. */
 static void teach_as(struct world *w, enum store_op op, uint32_t of, uint32_t i, uint32_t as)
 {
@@ -199,7 +178,7 @@ static void test_live_is_from_scratch(void **state)
 
     (void)state;
     world_open(&w, folder, false);
-    l = learned_of(&w);
+    l = world_learned(&w);
     for (uint32_t i = 0; i < EXAMPLES; i++)
         teach_as(&w, STORE_LABEL, i % WORLD_LABELS, i, i % WORLD_LABELS);
     catch_up(l, &w);
@@ -214,7 +193,7 @@ static void test_live_is_from_scratch(void **state)
     catch_up(l, &w);
     act(&w, 'r', world_label(2), NULL, 0);
     catch_up(l, &w);
-    again = learned_of(&w); /* no image: from nothing, in one stretch */
+    again = world_learned(&w); /* no image: from nothing, in one stretch */
     catch_up(again, &w);
     assert_int_equal(again->applied, l->applied);
     same_state(l, again);
@@ -235,7 +214,7 @@ static void test_retire_and_restore(void **state)
 
     (void)state;
     world_open(&w, folder, false);
-    l = learned_of(&w);
+    l = world_learned(&w);
     for (uint32_t i = 0; i < EXAMPLES; i++)
         teach_as(&w, STORE_LABEL, i % WORLD_LABELS, i, i % WORLD_LABELS);
     catch_up(l, &w);
@@ -267,7 +246,7 @@ static void test_merged_is_taught_so(void **state)
 
     (void)state;
     world_open(&w, folder, false);
-    l = learned_of(&w);
+    l = world_learned(&w);
     for (uint32_t i = 0; i < EXAMPLES; i++) {
         teach_as(&w, STORE_LABEL, i % WORLD_LABELS, i, i % WORLD_LABELS);
         if (i % 10 == 0)
@@ -276,7 +255,7 @@ static void test_merged_is_taught_so(void **state)
     act(&w, 'm', world_label(2), world_label(0), 0);
     teach_as(&w, STORE_LABEL, 2, 100, 2); /* under the name that was */
     catch_up(l, &w);
-    again = learned_of(&w);
+    again = world_learned(&w);
     catch_up(again, &w);
     same_state(l, again);
     assert_int_equal(live_labels_find(l->labels, world_label(2)), 0);
@@ -288,7 +267,7 @@ static void test_merged_is_taught_so(void **state)
     folder_remove(folder);
     folder_make(folder);
     world_open(&w, folder, false);
-    l = learned_of(&w);
+    l = world_learned(&w);
     teach_as(&w, STORE_LABEL, 2, 100, 0);
     for (uint32_t i = EXAMPLES; i-- > 0;) /* and in another order */
         teach_as(&w, STORE_LABEL, i % WORLD_LABELS, i,
@@ -314,7 +293,7 @@ static void test_a_version_is_not_ahead_of_a_merge(void **state)
     for (uint32_t i = 0; i < LEARNED_ROUND_EVENTS; i++)
         teach_as(&w, STORE_LABEL, 1, i % 20, 1);
     seq = act(&w, 'm', world_label(2), world_label(1), 0); /* no example goes along */
-    l = learned_of(&w);
+    l = world_learned(&w);
     assert_int_equal(learned_catch_up(l, &w.parts, &r), 0);
     assert_true(r.more || l->applied == seq);
     if (l->applied < seq)
@@ -347,7 +326,7 @@ static void test_every_allocation_of_a_round(void **state)
     (void)state;
     world_open(&w, folder, false);
     w.parts.keeper = NULL; /* no cache: its thread would take allocations out of the count */
-    l = learned_of(&w);
+    l = world_learned(&w);
     for (uint32_t i = 0; i < 30; i++)
         teach_as(&w, STORE_LABEL, i % WORLD_LABELS, i, i % WORLD_LABELS);
     catch_up(l, &w);

@@ -35,27 +35,6 @@ static int tear_down(void **state)
     return 0;
 }
 
-struct opening {
-    const struct world *world;
-    struct learned *learned;
-};
-
-static int open_model(void *ud, const struct store_model *row)
-{
-    struct opening *o = ud;
-
-    return learned_open(&o->world->parts, row, o->world->base, LEARNED_LIVE, &o->learned);
-}
-
-static struct learned *learned_of(struct world *w)
-{
-    struct opening o = {w, NULL};
-
-    assert_int_equal(store_model_scan(w->reader, open_model, &o), 0);
-    assert_non_null(o.learned);
-    return o.learned;
-}
-
 /* Durable, and nothing more. */
 static struct store_receipt put(struct world *w, enum store_op op, uint32_t label, uint32_t i)
 {
@@ -109,7 +88,7 @@ static void test_rounds(void **state)
 
     (void)state;
     world_open(&w, folder, false);
-    l = learned_of(&w);
+    l = world_learned(&w);
     assert_int_equal(live_seq(&w), -1);
     r = catch_up(l, &w); /* the labels of a new world */
     assert_int_equal(r.events, WORLD_LABELS);
@@ -158,7 +137,7 @@ static void test_a_long_backlog(void **state)
     for (uint32_t i = 0; i < LEARNED_ROUND_EVENTS + 100; i++)
         put(&w, STORE_LABEL, i % WORLD_LABELS, i);
     last = put(&w, STORE_REJECT, 0, 0);
-    l = learned_of(&w);
+    l = world_learned(&w);
     assert_int_equal(learned_catch_up(l, &w.parts, &r), 0);
     assert_true(r.more);
     /* A version is never ahead of its seq: the example 0 is shown rejected, so the version says so.
@@ -201,7 +180,7 @@ static void test_forgetting_is_exact(void **state)
 
     (void)state;
     world_open(&w, folder, false);
-    l = learned_of(&w);
+    l = world_learned(&w);
     for (uint32_t i = 0; i < 60; i++)
         put(&w, STORE_LABEL, i % WORLD_LABELS, i);
     catch_up(l, &w);
@@ -241,7 +220,7 @@ static void test_every_allocation_of_a_round(void **state)
     (void)state;
     world_open(&w, folder, false);
     w.parts.keeper = NULL; /* no cache: its thread would take allocations out of the count */
-    l = learned_of(&w);
+    l = world_learned(&w);
     for (uint32_t i = 0; i < 30; i++)
         put(&w, STORE_LABEL, i % WORLD_LABELS, i);
     catch_up(l, &w);
@@ -295,14 +274,12 @@ static void test_every_allocation_of_opening(void **state)
     world_open(&w, folder, false);
     w.parts.keeper = NULL;
     for (n = 1;; n++) {
-        struct opening o = {&w, NULL};
         bool failed;
         int rc;
 
         fault_alloc_arm(n, false);
-        rc = store_model_scan(w.reader, open_model, &o);
+        rc = world_learn(&w, &l);
         failed = fault_alloc_disarm();
-        l = o.learned;
         assert_int_equal(rc, l == NULL ? -ENOMEM : 0);
         assert_true(failed || l != NULL);
         if (l == NULL)

@@ -621,6 +621,54 @@ static void test_strategies(void **state)
     school_close(&s);
 }
 
+static int count_held(void *ud, const struct store_encoder *row)
+{
+    int *held = ud;
+
+    *held += strcmp(row->state, "held") == 0;
+    return 0;
+}
+
+/* Of many versions the newest stay; what is gone leaves no files and no embeddings. */
+static void test_what_is_held(void **state)
+{
+    struct school s;
+    struct store *store;
+    char path[STORE_PATH_BYTES];
+    int held = 0;
+    bool more;
+
+    (void)state;
+    run_settings.margin = 1;
+    run_settings.steps_max = 2;
+    school_open(&s, true);
+    teach_all(&s, EACH);
+    for (int64_t i = 1; i <= 7; i++) {
+        queue(&s, "naive", "");
+        assert_string_equal(finished(&s).state, "accepted");
+        wait_encoder(&s, i);
+    }
+    trainer_close(s.trainer); /* it has swept */
+    s.trainer = NULL;
+    store = opened(folder, STORE_READER);
+    assert_int_equal(store_encoder_scan(store, s.w.model, count_held, &held), 0);
+    store_close(store);
+    assert_int_equal(held, 4);
+    for (int64_t i = 1; i <= 7; i++) {
+        assert_int_equal(store_encoder_folder(folder, i, path), 0);
+        assert_int_equal(access(path, F_OK), i <= 2 ? -1 : 0);
+    }
+    school_close(&s);
+    store = opened(folder, STORE_WRITER);
+    for (int64_t i = 1; i <= 3; i++) {
+        assert_int_equal(store_begin(store), 0);
+        assert_int_equal(store_embedding_drop(store, i, 1, &more), 0);
+        assert_int_equal(more, i == 3); /* one was there, and others behind it */
+        assert_int_equal(store_rollback(store), 0);
+    }
+    store_close(store);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -636,6 +684,7 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_back_and_forwards_by_hand, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_strategies, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_is_held, set_up, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

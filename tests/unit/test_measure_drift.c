@@ -495,6 +495,31 @@ static void test_features_shift(void **state)
     }
 }
 
+/* Embeddings of another encoder are no news, where it is said that they come: what is normal is
+ * found out anew, and a change after that is seen. */
+static void test_features_anew(void **state)
+{
+    struct drift *d = fixture_drift(FIXTURE_DIM);
+    struct drift_event events[DRIFT_EVENTS_MAX];
+    int64_t changes[] = {3000, 3000 + SHIFT_REFERENCE + 2 * SHIFT_WINDOW}, fired = 0;
+    float x[FIXTURE_DIM];
+    uint64_t seed = 3;
+    uint32_t len;
+
+    (void)state;
+    for (int64_t i = 0; i < changes[1] + SHIFT_WINDOW && fired == 0; i++) {
+        for (int k = 0; k < FIXTURE_DIM; k++)
+            x[k] = (float)(fixture_normal(&seed) / 16 + (i >= changes[0]) - (i >= changes[1]));
+        if (i == changes[0])
+            drift_features_anew(d);
+        assert_int_equal(drift_asked_mark(d), i > 0 ? i - 1 : INT64_MIN);
+        assert_int_equal(drift_ask(d, i, x, DRIFT_NONE, events, &len), 0);
+        fired = len > 0 ? i : 0;
+    }
+    assert_int_equal(fired, changes[1] + SHIFT_WINDOW - 1);
+    drift_close(d);
+}
+
 /* What one window cannot show, four can. */
 static void test_features_slow(void **state)
 {
@@ -585,6 +610,7 @@ int main(void)
         cmocka_unit_test(test_features_long_way),
         cmocka_unit_test(test_features_shift),
         cmocka_unit_test(test_features_slow),
+        cmocka_unit_test(test_features_anew),
         cmocka_unit_test(test_features_constant),
         cmocka_unit_test(test_refusals),
     };

@@ -35,14 +35,6 @@ static int tear_down(void **state)
     return 0;
 }
 
-static int64_t label(const char *name)
-{
-    int64_t id = 0;
-
-    assert_int_equal(store_label_find(store, model, name, &id), 0);
-    return id;
-}
-
 static struct store_receipt say(enum store_op op, const char *text, const char *name,
                                 const char *annotator, double weight)
 {
@@ -62,7 +54,7 @@ static struct kept_example now(const char *text)
 
 static double share(const struct kept_example *k, const char *name)
 {
-    int64_t id = label(name);
+    int64_t id = label_of(store, model, name);
 
     for (uint32_t i = 0; i < k->target_len; i++)
         if (k->target[i].label == id)
@@ -87,7 +79,7 @@ static void test_one_label(void **state)
     assert_string_equal(k.pair, "(none)");
     assert_string_equal(k.status, "active");
     assert_int_equal(k.target_len, 1);
-    assert_int_equal(k.target[0].label, label("lost"));
+    assert_int_equal(k.target[0].label, label_of(store, model, "lost"));
     assert_true(k.target[0].value == 1.0 && k.weight == 2.0);
     assert_int_equal(k.annotators, 1);
     assert_int_equal(k.first_seq, r.seq);
@@ -106,7 +98,7 @@ static void test_the_last_word_counts(void **state)
     k = now("t");
     assert_memory_equal(first.example, second.example, STORE_ID_BYTES);
     assert_int_equal(k.target_len, 1);
-    assert_int_equal(k.target[0].label, label("b"));
+    assert_int_equal(k.target[0].label, label_of(store, model, "b"));
     assert_true(k.weight == 3.0);
     assert_int_equal(k.annotators, 1);
     assert_int_equal(k.first_seq, first.seq);

@@ -36,14 +36,6 @@ static int tear_down(void **state)
     return 0;
 }
 
-static int64_t label(const char *name)
-{
-    int64_t id = 0;
-
-    assert_int_equal(store_label_find(store, model, name, &id), 0);
-    return id;
-}
-
 static struct store_label_change on(const char *name)
 {
     struct store_label_change c = {.model = model, .now_us = 3000};
@@ -81,10 +73,10 @@ static int run(struct act *a)
     case SET:
         return store_label_set(store, &c, a->score_min, a->payload, &a->seq, &a->field);
     case MERGE:
-        return store_label_merge(store, &c, label(a->name), &a->seq, &a->field);
+        return store_label_merge(store, &c, label_of(store, model, a->name), &a->seq, &a->field);
     case SPLIT:
-        return store_label_split(store, &c, label(a->name), a->examples, a->examples_len, &a->seq,
-                                 &a->field, &a->bad);
+        return store_label_split(store, &c, label_of(store, model, a->name), a->examples,
+                                 a->examples_len, &a->seq, &a->field, &a->bad);
     }
     return -ENOSYS;
 }
@@ -162,7 +154,7 @@ static void unchanged(const char *text, const struct kept_example *before)
 static double share(const char *text, const char *name)
 {
     struct kept_example k = now(text);
-    int64_t id = label(name);
+    int64_t id = label_of(store, model, name);
 
     for (uint32_t i = 0; i < k.target_len; i++)
         if (k.target[i].label == id)
@@ -206,7 +198,7 @@ static void aliases_are(const char *name, const char *wanted)
 {
     char names[256] = "";
 
-    assert_int_equal(store_alias_of(store, label(name), add_alias, names), 0);
+    assert_int_equal(store_alias_of(store, label_of(store, model, name), add_alias, names), 0);
     assert_string_equal(names, wanted);
 }
 
@@ -228,10 +220,10 @@ static void test_rename(void **state)
     (void)state;
     say(STORE_LABEL, "t", "lost", "ann", 1);
     say(STORE_LABEL, "u", "found", "ann", 1);
-    id = label("lost");
+    id = label_of(store, model, "lost");
     seq = done((struct act){RENAME, .label = "lost", .name = "card lost"});
-    assert_int_equal(label("card lost"), id);
-    assert_int_equal(label("lost"), id); /* the old name still means it */
+    assert_int_equal(label_of(store, model, "card lost"), id);
+    assert_int_equal(label_of(store, model, "lost"), id); /* the old name still means it */
     aliases_are("card lost", "lost ");
     assert_int_equal(row_of("lost").row.seq, seq);
     assert_int_equal(store_event_get(store, model, 2, &last), 0);
@@ -268,7 +260,7 @@ static void test_names_are_distinct(void **state)
 
         refused(a, -EEXIST, "name");
         assert_int_equal(store_label_add(store, model, name, 1, &id, &seq), -EEXIST);
-        assert_int_equal(id, label(name));
+        assert_int_equal(id, label_of(store, model, name));
     }
     refused((struct act){RENAME, .label = "a", .name = "c"}, -EEXIST, "name");
     /* another model has its own names */
@@ -376,15 +368,15 @@ static void test_merge(void **state)
     assert_int_equal(now("t").last_seq, seq);
     assert_int_equal(now("u").last_seq, seq);
     assert_true(now("v").last_seq < seq); /* not touched */
-    assert_int_equal(label("a"), label("b"));
-    assert_int_equal(label("a2"), label("b"));
+    assert_int_equal(label_of(store, model, "a"), label_of(store, model, "b"));
+    assert_int_equal(label_of(store, model, "a2"), label_of(store, model, "b"));
     aliases_are("b", "a a2 ");
     assert_string_equal(row_of("a").row.status, "merged");
-    assert_int_equal(row_of("a").row.into, label("b"));
+    assert_int_equal(row_of("a").row.into, label_of(store, model, "b"));
     assert_int_equal(row_of("a").row.examples, 0);
 
     done((struct act){MERGE, .label = "b", .name = "c"}); /* merged again: names follow */
-    assert_int_equal(label("a"), label("c"));
+    assert_int_equal(label_of(store, model, "a"), label_of(store, model, "c"));
     aliases_are("c", "a a2 b ");
     assert_true(share("t", "a") == 1.0);
 }
@@ -580,13 +572,15 @@ static const char first_version[] =
     "CREATE TABLE model(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE,"
     " kind TEXT NOT NULL, settings TEXT NOT NULL, created_us INTEGER NOT NULL,"
     " seq INTEGER NOT NULL DEFAULT 0);"
-    "CREATE TABLE label(id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "CREATE TABLE label_of(store, model, id INTEGER PRIMARY KEY AUTOINCREMENT,"
     " model INTEGER NOT NULL REFERENCES model(id) ON DELETE CASCADE, name TEXT NOT NULL,"
-    " status TEXT NOT NULL DEFAULT 'active', into_label INTEGER REFERENCES label(id),"
+    " status TEXT NOT NULL DEFAULT 'active', into_label INTEGER REFERENCES label_of(store, model, "
+    "id),"
     " created_us INTEGER NOT NULL, UNIQUE(model, name));"
     "CREATE TABLE event(seq INTEGER PRIMARY KEY AUTOINCREMENT,"
     " model INTEGER NOT NULL REFERENCES model(id) ON DELETE CASCADE, op TEXT NOT NULL,"
-    " example BLOB, label INTEGER REFERENCES label(id) ON DELETE CASCADE, weight REAL NOT NULL,"
+    " example BLOB, label INTEGER REFERENCES label_of(store, model, id) ON DELETE CASCADE, weight "
+    "REAL NOT NULL,"
     " annotator TEXT NOT NULL, source TEXT NOT NULL, request_encoder INTEGER NOT NULL,"
     " request_seq INTEGER NOT NULL, created_us INTEGER NOT NULL);"
     "CREATE INDEX event_model ON event(model, seq);"
@@ -597,7 +591,7 @@ static const char first_version[] =
     " PRIMARY KEY(model, key)) WITHOUT ROWID;"
     "CREATE TABLE example(number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE,"
     " model INTEGER NOT NULL REFERENCES model(id) ON DELETE CASCADE, text TEXT NOT NULL, pair TEXT,"
-    " status TEXT NOT NULL, label INTEGER REFERENCES label(id) ON DELETE SET NULL,"
+    " status TEXT NOT NULL, label INTEGER REFERENCES label_of(store, model, id) ON DELETE SET NULL,"
     " weight REAL NOT NULL, annotators INTEGER NOT NULL, first_seq INTEGER NOT NULL,"
     " last_seq INTEGER NOT NULL, created_us INTEGER NOT NULL);"
     "CREATE INDEX example_model ON example(model, first_seq);"
@@ -605,7 +599,8 @@ static const char first_version[] =
     "CREATE INDEX example_label_only ON example(label);"
     "CREATE TABLE vote(example INTEGER NOT NULL REFERENCES example(number) ON DELETE CASCADE,"
     " annotator TEXT NOT NULL, sign INTEGER NOT NULL,"
-    " label INTEGER NOT NULL REFERENCES label(id) ON DELETE CASCADE, weight REAL NOT NULL,"
+    " label INTEGER NOT NULL REFERENCES label_of(store, model, id) ON DELETE CASCADE, weight REAL "
+    "NOT NULL,"
     " PRIMARY KEY(example, annotator, sign, label)) WITHOUT ROWID;"
     "CREATE INDEX vote_label ON vote(label);"
     "CREATE TABLE embedding(example INTEGER NOT NULL REFERENCES example(number) ON DELETE CASCADE,"
