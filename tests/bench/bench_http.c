@@ -59,8 +59,8 @@ struct load {
     int timer; /* with a rate: ticks when a request is due; else -1 */
     double every_us;
     uint64_t due, begun;  /* requests so far */
-    struct client **idle; /* (connections) a stack */
-    uint32_t idle_len;
+    struct client **idle; /* (connections) a ring: each has its turn, before the server closes it */
+    uint32_t connections, idle_at, idle_len;
     FILE *dump;
 };
 
@@ -146,7 +146,9 @@ static void send_due(struct load *load)
     while (load->begun < load->due && load->idle_len > 0) {
         int64_t due_us = load->count_from_us + (int64_t)((double)++load->begun * load->every_us);
 
-        send_next(load, load->idle[--load->idle_len], due_us);
+        send_next(load, load->idle[load->idle_at], due_us);
+        load->idle_at = (load->idle_at + 1) % load->connections;
+        load->idle_len--;
     }
 }
 
@@ -219,7 +221,7 @@ static void receive(struct load *load, struct client *c)
         send_next(load, c, clock_us());
         return;
     }
-    load->idle[load->idle_len++] = c;
+    load->idle[(load->idle_at + load->idle_len++) % load->connections] = c;
     send_due(load);
 }
 
@@ -334,6 +336,7 @@ int main(int argc, char **argv)
     clients = calloc((size_t)connections, sizeof *clients);
     load.ms = calloc(SAMPLES_MAX, sizeof *load.ms);
     load.idle = calloc((size_t)connections, sizeof *load.idle);
+    load.connections = (uint32_t)connections;
     load.dump = dump != NULL ? fopen(dump, "w") : NULL;
     if (clients == NULL || load.ms == NULL || load.idle == NULL || load.epoll < 0 ||
         (dump != NULL && load.dump == NULL) || signal(SIGTERM, stop) == SIG_ERR)

@@ -25,7 +25,7 @@ class Load:
     def __init__(self, bench_http, daemon, texts, folder, rate, model):
         self.path = f"{folder}/answers.csv"
         self.process = subprocess.Popen(
-            [bench_http, str(daemon.port), "--texts", texts, "--connections", "64", "--seconds",
+            [bench_http, str(daemon.port), "--texts", texts, "--connections", "32", "--seconds",
              "900", "--rate", f"{rate:.1f}", "--model", model, "--dump", self.path],
             stdout=subprocess.DEVNULL)
 
@@ -88,7 +88,7 @@ def answered_meanwhile(bench, daemon, model, texts, folder, rate):
     begun = time.monotonic()
     time.sleep(8)
     without = [(begun, time.monotonic())]
-    run = run_to_end(daemon, model, phases, strategy="joint", steps_max=150, force=True)
+    run = run_to_end(daemon, model, phases, strategy="joint", steps_max=60, force=True)
     settle(daemon, model)
     begun = time.monotonic()
     time.sleep(8)
