@@ -6,6 +6,7 @@
  * have -> lanes -> store. Signals are taken by the main thread alone.
  */
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -282,6 +283,15 @@ static void wait_without_spinning(char **argv)
         execv("/proc/self/exe", argv); /* where it cannot, it goes on as it is */
 }
 
+/* What is large goes back to the system when it is freed. glibc raises the size that counts as
+ * large by itself, up to 32 MiB, once such a block was freed; then the weights of encoders come and
+ * go inside the threads' arenas, which never shrink from the middle: 330 MB after 20 runs instead
+ * of 200. */
+static void return_large_blocks(void)
+{
+    (void)mallopt(M_MMAP_THRESHOLD, 512 << 10);
+}
+
 int main(int argc, char **argv)
 {
     int64_t started = clock_us();
@@ -290,6 +300,7 @@ int main(int argc, char **argv)
     int caught;
 
     wait_without_spinning(argv);
+    return_large_blocks();
     api_alloc_set(malloc, free);
     if (settings_read(argc, argv, why, sizeof why, &server.settings) != 0) {
         fprintf(stderr, "learnd: %s\n", why);

@@ -4,6 +4,7 @@
 #include "daemon/learn/trainer.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -32,6 +33,7 @@ static void run_done(struct run *run)
     free(run->rows);
     live_put(run->teacher);
     encoders_sweep(run->trainer->parts.learner.encoders);
+    (void)malloc_trim(0); /* the small ones of a run are many, and another may be a day away */
 }
 
 struct naming {

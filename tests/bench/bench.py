@@ -3,7 +3,7 @@
 
 Every line is a ratio of two figures of this run on this machine; absolute figures only tell what machine it was. A
 line that says MISSED is a finding, not a failure: the exit status tells whether everything could be measured.
-Usage: tests/bench/bench.py [--build DIR] [--seconds S] [--csv FILE]
+Usage: tests/bench/bench.py [--build DIR] [--seconds S] [--only daemon,runs] [--csv FILE]
 """
 import argparse
 import csv
@@ -17,11 +17,15 @@ import sys
 import tempfile
 import threading
 import time
+import types
 import urllib.request
+
+import bench_runs
 
 ap = argparse.ArgumentParser()
 ap.add_argument("--build", default="build")
 ap.add_argument("--seconds", type=float, default=4, help="of each load over HTTP")
+ap.add_argument("--only", default="daemon,runs", help="which parts")
 ap.add_argument("--csv", default="")
 args = ap.parse_args()
 
@@ -36,6 +40,10 @@ def report(what, measured, target, ratio=None, ok=None):
     verdict = "" if ok is None else "ok" if ok else "MISSED"
     rows.append((what, measured, target, "" if ratio is None else f"{ratio:.3f}", verdict))
     print("%-52s %18s %24s %8s %s" % rows[-1], flush=True)
+
+
+def heading():
+    print("%-52s %18s %24s %8s %s" % ("what", "measured", "target", "ratio", "ok"), flush=True)
 
 
 def bench(name, *argv):
@@ -69,10 +77,8 @@ class Daemon:
     def settle(self):
         """Waits until nothing is fitted or audited any more, so that it is not measured as well."""
         for _ in range(1200):
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/v1/models/default",
-                                        timeout=60) as answer:
-                if json.load(answer)["settled"]:
-                    return
+            if self.get("/v1/models/default")["settled"]:
+                return
             time.sleep(0.1)
         sys.exit("the model did not settle")
 
@@ -81,6 +87,10 @@ class Daemon:
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data,
                                          {"Content-Type": kind})
         with urllib.request.urlopen(request, timeout=300) as answer:
+            return json.load(answer)
+
+    def get(self, path):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as answer:
             return json.load(answer)
 
     def rss_mb(self):
@@ -98,10 +108,10 @@ class Daemon:
             self.process.wait()
 
 
-def load(daemon, texts, connections, seconds):
+def load(daemon, texts, connections, seconds, model="default"):
     """requests/s, p50 ms"""
     line = bench("bench_http", daemon.port, "--texts", texts, "--connections", connections,
-                 "--seconds", seconds, "--csv").split(",")
+                 "--seconds", seconds, "--model", model, "--csv").split(",")
     return float(line[1]), float(line[2])
 
 
@@ -206,16 +216,13 @@ def swap(daemon, texts):
            f"<= {settled * 0.01:.1f} MB (1 %)", grown / (settled * 0.01), grown <= settled * 0.01)
 
 
-def main():
-    folder = tempfile.mkdtemp(prefix="learnd-bench-")
+def measure_daemon(folder, test, train):
     state = f"{folder}/state"
     os.mkdir(state)
     daemon = None
     try:
-        test, train, what = data(folder)
-        print(f"texts: {what}; encoder: {ENCODER}\n")
         encoder = in_process(test, folder)
-        print("%-52s %18s %24s %8s %s" % ("what", "measured", "target", "ratio", "ok"))
+        heading()
         best = encoder["batch 32"]
         report("encoder, one lane, of oneDNN's matmul", f"{best['tflops']} TFLOP/s", ">= 0.70",
                float(best["of_peak"]), float(best["of_peak"]) >= 0.7)
@@ -237,6 +244,30 @@ def main():
     finally:
         if daemon is not None:
             daemon.kill()
+
+
+def measure_runs(folder, test, train):
+    def state(name):
+        os.mkdir(f"{folder}/{name}")
+        return f"{folder}/{name}"
+
+    heading()
+    bench_runs.measure(types.SimpleNamespace(
+        Daemon=Daemon, report=report, state=state, http=f"{args.build}/tests/bench/bench_http",
+        saturation=lambda daemon, texts, model: load(daemon, texts, 64, args.seconds, model)[0]),
+        test, train, folder)
+
+
+def main():
+    folder = tempfile.mkdtemp(prefix="learnd-bench-")
+    try:
+        test, train, what = data(folder)
+        print(f"texts: {what}; encoder: {ENCODER}\n")
+        if "daemon" in args.only.split(","):
+            measure_daemon(folder, test, train)
+        if "runs" in args.only.split(","):
+            measure_runs(folder, test, train)
+    finally:
         shutil.rmtree(folder)
     if args.csv:
         with open(args.csv, "w", newline="") as file:

@@ -9,5 +9,7 @@ if [ -z "${LEARND_ENCODER:-}" ]; then LEARND_ENCODER=$(deploy/model.sh) && expor
 echo
 "$build/tests/bench/bench_train_ops"
 echo
+OMP_WAIT_POLICY=passive "$build/tests/bench/bench_train" --threads "$(nproc)"
+echo
 python3 tests/bench/bench.py --build "$build" --csv "$build/bench.csv"
 echo "CSV: $build/bench.csv $build/bench-peak.csv"
