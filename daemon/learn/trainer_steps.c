@@ -14,7 +14,17 @@
 #include "daemon/learn/embed.h"
 #include "daemon/learn/trainer_run.h"
 
-enum { TELL_US = 1000000, CHECKPOINT_US = 60000000, METRICS = 400 };
+enum { TELL_US = 1000000, CHECKPOINT_US = 60000000, METRICS = 400, PACE_STEPS = 25 };
+
+/* How many cores a step uses: one, or all that it may. All are quicker only while nobody else wants
+ * them: a team at idle priority that has lost one core to others waits for it at every barrier (60
+ * examples/s, where one core does 200). So it is tried now and then, and what was quicker of late
+ * is used; results do not depend on it. */
+struct pace {
+    double rate[2]; /* tokens a second by one core, by all; 0: not tried yet */
+    uint32_t steps;
+    int now; /* which one */
+};
 
 struct step {
     struct run *run;
@@ -36,6 +46,24 @@ static int do_step(void *ud)
     struct step *s = ud;
 
     return train_step(s->run->train, s->batch, s->len, &s->report);
+}
+
+static uint32_t pace_threads(struct pace *p, uint32_t threads_max)
+{
+    int better = p->rate[1] >= p->rate[0];
+
+    if (p->rate[0] == 0 || p->rate[1] == 0)
+        p->now = p->rate[1] == 0;
+    else
+        p->now = ++p->steps % PACE_STEPS == 0 ? !better : better;
+    return p->now ? threads_max : 1;
+}
+
+static void pace_took(struct pace *p, uint32_t tokens, int64_t us)
+{
+    double rate = (double)tokens / ((double)us + 1), *old = &p->rate[p->now];
+
+    *old = *old == 0 ? rate : 0.7 * *old + 0.3 * rate;
 }
 
 /* ---- what the live pair says of old examples ------------------------------------------------- */
@@ -168,9 +196,21 @@ static bool time_is_out(const struct run *run)
            (double)(clock_us() - run->phase_us) > run->settings.minutes_max * 6e7;
 }
 
+static int paced_step(struct run *run, struct pace *pace, struct step *s)
+{
+    int64_t started = clock_us();
+    int rc;
+
+    train_threads(run->train, pace_threads(pace, run->trainer->parts.threads));
+    rc = stepper_run(run->trainer->stepper, do_step, s);
+    pace_took(pace, s->report.tokens, clock_us() - started);
+    return rc;
+}
+
 static int steps(struct run *run, uint64_t steps_len, uint32_t *rows, struct teaching_rows *t,
                  struct step *s)
 {
+    struct pace pace = {.now = 1};
     uint64_t examples = 0;
     int rc = 0;
 
@@ -184,7 +224,7 @@ static int steps(struct run *run, uint64_t steps_len, uint32_t *rows, struct tea
             break;
         rc = fill_batch(run, step, rows, t, s);
         if (rc == 0)
-            rc = stepper_run(run->trainer->stepper, do_step, s);
+            rc = paced_step(run, &pace, s);
         if (rc != 0)
             return step_failed(run, step, s, rc);
         examples += s->len;

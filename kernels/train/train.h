@@ -96,6 +96,8 @@ void train_close(struct train *train);
 int train_step(struct train *train, const struct train_example *batch, uint32_t len,
                struct train_report *ret_report);
 uint64_t train_steps_done(const struct train *train);
+/* Cores that the following steps use, at most settings.threads. Results do not depend on it. */
+void train_threads(struct train *train, uint32_t threads);
 
 /* Unit embeddings (len,C) by the present weights, without dropout. */
 int train_embed(struct train *train, const struct train_example *batch, uint32_t len,

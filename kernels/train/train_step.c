@@ -190,6 +190,11 @@ uint64_t train_steps_done(const struct train *t)
     return t->step;
 }
 
+void train_threads(struct train *t, uint32_t threads)
+{
+    t->backend->ctx_threads(t->k, threads < t->settings.threads ? threads : t->settings.threads);
+}
+
 /* ---- embeddings ------------------------------------------------------------------------------ */
 
 static int embed_once(struct train *t, const struct train_example *batch, uint32_t len,
