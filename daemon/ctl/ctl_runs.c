@@ -76,6 +76,7 @@ static enum ctl_exit show_measures(const struct json_value *v)
     if (rc != 0)
         return ctl_no_memory();
     measure(t, "accuracy", v, "accuracy_old", "accuracy_new");
+    measure(t, "Brier score", v, "brier_old", "brier_new");
     measure(t, "calibration error", v, "ece_old", "ece_new");
     measure(t, "novelty AUROC", v, "auroc_old", "auroc_new");
     rc = ctl_table_flush(t);
@@ -119,6 +120,9 @@ static enum ctl_exit show_verdict(const struct json_value *v)
         printf("; the change is at least %+.4f, and may be %+.4f",
                json_number(json_member(v, "lower"), 0),
                0 - json_number(json_member(v, "margin"), 0));
+    if (json_kind(json_member(v, "brier_lower")) > JSON_KIND_NULL)
+        printf("; the Brier score falls by at least %.4f",
+               json_number(json_member(v, "brier_lower"), 0));
     if (json_kind(json_member(v, "latency_ratio")) > JSON_KIND_NULL)
         printf("; an answer takes %.2f times as long",
                json_number(json_member(v, "latency_ratio"), 0));

@@ -26,7 +26,7 @@
 enum {
     HEAD_SCORES = 5,         /* ridge, LDA, count, prototype, nearest */
     HEAD_NEIGHBOURS = 5,     /* nearest examples kept for novelty and explanation */
-    HEAD_FIT_EXAMPLES = 500, /* examples with the smallest ids that fit the pool */
+    HEAD_FIT_EXAMPLES = 500, /* that fit the pool: of the smallest ids, held-out ones first */
     HEAD_FIT_MIN = 4,        /* under this many the prior medians serve */
     HEAD_NOVELTY_MIN = 20,   /* under this many nothing is called novel */
     HEAD_BLOCK = 64,         /* signed terms in one recursive step */
@@ -40,6 +40,13 @@ struct head_view;
 struct head_id {
     uint64_t hi, lo;
 };
+
+/* One text in ten is kept out of the training of encoders, by its hash alone (kernels/train/plan.h
+ * holds to the same rule): it shows what an encoder makes of texts it has never seen. */
+static inline bool head_held_out(struct head_id id)
+{
+    return id.hi % 10 == 0;
+}
 
 enum head_kind {
     HEAD_SINGLE, /* one label an example: values of a target sum to 1, probabilities too */

@@ -2,7 +2,7 @@
  *
  *     p_c = 1 / (1 + exp(-(slope z_c + offset + own_c))),   z = W^T f
  * fitted on the leave-one-out scores z' = (z - h t) / (1 - h), h = w f^T P f, of the examples with
- * the smallest ids: at most FIT_ROWS (0.11 s at M = 1024 and 150 labels) and FIT_CELLS scores.
+ * the first ids: at most FIT_ROWS (0.11 s at M = 1024 and 150 labels) and FIT_CELLS scores.
  * Minimises the negative log-likelihood with log-normal (slope) and normal priors by damped Newton.
  * own_c stays 0 until c has OWN_MIN examples. Targets may be soft; an example of no label counts
  * like any other.
@@ -178,7 +178,7 @@ static int leave_out(const struct head *h, const struct derived *d, struct left_
     o.slots = malloc(most * sizeof *o.slots);
     if (o.slots == NULL)
         return -ENOMEM;
-    len = scores_smallest(h, most, o.slots);
+    len = scores_first(h, most, o.slots);
     for (uint32_t i = 0; i < len; i++)
         if (h->examples[o.slots[i]].weight >= HEAD_TRUST_FIT)
             o.slots[o.len++] = o.slots[i];
@@ -537,7 +537,7 @@ static int calibrate(const struct head *h, const struct derived *d, const struct
     return rc;
 }
 
-/* Of the first HEAD_FIT_EXAMPLES rows, the smallest ids. */
+/* Of the first HEAD_FIT_EXAMPLES rows. */
 static int fit_novelty(struct head *h, const struct left_out *o)
 {
     uint32_t len = o->len < HEAD_FIT_EXAMPLES ? o->len : HEAD_FIT_EXAMPLES;

@@ -15,7 +15,8 @@ from learnd_process import ROOT, TINY
 OK, REFUSED, USAGE, FAILED, PARTLY, GATE, RUN = range(7)
 VERDICT = {"accepted": False, "forced": False, "reasons": ["accuracy", "recall"], "items": 400,
            "lost": 21, "won": 3, "accuracy_old": 0.93, "accuracy_new": 0.885, "difference": -0.045,
-           "lower": -0.07, "margin": 0.005, "p": 0.0003, "visible": 0.02, "ece_old": 0.02,
+           "lower": -0.07, "margin": 0.005, "p": 0.0003, "visible": 0.02, "brier_old": 0.11,
+           "brier_new": 0.17, "brier_lower": -0.09, "ece_old": 0.02,
            "ece_new": 0.05, "auroc_old": None, "auroc_new": None, "latency_ratio": 1.02,
            "labels_tested": 2,
            "losses": [{"label": "x", "items": 30, "lost": 12, "won": 0, "p": 0.0002,
@@ -102,6 +103,7 @@ def test_the_verdict_and_the_exit_code(ctl, daemon):
     lines = [line.split() for line in out.splitlines()]
     assert ["accuracy", "0.9300", "0.8850", "-0.0450"] in lines
     assert ["novelty", "AUROC", "-", "-", "-"] in lines
+    assert ["Brier", "score", "0.1100", "0.1700", "+0.0600"] in lines
     assert "400 texts: 3 won, 21 lost" in out and "at least -0.0700, and may be -0.0050" in out
     assert "x: 12 lost and 0 won of 30" in out
     assert out.endswith("the gate: refused: accuracy, recall\n") and err == ""

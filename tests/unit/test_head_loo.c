@@ -315,9 +315,10 @@ static void test_agrees_with_the_fit(void **state)
     rows = head_fit_rows(h, &len);
     assert_true(len > N / 2 && len < N);
     assert_int_equal(head_loo(h, ids, N, items), 0);
-    for (uint32_t k = 0; k < 1009; k++) /* by ascending id */
+    for (uint32_t k = 0; k < 2 * 1009; k++) /* by ascending id, the held-out ones first */
         for (uint32_t i = 0; i < N; i++) {
-            if (ids[i].hi != k || items[i].state != HEAD_LOO_SCORED || changes[i].weight < 1)
+            if (ids[i].hi != k % 1009 || head_held_out(ids[i]) != (k < 1009) ||
+                items[i].state != HEAD_LOO_SCORED || changes[i].weight < 1)
                 continue;
             assert_true(at < len);
             near(items[i].p_label, rows[at].p_label);

@@ -372,7 +372,8 @@ static void test_a_stopped_run_goes_on_and_ends_in_the_same_bits(void **state)
     int lives = 0;
 
     (void)state;
-    run_settings.steps_max = 300;
+    run_settings.steps_max = 1500; /* long enough to be met in the middle */
+    run_settings.epochs = 100;
     school_open(&s, true);
     teach_all(&s, EACH);
     queue(&s, "joint", "");
