@@ -34,7 +34,7 @@ enum {
     LIMIT_BATCH_TOKENS = 1024,
     LIMIT_BATCH_ITEMS = 128,
     LIMIT_SHARE_TOKENS = 96,     /* less is not split between lanes */
-    LIMIT_LEARNING_TOKENS = 512, /* one batch of learning work, about a millisecond */
+    LIMIT_LEARNING_TOKENS = 512, /* one batch of learning work; less behind traffic (batcher.c) */
     LIMIT_TEAM_TOKENS = 512, /* less is quicker on one core: every barrier of OpenMP sleeps where
                                 more teams than cores stand by. 15 tokens: 1.35 ms by two, 1.14 by
                                 one; 480: equal */

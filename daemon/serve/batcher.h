@@ -5,8 +5,8 @@
  * another. A lane that is idle closes a batch at once: there is no
  * timer, so the first request never waits. What waits is shared between the idle lanes; a batch
  * that is alone and large may use the cores of idle lanes. Work of the learner (class
- * WORK_LEARNING) is taken only when no traffic waits, in batches small enough that traffic arriving
- * behind one waits about a millisecond.
+ * WORK_LEARNING) is taken only when no traffic waits, in batches that are small while there is
+ * traffic, so that what arrives behind one waits a few milliseconds.
  *
  * Threads: submit, queue, wake and cancel from any thread, take from lanes.
  */
@@ -59,7 +59,7 @@ struct batcher_limits {
     uint32_t batch_tokens_max; /* T of a batch: at least the longest text */
     uint32_t batch_items_max;  /* B */
     uint32_t share_tokens_min; /* less than this is not split between lanes */
-    uint32_t learning_tokens;  /* T of a batch of learning work, about */
+    uint32_t learning_tokens;  /* T of a batch of learning work, about, where no traffic comes */
     uint32_t team_tokens_min;  /* less than this uses one core, however many are idle */
 };
 

@@ -26,7 +26,7 @@ class Course:
     """What was seen: (examples taught, accuracy, encoder that answered), and where the run began and went live."""
 
     def __init__(self):
-        self.points, self.started, self.swapped, self.run = [], None, None, None
+        self.points, self.started, self.swapped, self.run, self.forced = [], None, None, None, False
 
 
 def encoder_of(daemon):
@@ -58,7 +58,8 @@ def stream(daemon, train, test, args):
     for taught in range(0, len(train), CHUNK):
         if taught >= args.run_at and course.run is None:
             course.started = taught
-            course.run = daemon.call("POST", "/v1/models/m/runs", {"strategy": "joint", "seed": args.seed})["run"]
+            course.run = daemon.call("POST", "/v1/models/m/runs", {"strategy": "joint", "seed": args.seed,
+                                                                          "force": args.force})["run"]
         if course.run is not None and course.swapped is None:
             pace(daemon, course, len(train) - taught)
             if encoder_of(daemon) != 0:
@@ -70,7 +71,8 @@ def stream(daemon, train, test, args):
             ask(daemon, course, test, now)
     run = daemon.call("GET", f"/v1/runs/{course.run}") if course.run is not None else None
     if run is None or course.swapped is None:
-        sys.exit(f"no swap within the stream: {run and (run['state'], run['phase'], run['reason'])}")
+        sys.exit(f"no swap within the stream: {run and (run['state'], run['phase'], run['reason'], run['verdict'])}")
+    course.forced = (run["reason"] or "").startswith("forced")
     return course
 
 
@@ -139,7 +141,7 @@ def draw(course, test_len):
            *curve(scale, before, "before"), *curve(scale, after, "after"),
            f'<text x="{(started + swapped) / 2:.1f}" y="{HEIGHT - BOTTOM - 28}" text-anchor="middle">a run, in the</text>',
            f'<text x="{(started + swapped) / 2:.1f}" y="{HEIGHT - BOTTOM - 12}" text-anchor="middle">background</text>',
-           f'<text x="{swapped + 6:.1f}" y="{HEIGHT - BOTTOM - 12}">swap</text>',
+           f'<text x="{swapped + 6:.1f}" y="{HEIGHT - BOTTOM - 12}">{"forced past its gate" if course.forced else "swap"}</text>',
            f'<text class="name-before" x="{swapped - 8:.1f}" y="{scale.y(last_before[1]) + 26:.1f}" text-anchor="end">the encoder it '
            f'came with: {last_before[1]:.1f} %</text>',
            f'<text class="name-after" x="{WIDTH - RIGHT}" y="{scale.y(last[1]) - 12:.1f}" text-anchor="end">its own: {last[1]:.1f} %'
@@ -152,6 +154,7 @@ def main():
     parser.add_argument("--run-at", type=int, default=6000)
     parser.add_argument("--every", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--force", action="store_true", help="swap whatever the gate says; the picture tells")
     parser.add_argument("--texts", type=int, default=0, help="of the train split; 0: all")
     parser.add_argument("--features", type=int, default=2048)
     parser.add_argument("--out", default="tests/quality/stream.svg")

@@ -191,7 +191,8 @@ static void test_a_full_queue_takes_all_or_none(void **state)
     batcher_close(b);
 }
 
-/* Traffic goes first, however long the learner has waited; the learner's batches are small. */
+/* Traffic goes first, however long the learner has waited; the learner's batches are small, and
+ * smaller behind traffic. */
 static void test_learning_yields(void **state)
 {
     struct batcher *b = batcher_new(1);
@@ -204,13 +205,13 @@ static void test_learning_yields(void **state)
     assert_int_equal(batcher_submit(b, &traffic.work), 0);
     takes(b, &traffic, 0, 8);
     takes(b, &traffic, 8, 4);  /* not filled up with learning */
-    takes(b, &learning, 0, 3); /* 24 tokens pass learning_tokens */
+    takes(b, &learning, 0, 2); /* 16 tokens, the least share */
     job_init(&traffic, 1, 8, WORK_TRAFFIC);
     assert_int_equal(batcher_submit(b, &traffic.work), 0);
     takes(b, &traffic, 0, 1);
-    takes(b, &learning, 3, 3);
-    takes(b, &learning, 6, 3);
-    takes(b, &learning, 9, 1);
+    takes(b, &learning, 2, 2); /* anew */
+    takes(b, &learning, 4, 3); /* 24 tokens pass learning_tokens */
+    takes(b, &learning, 7, 3);
     assert_int_equal(atomic_load(&learning.dones), 1);
     batcher_close(b);
 }
