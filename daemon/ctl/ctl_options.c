@@ -95,7 +95,7 @@ static const struct row rows[] = {
     {"lora-rank", '\0', false, TEXT, AT(lora_rank), "N",
      "train low-rank changes instead of all weights"},
     {"margin", '\0', false, TEXT, AT(margin), "SHARE",
-     "accuracy that the gate may lose (0.005; first run 0)"},
+     "accuracy that the gate may lose (0.015)"},
     {"force", '\0', false, FLAG, AT(force), NULL, "swap although the gate refuses"},
     {"watch", 'w', false, FLAG, AT(watch), NULL, "stay until the run has ended"},
     {"yes", '\0', false, FLAG, AT(yes), NULL, "do it without asking"},

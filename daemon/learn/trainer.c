@@ -57,25 +57,16 @@ static int name_model(void *ud, const struct store_model *row)
     return 0;
 }
 
-static int count_live(void *ud, const struct store_live *row)
-{
-    *(bool *)ud |= row->encoder != 0;
-    return 0;
-}
-
-/* The live pair's twin; whether the model has ever left the base. */
+/* The live pair's twin. */
 static int open_old(struct run *run)
 {
     struct trainer *t = run->trainer;
     struct naming n = {.run = run};
     struct held_encoder *held = NULL;
-    bool left = false;
     int rc = store_begin(t->parts.learner.store);
 
     if (rc == 0) {
         rc = store_model_scan(t->parts.learner.store, name_model, &n);
-        if (rc == 0)
-            rc = store_live_scan(t->parts.learner.store, run->model, count_live, &left);
         store_rollback(t->parts.learner.store);
     }
     if (rc == 0 && !n.found)
@@ -85,7 +76,6 @@ static int open_old(struct run *run)
                  n.vectors ? "the model takes vectors: it has no encoder" : "the model is gone");
         return rc != 0 ? rc : -EINVAL;
     }
-    run->first = !left;
     rc = encoders_get(t->parts.learner.encoders, n.encoder, run->why, sizeof run->why, &held);
     if (rc == 0)
         rc = trainer_twin(t, run, run->model, held, &run->old);

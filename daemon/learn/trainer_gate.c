@@ -212,7 +212,7 @@ static int judge(struct gating *g)
         input.decisions = g->decisions;
         input.decisions_len = g->decisions_len;
     }
-    gate_settings_default(run->first, &settings);
+    gate_settings_default(&settings);
     if (run->settings.margin >= 0)
         settings.margin = run->settings.margin;
     run->margin = settings.margin;

@@ -35,7 +35,6 @@ struct run {
     uint64_t seed;
     int64_t since_seq;
     int64_t encoder;     /* what it made; -1: nothing yet */
-    bool first;          /* the model has never had another encoder than the base */
     struct learned *old; /* the live pair's twin, at the run's position or later */
     struct learned *new; /* the candidate's */
     struct held_encoder *start;

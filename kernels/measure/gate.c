@@ -1,7 +1,14 @@
 /* gate.c -- see gate.h.
  *
- * The one-sided test for recalls: only a loss is feared, so the level is spent on losses. A first
- * run (margin 0) needs a bound above 0, which no discordant pairs at all do not give.
+ * The margin of accuracy is what a thousand held-out texts can tell: with 4 % of them answered
+ * differently the bound lies 1.2 points below the gain that is seen. Of runs that truly win one
+ * point a margin of 0 lets one in three pass, of half a point two, of one and a half nineteen in
+ * twenty; of runs that truly lose one and a half points that lets one in forty pass (and probation
+ * sees the next 500 corrections). Measured: three runs on BANKING77 that won 0.7 to 0.9 points on
+ * its 3,080 test texts showed -0.1 to +0.5 on the 1,010 held out.
+ *
+ * The one-sided test for recalls: only a loss is feared, so the level is spent on losses. Margin 0
+ * needs a bound above 0, which no discordant pairs at all do not give.
  *
  * ECE (Naeini et al. 2015) is a sum over bins of counts and of probabilities in units of 2^-32;
  * AUROC (Mann and Whitney 1947) counts pairs: both exact, so that no order of items shows. Between
@@ -26,9 +33,9 @@
 #define NORMAL_975 1.959963984540054
 #define BRIER_UNIT 1048576.0
 
-void gate_settings_default(bool first_run, struct gate_settings *ret_settings)
+void gate_settings_default(struct gate_settings *ret_settings)
 {
-    *ret_settings = (struct gate_settings){.margin = first_run ? 0 : 0.005,
+    *ret_settings = (struct gate_settings){.margin = 0.015,
                                            .alpha = 0.05,
                                            .ece_margin = 0.01,
                                            .auroc_margin = 0.01,

@@ -109,7 +109,8 @@ static struct gate_verdict judged(const struct gate_input *in, bool first_run)
     struct gate_settings settings;
     struct gate_verdict v;
 
-    gate_settings_default(first_run, &settings);
+    gate_settings_default(&settings);
+    settings.margin = first_run ? 0 : 0.005;
     assert_int_equal(gate_judge(in, &settings, &v), 0);
     assert_int_equal(v.accepted, v.reasons == 0);
     return v;
@@ -185,7 +186,8 @@ static void test_too_few(void **state)
 
     (void)state;
     assert_int_equal(v.reasons, GATE_TOO_FEW);
-    gate_settings_default(false, &settings);
+    gate_settings_default(&settings);
+    settings.margin = 0.005;
     settings.accept_few = true;
     assert_int_equal(gate_judge(&in, &settings, &v), 0);
     assert_true(v.accepted && v.reasons == GATE_TOO_FEW);
@@ -487,7 +489,8 @@ static void test_bad_input(void **state)
     struct gate_verdict v = {.items = 4711};
 
     (void)state;
-    gate_settings_default(false, &settings);
+    gate_settings_default(&settings);
+    settings.margin = 0.005;
     items[3].old.p_predicted = 1.1;
     assert_int_equal(gate_judge(&in, &settings, &v), -EINVAL);
     items[3].old.p_predicted = 1;
