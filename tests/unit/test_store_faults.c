@@ -169,7 +169,7 @@ static void test_every_allocation(void **state)
     (void)state;
     for (int on = 0; on < 2; on++) {
         held = fault_alloc_held();
-        for (n = 1;; n += on ? 7 : 1) {
+        for (n = 1;; n += FAULT_STRIDE * (on ? 7 : 1)) {
             struct walk w = {0};
             int rc;
 
