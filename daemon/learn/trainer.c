@@ -162,15 +162,17 @@ static int phases(struct run *run)
     return rc == 0 ? conclude(run) : rc;
 }
 
-static void end(struct run *run, int rc)
+/* False: the store could not be told, and still says that the run is to be done. */
+static bool end(struct run *run, int rc)
 {
     struct trainer *t = run->trainer;
+    bool told = true;
     char id[24];
 
     if (rc == -ESHUTDOWN) {
         log_info("trainer", "event", "interrupted", "model", run->model_name, "phase", run->phase,
                  NULL);
-        return; /* the row says running: it goes on after the next start */
+        return false; /* the row says running: it goes on after the next start */
     }
     if (rc == 0) {
         atomic_fetch_add(&t->accepted, run->new == NULL);
@@ -185,10 +187,12 @@ static void end(struct run *run, int rc)
                  "run", id, "phase", run->phase, "why", run->why, NULL);
         if (!cancelled)
             events_warning(t->parts.learner.bus, run->model_name, "run_failed", run->why);
-        (void)run_keep_state(run, cancelled ? "cancelled" : "failed", "done");
+        rc = run_keep_state(run, cancelled ? "cancelled" : "failed", "done");
+        told = rc == 0 || rc == -ENOENT || rc == -EALREADY;
     }
     (void)store_run_image_remove(t->parts.learner.folder, run->id);
     trainer_sweep(t, run->model);
+    return told;
 }
 
 static int take_run(void *ud, const struct store_run *row)
@@ -210,7 +214,7 @@ static int take_run(void *ud, const struct store_run *row)
     return 0;
 }
 
-/* True: there was one. */
+/* True: there was one, and there may be another. */
 static bool do_next(struct trainer *t)
 {
     struct run run = {
@@ -219,6 +223,7 @@ static bool do_next(struct trainer *t)
         .progress = {
             .loss = NAN, .lr = NAN, .grad_norm = NAN, .examples_per_s = NAN, .eta_s = NAN}};
     int rc = store_begin(t->parts.learner.store);
+    bool ended;
 
     if (rc == 0) {
         rc = store_run_next(t->parts.learner.store, take_run, &run);
@@ -229,10 +234,10 @@ static bool do_next(struct trainer *t)
     atomic_store(&t->running, true);
     atomic_fetch_add(&t->runs, 1);
     rc = run.why[0] == '\0' ? phases(&run) : -EINVAL;
-    end(&run, rc);
+    ended = end(&run, rc);
     run_done(&run);
     atomic_store(&t->running, false);
-    return rc != -ESHUTDOWN;
+    return ended; /* else it is tried again after a while: a full disk is emptied */
 }
 
 /* ---- following the store --------------------------------------------------------------------- */

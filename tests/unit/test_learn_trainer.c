@@ -465,6 +465,23 @@ static void test_runs_that_cannot_be(void **state)
     school_close(&s);
 }
 
+/* The disk takes no weights: there is a file where the folder should be. */
+static void test_no_place_for_weights(void **state)
+{
+    struct school s;
+    char path[FOLDER_BYTES + 16];
+
+    (void)state;
+    school_open(&s, true);
+    teach_all(&s, 20);
+    snprintf(path, sizeof path, "%s/encoders", folder);
+    assert_int_equal(rmdir(path), 0);
+    file_write(folder, "encoders", "x", 1);
+    fails(&s, "joint", "", "encoders");
+    assert_int_equal(unlink(path), 0);
+    school_close(&s);
+}
+
 /* ---- the gate, and ways back ----------------------------------------------------------------- */
 
 /* A folder whose weights are noise of this size: sound files, useless embeddings. */
@@ -681,6 +698,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_cancelling, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_runs_that_cannot_be, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_weights_that_overflow, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_no_place_for_weights, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_the_gate_refuses_probation_sends_back, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_back_and_forwards_by_hand, set_up, tear_down),
