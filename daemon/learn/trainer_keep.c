@@ -119,6 +119,10 @@ static struct row_change *row_new(const struct run *run)
     c->update.now_us = clock_unix_us();
     c->progress = run->trainer->parts.progress_write(&run->progress);
     c->update.progress = c->progress;
+    if (run->steps > 0) {
+        c->update.step = (int64_t)run->steps_done;
+        c->update.steps = (int64_t)run->steps;
+    }
     return c;
 }
 

@@ -48,6 +48,7 @@ struct run {
     const char *phase;
     int64_t phase_us, told_us, kept_us; /* monotonic: phase began; row written; checkpoint */
     uint64_t phase_first;               /* step at which this life of the phase began */
+    uint64_t steps_done, steps;         /* of training; what the row says in the end */
     struct gate_verdict verdict;
     double margin;           /* that it was judged by */
     char why[RUN_WHY_BYTES]; /* of its end */

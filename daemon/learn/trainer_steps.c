@@ -230,6 +230,7 @@ static int steps(struct run *run, uint64_t steps_len, uint32_t *rows, struct tea
         examples += s->len;
         atomic_fetch_add(&run->trainer->steps, 1);
         atomic_fetch_add(&run->trainer->examples, s->len);
+        run->steps_done = step + 1;
         tell(run, step + 1, steps_len, &s->report, examples);
         if (clock_us() - run->kept_us > CHECKPOINT_US) {
             (void)run_checkpoint(run);
@@ -252,6 +253,8 @@ int run_train(struct run *run)
     s.batch = calloc(plan.batch_max + 1, sizeof *s.batch);
     rc = teacher_open(run, plan.batch_max, &t);
     run->progress.loss = NAN;
+    run->steps = plan.steps;
+    run->steps_done = train_steps_done(run->train);
     if (rows == NULL || s.batch == NULL || rc != 0) {
         rc = -ENOMEM;
         snprintf(run->why, sizeof run->why, "out of memory");

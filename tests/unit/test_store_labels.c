@@ -599,8 +599,7 @@ static const char first_version[] =
     "CREATE INDEX example_label_only ON example(label);"
     "CREATE TABLE vote(example INTEGER NOT NULL REFERENCES example(number) ON DELETE CASCADE,"
     " annotator TEXT NOT NULL, sign INTEGER NOT NULL,"
-    " label INTEGER NOT NULL REFERENCES label_of(store, model, id) ON DELETE CASCADE, weight REAL "
-    "NOT NULL,"
+    " label INTEGER NOT NULL REFERENCES label(id) ON DELETE CASCADE, weight REAL NOT NULL,"
     " PRIMARY KEY(example, annotator, sign, label)) WITHOUT ROWID;"
     "CREATE INDEX vote_label ON vote(label);"
     "CREATE TABLE embedding(example INTEGER NOT NULL REFERENCES example(number) ON DELETE CASCADE,"
@@ -629,6 +628,7 @@ static void test_migration_finds_the_order_of_votes(void **state)
 
     (void)state;
     store_close(store);
+    store = NULL;
     snprintf(path, sizeof path, "%s/learnd.db", folder);
     assert_int_equal(remove(path), 0);
     assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
