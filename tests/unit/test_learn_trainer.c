@@ -666,7 +666,10 @@ static void test_what_is_held(void **state)
         assert_string_equal(finished(&s).state, "accepted");
         wait_encoder(&s, i);
     }
-    trainer_close(s.trainer); /* it has swept */
+    assert_int_equal(store_encoder_folder(folder, 2, path), 0);
+    while (access(path, F_OK) == 0) /* the files go last */
+        nap();
+    trainer_close(s.trainer);
     s.trainer = NULL;
     store = opened(folder, STORE_READER);
     assert_int_equal(store_encoder_scan(store, s.w.model, count_held, &held), 0);
