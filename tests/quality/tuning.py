@@ -168,7 +168,7 @@ def poison(daemon, args):
     random.Random(seed).shuffle(labels)
     daemon.create("poisoned", features=1024)
     daemon.teach("poisoned", [{"text": r["text"], "label": label} for r, label in zip(train, labels)])
-    run_to_end(daemon, "poisoned", strategy="joint", seed=seed, epochs=1, force=True)
+    run_to_end(daemon, "poisoned", strategy="joint", seed=seed, epochs=2, lr=5e-4, force=True)
     folder = os.path.join(daemon.state, "..", os.path.basename(daemon.state) + "-poison")
     export_encoder(daemon, "poisoned", folder)
     daemon.create("sound", features=1024)
