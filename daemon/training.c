@@ -9,6 +9,8 @@
 #include "daemon/limits.h"
 #include "proto/api_runs.h"
 
+enum { LOOK_US = 15000000 };
+
 static int run_settings_read(const char *text, struct trainer_settings *ret_settings)
 {
     struct api_run_settings s;
@@ -154,6 +156,7 @@ int training_parts(const struct settings *s, struct trainer_parts *parts)
                      : cores > LIMIT_LANES ? LIMIT_LANES
                                            : (uint32_t)cores;
     parts->automatic = !s->train_manual;
+    parts->look_us = LOOK_US;
     parts->window_from = s->train_from;
     parts->window_to = s->train_to;
     parts->every_hours = s->train_hours;

@@ -18,7 +18,7 @@
 #include "daemon/learn/trainer_run.h"
 #include "daemon/log.h"
 
-enum { LOOK_US = 15000000, NICE = 10 };
+enum { NICE = 10 };
 
 /* ---- one run --------------------------------------------------------------------------------- */
 
@@ -362,12 +362,12 @@ static void *work(void *arg)
         (void)trainer_follow(t);
         if (do_next(t))
             continue;
-        if (clock_us() - t->looked_us >= LOOK_US) {
+        if (clock_us() - t->looked_us >= t->parts.look_us) {
             t->looked_us = clock_us();
             if (t->parts.automatic && trainer_look(t))
                 continue;
         }
-        if (mailbox_wait(&t->box, LOOK_US) != NULL) {
+        if (mailbox_wait(&t->box, t->parts.look_us) != NULL) {
             atomic_store(&t->posted, false);
             trainer_sweep(t, 0); /* a model may have been removed */
         } else if (mailbox_closed(&t->box)) {

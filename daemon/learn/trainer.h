@@ -58,7 +58,8 @@ struct trainer_parts {
     const uint8_t *base_sha256;   /* as it was at the start */
     uint32_t threads;             /* cores of a step */
     bool fp32;
-    bool automatic; /* runs start by themselves, with settings_text, */
+    bool automatic;  /* runs start by themselves, with settings_text, */
+    int64_t look_us; /* looked for what is due so often */
     const char *settings_text;
     int window_from, window_to; /* but for drift only in these minutes of the day; equal: any */
     double every_hours;         /* a run on schedule; 0: none */

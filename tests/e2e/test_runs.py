@@ -175,6 +175,38 @@ def test_out_and_in_again(tuned, tmp_path):
     assert tuned.post("/v1/embed", {**question, "model": base})["embeddings"] != ours
 
 
+HUGGING_FACE = """
+import json, sys
+import torch
+from transformers import AutoModel, AutoTokenizer
+folder, texts = sys.argv[1], json.loads(sys.argv[2])
+words, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+rows = []
+with torch.no_grad():
+    for text in texts:
+        tokens = words(text, return_tensors="pt")
+        mean = model(**tokens).last_hidden_state[0].mean(0)
+        rows.append((mean / mean.norm()).tolist())
+print(json.dumps(rows))
+"""
+
+
+def test_transformers_loads_what_is_exported(tuned, tmp_path):
+    """To the same embeddings, as far as bf16 goes. `transformers` comes with tests/bench/peers.py."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    python = cache / "learnd" / "peers-venv" / "bin" / "python"
+    if not python.exists():
+        pytest.skip(f"no {python}: tests/bench/peers.py makes it")
+    ctl(tuned, "export-encoder", "default", tmp_path / "out")
+    asked = [t for t, _ in texts(8, seed=3)]
+    done = subprocess.run([str(python), "-c", HUGGING_FACE, str(tmp_path / "out"), json.dumps(asked)],
+                          capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for theirs, ours in zip(json.loads(done.stdout), tuned.post(
+            "/v1/embed", {"model": "default", "inputs": asked})["embeddings"]):
+        assert sum(a * b for a, b in zip(theirs, ours)) > 0.9995
+
+
 def test_a_model_begins_with_anothers_encoder(tuned):
     made = tuned.post("/v1/models", {"name": "heir", "from": "default"}, expect=201)
     encoder = tuned.get("/v1/models/default")["version"].split(".")[0]

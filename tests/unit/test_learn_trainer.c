@@ -152,6 +152,7 @@ static void school_open(struct school *s, bool training)
                                       .threads = 1,
                                       .fp32 = true,
                                       .settings_text = "",
+                                      .look_us = 50000,
                                       .settings_read = settings_read,
                                       .progress_write = progress_write,
                                       .verdict_write = verdict_write};
@@ -198,7 +199,8 @@ static void queue(struct school *s, const char *strategy, const char *settings)
 }
 
 struct seen_run {
-    char state[16], phase[16], progress[160], verdict[160], reason[STORE_REASON_BYTES_MAX + 1];
+    char state[16], phase[16], progress[160], verdict[160], who[32];
+    char reason[STORE_REASON_BYTES_MAX + 1];
     int64_t id, encoder, step, steps, from_seq;
 };
 
@@ -216,6 +218,7 @@ static int see_run(void *ud, const struct store_run *row)
     snprintf(r->progress, sizeof r->progress, "%s", row->progress);
     snprintf(r->verdict, sizeof r->verdict, "%s", row->verdict != NULL ? row->verdict : "");
     snprintf(r->reason, sizeof r->reason, "%s", row->reason);
+    snprintf(r->who, sizeof r->who, "%s", row->who);
     return 1;
 }
 
@@ -639,6 +642,51 @@ static void test_strategies(void **state)
     school_close(&s);
 }
 
+static int count_run(void *ud, const struct store_run *row)
+{
+    (void)row;
+    ++*(int *)ud;
+    return 0;
+}
+
+static int runs(void)
+{
+    const struct store_run_filter all = {.model = 0};
+    struct store *store = opened(folder, STORE_READER);
+    int len = 0;
+
+    assert_int_equal(store_run_scan(store, &all, count_run, &len), 0);
+    store_close(store);
+    return len;
+}
+
+/* By itself after 200 new examples, and not again before there is reason to. */
+static void test_a_run_starts_by_itself(void **state)
+{
+    struct school s;
+    struct seen_run r;
+
+    (void)state;
+    run_settings.margin = 1;
+    school_open(&s, false);
+    s.parts.automatic = true;
+    begin_training(&s);
+    teach_all(&s, 60); /* 180: too few */
+    for (int i = 0; i < 100; i++)
+        nap();
+    assert_int_equal(runs(), 0);
+    teach_all(&s, 80);
+    while (runs() == 0)
+        nap();
+    r = finished(&s);
+    assert_string_equal(r.who, "new_examples");
+    assert_true(strcmp(r.state, "accepted") == 0 || strcmp(r.state, "refused") == 0);
+    for (int i = 0; i < 150; i++) /* some looks later */
+        nap();
+    assert_int_equal(runs(), 1);
+    school_close(&s);
+}
+
 static int count_held(void *ud, const struct store_encoder *row)
 {
     int *held = ud;
@@ -706,6 +754,7 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_back_and_forwards_by_hand, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_strategies, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_run_starts_by_itself, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_is_held, set_up, tear_down),
     };
 
