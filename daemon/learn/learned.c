@@ -30,7 +30,8 @@ static struct head_settings head_settings_of(const struct learned *l)
                                   .features = l->settings.features,
                                   .seed = l->settings.seed,
                                   .lambda = l->settings.lambda,
-                                  .kind = l->multi ? HEAD_MULTI : HEAD_SINGLE};
+                                  .kind = l->multi ? HEAD_MULTI : HEAD_SINGLE,
+                                  .tuned = l->settings.dim == 0 && l->encoder->number != 0};
 }
 
 /* The newest image if it can be read; else an empty head, which the whole journal then fills. */

@@ -26,7 +26,7 @@
 enum {
     HEAD_SCORES = 5,         /* ridge, LDA, count, prototype, nearest */
     HEAD_NEIGHBOURS = 5,     /* nearest examples kept for novelty and explanation */
-    HEAD_FIT_EXAMPLES = 500, /* that fit the pool: of the smallest ids, held-out ones first */
+    HEAD_FIT_EXAMPLES = 500, /* examples with the smallest ids that fit the pool */
     HEAD_FIT_MIN = 4,        /* under this many the prior medians serve */
     HEAD_NOVELTY_MIN = 20,   /* under this many nothing is called novel */
     HEAD_BLOCK = 64,         /* signed terms in one recursive step */
@@ -59,6 +59,8 @@ struct head_settings {
     uint64_t seed;     /* of R; R is never stored */
     double lambda;     /* ridge, > 0; 0.15 is flat over two decades */
     enum head_kind kind;
+    bool tuned; /* the encoder was trained on examples like these: the pool is fitted on those held
+                   out first (head_held_out). Not in an image */
 };
 
 /* One class of a target, no class twice. */

@@ -154,8 +154,8 @@ int loo_of(const struct head *head, const struct derived *derived, const uint32_
 /* What coefficients say of row i; p (labels_len) becomes its probabilities. */
 void loo_judge(const struct loo *loo, const struct derived *derived, uint32_t i,
                const double coefficients[HEAD_SCORES], double *p, struct head_loo_row *ret_row);
-/* The slots of the len_max first ids: the held-out ones (head.h), then the others, each ascending.
- * Returns how many. */
+/* The slots of the len_max first ids, ascending; with a tuned encoder the held-out ones before the
+ * others. Returns how many. */
 uint32_t scores_first(const struct head *head, uint32_t len_max, uint32_t *slots);
 /* Mean cosine of the nearest of each slot's example, without itself, into near (len); unless NULL,
  * of those that share no label into other (len; NAN: none), and the nearest of each label of

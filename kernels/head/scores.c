@@ -107,12 +107,12 @@ void derived_done(struct derived *d)
 
 /* ---- who fits -------------------------------------------------------------------------------- */
 
-/* Those held out of encoder training come first: a tuned encoder knows the texts it was trained on
- * too well, and coefficients fitted on them would trust their neighbours too much (on BANKING77 one
- * point of accuracy lost instead of one won). To an untrained one they are texts like any other. */
-static int compare_ids(struct head_id a, struct head_id b)
+/* With a tuned encoder those held out of its training come first: it knows the texts it was trained
+ * on too well, and coefficients fitted on them would trust their neighbours too much (on BANKING77
+ * one point of accuracy lost instead of one won). */
+static int compare_ids(const struct head *h, struct head_id a, struct head_id b)
 {
-    if (head_held_out(a) != head_held_out(b))
+    if (h->settings.tuned && head_held_out(a) != head_held_out(b))
         return head_held_out(a) ? -1 : 1;
     if (a.hi != b.hi)
         return a.hi < b.hi ? -1 : 1;
@@ -127,9 +127,9 @@ static void sift_down(const struct head *h, uint32_t *heap, uint32_t len, uint32
         if (child >= len)
             return;
         if (child + 1 < len &&
-            compare_ids(examples_id(h, heap[child + 1]), examples_id(h, heap[child])) > 0)
+            compare_ids(h, examples_id(h, heap[child + 1]), examples_id(h, heap[child])) > 0)
             child++;
-        if (compare_ids(examples_id(h, heap[child]), examples_id(h, slot)) <= 0)
+        if (compare_ids(h, examples_id(h, heap[child]), examples_id(h, slot)) <= 0)
             return;
         heap[i] = heap[child];
         heap[child] = slot;
@@ -147,7 +147,7 @@ uint32_t scores_first(const struct head *h, uint32_t len_max, uint32_t *slots)
     for (uint32_t i = len; i-- > 0;)
         sift_down(h, slots, len, i);
     for (uint32_t slot = len; slot < h->examples_len; slot++) {
-        if (compare_ids(examples_id(h, slot), examples_id(h, slots[0])) > 0)
+        if (compare_ids(h, examples_id(h, slot), examples_id(h, slots[0])) > 0)
             continue;
         slots[0] = slot;
         sift_down(h, slots, len, 0);

@@ -78,10 +78,12 @@ static void make(bool multi)
     }
 }
 
+static bool tuned;
+
 static struct head *taught(enum head_kind kind, const struct head_change *what, uint32_t len)
 {
     struct head_settings settings = {
-        .dim = D, .features = M, .seed = 1, .lambda = 0.15, .kind = kind};
+        .dim = D, .features = M, .seed = 1, .lambda = 0.15, .kind = kind, .tuned = tuned};
     struct head *h;
 
     assert_int_equal(head_open(&settings, &h), 0);
@@ -310,7 +312,9 @@ static void test_agrees_with_the_fit(void **state)
 
     (void)state;
     make(false);
+    tuned = true;
     h = taught(HEAD_SINGLE, changes, N);
+    tuned = false;
     assert_int_equal(head_fit(h), 0);
     rows = head_fit_rows(h, &len);
     assert_true(len > N / 2 && len < N);

@@ -22,7 +22,7 @@
 
 enum { D = 24, M = 96, LABELS = 9, MANY = 3000, ASKED = 8 };
 
-static const struct head_settings settings = {D, M, 11, 0.15, HEAD_SINGLE};
+static const struct head_settings settings = {D, M, 11, 0.15, HEAD_SINGLE, false};
 
 /* Examples that are there for the tests to teach: random texts around a centre for each label. */
 struct world {
@@ -442,10 +442,10 @@ static void test_nothing_allowed_is_no_label(void **state)
 static void test_wrong_settings_are_refused(void **state)
 {
     static const struct head_settings wrong[] = {
-        {0, M, 1, 0.15, HEAD_SINGLE},     {9000, M, 1, 0.15, HEAD_SINGLE},
-        {D, 0, 1, 0.15, HEAD_SINGLE},     {D, 8193, 1, 0.15, HEAD_SINGLE},
-        {D, M, 1, 0, HEAD_SINGLE},        {D, M, 1, -1, HEAD_SINGLE},
-        {D, M, 1, INFINITY, HEAD_SINGLE}, {D, M, 1, NAN, HEAD_SINGLE}};
+        {0, M, 1, 0.15, HEAD_SINGLE, false},     {9000, M, 1, 0.15, HEAD_SINGLE, false},
+        {D, 0, 1, 0.15, HEAD_SINGLE, false},     {D, 8193, 1, 0.15, HEAD_SINGLE, false},
+        {D, M, 1, 0, HEAD_SINGLE, false},        {D, M, 1, -1, HEAD_SINGLE, false},
+        {D, M, 1, INFINITY, HEAD_SINGLE, false}, {D, M, 1, NAN, HEAD_SINGLE, false}};
     struct head *h = NULL;
 
     (void)state;
