@@ -154,7 +154,7 @@ static void time_leave_one_out(struct head *h)
 /* A model of kind multi: examples of two labels each. */
 static void time_multi(void)
 {
-    const struct head_settings settings = {D, M, 1, 0.15, HEAD_MULTI};
+    const struct head_settings settings = {D, M, 1, 0.15, HEAD_MULTI, false};
     static struct head_target pairs[BATCH][2];
     double us[SAMPLES];
     struct head *h;
@@ -185,7 +185,7 @@ static void time_multi(void)
 
 int main(int argc, char **argv)
 {
-    const struct head_settings settings = {D, M, 1, 0.15, HEAD_SINGLE};
+    const struct head_settings settings = {D, M, 1, 0.15, HEAD_SINGLE, false};
     uint64_t examples = argc > 1 ? strtoull(argv[1], NULL, 10) : 100000;
     struct head *h;
     double us;
