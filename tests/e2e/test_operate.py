@@ -287,7 +287,10 @@ def test_swaps_under_load(make_daemon):
     assert metrics(daemon)["learnd_swaps"] - before >= swaps
     assert len(askers.versions) > swaps // 20, "the askers saw hardly any of them"
     if not sanitized():
-        assert daemon.rss() - resident < 1 << 20, f"grew by {daemon.rss() - resident} bytes"
+        # A snapshot that was kept would be 100 KB a swap; on a busy machine the heap itself moves
+        # by a megabyte or two.
+        grown = daemon.rss() - resident
+        assert grown < 4 << 20, f"grew by {grown} bytes"
 
 
 def test_models_share_one_encoder(make_daemon, minilm):
