@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Accuracy over a stream, with a run and its swap in the middle, as a picture. By hand, on two quiet cores some minutes:
 
-    tests/quality/stream_plot.py [--run-at 6000] [--every 500] [--seed 1] [--out tests/quality/stream.svg]
+    tests/quality/stream_plot.py [--set clinc150] [--run-at 6000] [--every 500] [--seed 1] [--out tests/quality/stream.svg]
 
-Streams the train split of BANKING77 in random order to a daemon, asks the whole test split every so many examples, and starts one
+Streams the train split of CLINC150 (--set) in random order to a daemon, asks the whole test split every so many examples, and starts one
 `joint` run while the stream goes on. All of the stream takes seconds and the run takes minutes, so while it is under way the examples
 come slowly, by the run's own estimate of its end. The SVG reads in light and dark. Says so and ends with 77 without the set in
 $LEARND_SHARED/data or the default encoder; ends with 1 if the gate refuses, for there is no swap to draw then."""
@@ -94,7 +94,7 @@ class Scale:
     def __init__(self, course):
         self.most = max(x for x, _, _ in course.points)
         values = [y for x, y, _ in course.points if x >= 1000]
-        self.low, self.high = int(min(values) // 5 * 5), 96
+        self.low, self.high = int(min(values) // 5 * 5), 98
 
     def x(self, taught):
         return LEFT + (WIDTH - LEFT - RIGHT) * taught / self.most
@@ -125,16 +125,16 @@ def curve(scale, points, kind):
             *(f'<circle class="dot-{kind}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in at)]
 
 
-def draw(course, test_len):
+def draw(course, test_len, name):
     scale = Scale(course)
     before = [p for p in course.points if p[2] == 0]
     after = [p for p in course.points if p[2] != 0]
     started, swapped = scale.x(course.started), scale.x(course.swapped)
     last_before, last = before[-1], after[-1]
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img">',
-           f"<title>Accuracy on BANKING77's test split over a stream of examples, with one fine-tuning run and its swap</title>",
+           f"<title>Accuracy on {name}'s test split over a stream of examples, with one fine-tuning run and its swap</title>",
            f"<style>{STYLE}</style>",
-           f'<text class="title" x="{LEFT}" y="22">BANKING77 streamed to one model: accuracy on {test_len:,} test texts</text>',
+           f'<text class="title" x="{LEFT}" y="22">{name} streamed to one model: accuracy on {test_len:,} test texts</text>',
            f'<rect class="run" x="{started:.1f}" y="{TOP}" width="{swapped - started:.1f}" height="{HEIGHT - TOP - BOTTOM}"/>',
            *axes(scale),
            f'<line class="mark" x1="{swapped:.1f}" y1="{TOP}" x2="{swapped:.1f}" y2="{HEIGHT - BOTTOM}"/>',
@@ -151,6 +151,7 @@ def draw(course, test_len):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--set", default="clinc150")
     parser.add_argument("--run-at", type=int, default=6000)
     parser.add_argument("--every", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
@@ -159,12 +160,12 @@ def main():
     parser.add_argument("--features", type=int, default=2048)
     parser.add_argument("--out", default="tests/quality/stream.svg")
     args = parser.parse_args()
-    if not os.path.exists(os.path.join(SHARED, "data/banking77/train.jsonl")) or \
+    if not os.path.exists(os.path.join(SHARED, f"data/{args.set}/train.jsonl")) or \
             not os.path.exists(os.path.join(ENCODER, "model.safetensors")):
         print(f"SKIPPED: no sets in {SHARED}/data, or no encoder in {ENCODER} (deploy/model.sh)")
         sys.exit(77)
-    train = shuffled(pairs(rows("banking77/train.jsonl")), args.seed)
-    test = rows("banking77/test.jsonl")
+    train = shuffled(pairs(rows(f"{args.set}/train.jsonl")), args.seed)
+    test = rows(f"{args.set}/test.jsonl")
     daemon = Daemon()
     try:
         daemon.create("m", features=args.features)
@@ -172,7 +173,7 @@ def main():
     finally:
         daemon.close()
     with open(args.out, "w", encoding="utf-8") as file:
-        file.write(draw(course, len(test)))
+        file.write(draw(course, len(test), args.set.upper()))
     print(f"run {course.run}: begun at {course.started}, live at {course.swapped}; {args.out}")
 
 
