@@ -346,6 +346,8 @@ int main(int argc, char **argv)
     for (int i = 0; i < connections; i++)
         open_client(&load, &clients[i], port);
     took = run(&load, clients, connections, seconds, rate);
+    if (load.samples == 0 && stopped) /* ended while it was warming up: there are no figures */
+        return 0;
     if (load.samples == 0)
         errx(1, "no answer came in %.1f s", seconds);
     p50 = corpus_median(load.ms, load.samples); /* sorts */
