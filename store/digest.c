@@ -1,16 +1,28 @@
 /* digest.c -- SHA-256, and the identity of an example. The home of nettle. */
+#include <errno.h>
 #include <nettle/sha2.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "store/store_internal.h"
 
 void store_sha256(const void *bytes, size_t bytes_len, uint8_t ret_hash[STORE_HASH_BYTES])
 {
-    struct sha256_ctx ctx;
+    const struct store_piece whole = {bytes, bytes_len};
 
-    sha256_init(&ctx);
-    sha256_update(&ctx, bytes_len, bytes);
-    sha256_digest(&ctx, STORE_HASH_BYTES, ret_hash);
+    store_sha256_pieces(&whole, 1, ret_hash);
+}
+
+int store_sha256_file(int fd, size_t bytes, uint8_t ret_hash[STORE_HASH_BYTES])
+{
+    void *map = bytes > 0 ? mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, fd, 0) : NULL;
+
+    if (map == MAP_FAILED)
+        return -errno;
+    store_sha256(map != NULL ? map : "", bytes, ret_hash);
+    if (map != NULL)
+        munmap(map, bytes);
+    return 0;
 }
 
 void store_sha256_pieces(const struct store_piece *pieces, uint32_t len,

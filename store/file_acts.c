@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "store/store.h"
+
 int store_file_write_all(int fd, const void *bytes, size_t len)
 {
     const char *at = bytes;

@@ -1,4 +1,5 @@
-/* file_acts.h -- whole files and folders: read, written through, taken away. Private to store/.
+/* file_acts.h -- whole files and folders: read, taken away. Private to store/; writing one is a
+ * face, in store_runs.h.
  *
  * 0 or -errno; nothing is said in words here. Any thread.
  */
@@ -7,7 +8,6 @@
 
 #include <stddef.h>
 
-int store_file_write_all(int fd, const void *bytes, size_t len);
 /* malloc'd, the caller frees. -ENOENT also for what is empty, or no file. */
 int store_file_read_all(const char *path, void **ret_bytes, size_t *ret_len);
 /* fsync of a folder: its names are on disk. */

@@ -133,6 +133,8 @@ struct store_receipt {
 void store_example_id(const char *model_name, const char *text, size_t text_bytes, const char *pair,
                       size_t pair_bytes, uint8_t ret_id[STORE_ID_BYTES]);
 void store_sha256(const void *bytes, size_t bytes_len, uint8_t ret_hash[STORE_HASH_BYTES]);
+/* Of the first bytes of an open file. 0 or -errno. */
+int store_sha256_file(int fd, size_t bytes, uint8_t ret_hash[STORE_HASH_BYTES]);
 
 /* Writes one event and folds it, inside the caller's transaction. -EEXIST: the key exists with
  * another body. -ENOENT: no such model, label (creation off), example, or vote to withdraw;

@@ -145,6 +145,9 @@ int store_encoder_scan(struct store *store, int64_t model, store_encoder_fn *fn,
  * writer's opening does it too. 0 or -errno of the first that is still there. */
 int store_encoder_sweep(struct store *store);
 
+/* All of the bytes, however many calls that takes. 0 or -errno. */
+int store_file_write_all(int fd, const void *bytes, size_t len);
+
 /* File acts: any thread, no connection. */
 int store_encoder_folder(const char *folder, int64_t encoder, char ret_path[STORE_PATH_BYTES]);
 /* A new empty folder to write a version's files into. */

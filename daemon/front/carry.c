@@ -9,25 +9,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "daemon/front/errand.h"
 
-static const char *const names[] = {
-    "config.json",           "model.safetensors",         "vocab.txt",
-    "tokenizer.json",        "tokenizer_config.json",     "special_tokens_map.json",
-    "modules.json",          "sentence_bert_config.json", "config_sentence_transformers.json",
-    "1_Pooling/config.json",
-};
-
-enum { NAMES_LEN = sizeof names / sizeof *names };
-
 struct carrying {
     struct errand errand; /* first */
     int64_t encoder;
-    int name; /* in names */
+    int name; /* in encoders_files */
     int64_t offset, bytes;
 };
 
@@ -64,7 +54,7 @@ static int open_file(const char *folder, int name, int64_t *ret_bytes)
     struct stat st;
     int fd;
 
-    snprintf(path, sizeof path, "%s/%s", folder, names[name]);
+    snprintf(path, sizeof path, "%s/%s", folder, encoders_files[name]);
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return -ENOENT;
@@ -76,18 +66,6 @@ static int open_file(const char *folder, int name, int64_t *ret_bytes)
     return fd;
 }
 
-static int hash_file(int fd, int64_t bytes, uint8_t sha256[STORE_HASH_BYTES])
-{
-    void *map = bytes > 0 ? mmap(NULL, (size_t)bytes, PROT_READ, MAP_PRIVATE, fd, 0) : NULL;
-
-    if (map == MAP_FAILED)
-        return -errno;
-    store_sha256(map != NULL ? map : "", (size_t)bytes, sha256);
-    if (map != NULL)
-        munmap(map, (size_t)bytes);
-    return 0;
-}
-
 static int act_files(struct errand *e, struct store *store)
 {
     struct carrying *c = (struct carrying *)e;
@@ -97,16 +75,16 @@ static int act_files(struct errand *e, struct store *store)
     if (rc != 0)
         return rc;
     api_files_begin(&e->body, c->encoder);
-    for (int i = 0; i < NAMES_LEN && rc == 0; i++) {
+    for (int i = 0; i < ENCODERS_FILES && rc == 0; i++) {
         uint8_t sha256[STORE_HASH_BYTES];
         int64_t bytes;
         int fd = open_file(folder, i, &bytes);
 
         if (fd < 0)
             continue;
-        rc = hash_file(fd, bytes, sha256);
+        rc = store_sha256_file(fd, (size_t)bytes, sha256);
         if (rc == 0)
-            api_write_file(&e->body, names[i], bytes, sha256);
+            api_write_file(&e->body, encoders_files[i], bytes, sha256);
         close(fd);
     }
     api_files_end(&e->body);
@@ -212,9 +190,9 @@ void handle_encoder_file(struct exchange *x)
     if (c == NULL || !read_number(c, x, "offset", 0, 1000000000000000, 0, &c->offset) ||
         !read_number(c, x, "bytes", 1, API_PIECE_BYTES_MAX, API_PIECE_BYTES_MAX, &c->bytes))
         return;
-    while (c->name < NAMES_LEN && strcmp(names[c->name], name) != 0)
+    while (c->name < ENCODERS_FILES && strcmp(encoders_files[c->name], name) != 0)
         c->name++;
-    if (c->name < NAMES_LEN) {
+    if (c->name < ENCODERS_FILES) {
         errand_read(&c->errand, x);
         return;
     }

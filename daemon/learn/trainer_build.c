@@ -14,19 +14,6 @@
 #include "daemon/learn/trainer_run.h"
 #include "daemon/learn/weights_hash.h"
 
-/* What an encoder's folder holds beside its weights; those that are there are taken along. */
-static const char *const beside[] = {
-    "config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.txt",
-    "modules.json",
-    "sentence_bert_config.json",
-    "config_sentence_transformers.json",
-    "1_Pooling/config.json",
-};
-
 static int why_errno(struct run *run, const char *what, const char *path, int rc)
 {
     snprintf(run->why, sizeof run->why, "%s %.300s: %s", what, path, strerror(-rc));
@@ -34,23 +21,6 @@ static int why_errno(struct run *run, const char *what, const char *path, int rc
 }
 
 /* ---- files ----------------------------------------------------------------------------------- */
-
-static int write_all(int fd, const void *bytes, size_t len)
-{
-    const char *at = bytes;
-
-    while (len > 0) {
-        ssize_t n = write(fd, at, len);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n < 0 ? -errno : -EIO;
-        at += n;
-        len -= (size_t)n;
-    }
-    return 0;
-}
 
 /* needed: its absence is an error. */
 static int copy_file(struct run *run, const char *from, const char *to, bool needed)
@@ -68,7 +38,7 @@ static int copy_file(struct run *run, const char *from, const char *to, bool nee
         return rc;
     }
     while (rc == 0 && (n = read(in, block, sizeof block)) > 0)
-        rc = write_all(out, block, (size_t)n);
+        rc = store_file_write_all(out, block, (size_t)n);
     if (n < 0)
         rc = -errno;
     close(in);
@@ -77,7 +47,7 @@ static int copy_file(struct run *run, const char *from, const char *to, bool nee
     return rc == 0 ? 0 : why_errno(run, "cannot write", to, rc);
 }
 
-/* Everything beside the weights, and where there are none to be made, the weights too. */
+/* All that the folder has; the weights only where there are none to be made. */
 static int copy_folder(struct run *run, const char *from, const char *to, bool weights)
 {
     char source[STORE_PATH_BYTES + 64], target[STORE_PATH_BYTES + 64];
@@ -86,15 +56,12 @@ static int copy_folder(struct run *run, const char *from, const char *to, bool w
     snprintf(target, sizeof target, "%s/1_Pooling", to);
     if (mkdir(target, 0700) != 0)
         return why_errno(run, "cannot make", target, -errno);
-    for (size_t i = 0; i < sizeof beside / sizeof *beside && rc == 0; i++) {
-        snprintf(source, sizeof source, "%s/%s", from, beside[i]);
-        snprintf(target, sizeof target, "%s/%s", to, beside[i]);
-        rc = copy_file(run, source, target, i == 0);
-    }
-    if (rc == 0 && weights) {
-        snprintf(source, sizeof source, "%s/model.safetensors", from);
-        snprintf(target, sizeof target, "%s/model.safetensors", to);
-        rc = copy_file(run, source, target, true);
+    for (int i = 0; i < ENCODERS_FILES && rc == 0; i++) {
+        if (i == ENCODERS_WEIGHTS && !weights)
+            continue;
+        snprintf(source, sizeof source, "%s/%s", from, encoders_files[i]);
+        snprintf(target, sizeof target, "%s/%s", to, encoders_files[i]);
+        rc = copy_file(run, source, target, i <= ENCODERS_WEIGHTS);
     }
     snprintf(target, sizeof target, "%s/1_Pooling", to);
     (void)rmdir(target); /* there was nothing for it */
@@ -103,7 +70,7 @@ static int copy_folder(struct run *run, const char *from, const char *to, bool w
 
 static int write_piece(void *ud, const void *bytes, size_t len)
 {
-    return write_all(*(int *)ud, bytes, len);
+    return store_file_write_all(*(int *)ud, bytes, len);
 }
 
 static int write_weights(struct run *run, const char *folder)

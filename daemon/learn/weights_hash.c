@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,7 +13,6 @@ int weights_hash(const char *folder, char *why, size_t why_bytes,
 {
     char path[STORE_PATH_BYTES];
     struct stat st;
-    void *map;
     int fd, rc = -EIO;
 
     if (snprintf(path, sizeof path, "%s/model.safetensors", folder) >= (int)sizeof path) {
@@ -24,14 +22,8 @@ int weights_hash(const char *folder, char *why, size_t why_bytes,
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT)
         rc = -ENOENT;
-    if (fd >= 0 && fstat(fd, &st) == 0 && st.st_size > 0) {
-        map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (map != MAP_FAILED) {
-            store_sha256(map, (size_t)st.st_size, ret_sha256);
-            munmap(map, (size_t)st.st_size);
-            rc = 0;
-        }
-    }
+    if (fd >= 0 && fstat(fd, &st) == 0 && st.st_size > 0)
+        rc = store_sha256_file(fd, (size_t)st.st_size, ret_sha256);
     if (rc != 0)
         snprintf(why, why_bytes, "%.900s: %s", path, strerror(errno != 0 ? errno : EIO));
     if (fd >= 0)

@@ -12,6 +12,19 @@
 
 enum { PATH_BYTES = 4096 };
 
+const char *const encoders_files[ENCODERS_FILES] = {
+    "config.json",
+    [ENCODERS_WEIGHTS] = "model.safetensors",
+    "vocab.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+    "1_Pooling/config.json",
+};
+
 struct entry {
     struct held_encoder held; /* first */
     struct entry *next;

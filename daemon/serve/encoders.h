@@ -22,6 +22,11 @@
 
 struct encoders;
 
+/* What an encoder's folder holds, as Hugging Face writes it; ours has no other file. The first two
+ * are always there. */
+enum { ENCODERS_FILES = 10, ENCODERS_WEIGHTS = 1 };
+extern const char *const encoders_files[ENCODERS_FILES];
+
 struct held_encoder {
     atomic_uint refs; /* encoders.c only */
     int64_t number;
