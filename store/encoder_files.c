@@ -187,6 +187,7 @@ int store_encoder_sweep_all(struct store *s, bool start)
 {
     char path[STORE_PATH_BYTES], one[STORE_PATH_BYTES + 256];
     const struct dirent *entry;
+    bool found = false;
     DIR *dir;
     int rc = 0;
 
@@ -200,12 +201,13 @@ int store_encoder_sweep_all(struct store *s, bool start)
 
         if (!is_waste(s, entry->d_name, start))
             continue;
+        found = true;
         snprintf(one, sizeof one, "%s/%s", path, entry->d_name);
         gone = store_tree_remove(one);
         if (rc == 0 && gone != 0)
             rc = store_fail_file(s, one, -gone);
     }
-    if (fsync(dirfd(dir)) != 0 && rc == 0)
+    if (found && fsync(dirfd(dir)) != 0 && rc == 0) /* most sweeps find nothing */
         rc = store_fail_file(s, path, errno);
     closedir(dir);
     return rc;
