@@ -98,17 +98,6 @@ static int add_targets(struct reading *r, const struct store_example *row, struc
     return 0;
 }
 
-static bool is_doubted(const struct learned *l, const uint8_t example[STORE_ID_BYTES])
-{
-    const struct head_id id = touched_head_id(example);
-
-    for (uint32_t i = 0; l->review != NULL && l->review->distrusted && i < l->review->suspects_len;
-         i++)
-        if (l->review->suspects[i].id.hi == id.hi && l->review->suspects[i].id.lo == id.lo)
-            return true;
-    return false;
-}
-
 static int read_row(void *ud, const struct store_example *row)
 {
     struct reading *r = ud;
@@ -120,7 +109,6 @@ static int read_row(void *ud, const struct store_example *row)
         return 0;
     memcpy(own.example, row->id, STORE_ID_BYTES);
     own.held_out = plan_held_out(touched_head_id(row->id).hi);
-    own.doubted = is_doubted(r->learned, row->id);
     rc = grow(&m->rows, &r->rows_max, (uint64_t)m->len + 1, sizeof *m->rows);
     if (rc == 0)
         rc = add_targets(r, row, &own);
@@ -136,6 +124,30 @@ static int by_example(const void *a, const void *b)
     const struct material_row *x = a, *y = b;
 
     return memcmp(x->example, y->example, STORE_ID_BYTES);
+}
+
+/* An id against a row: its bytes are in the order of by_example. */
+static int against_id(const void *a, const void *b)
+{
+    const struct head_id *x = a, y = touched_head_id(((const struct material_row *)b)->example);
+
+    if (x->hi != y.hi)
+        return x->hi < y.hi ? -1 : 1;
+    return (x->lo > y.lo) - (x->lo < y.lo);
+}
+
+/* The rows are in order by now. */
+static void mark_doubted(struct material *m, const struct live_review *review)
+{
+    if (review == NULL || !review->distrusted)
+        return;
+    for (uint32_t i = 0; i < review->suspects_len; i++) {
+        struct material_row *row =
+            bsearch(&review->suspects[i].id, m->rows, m->len, sizeof *m->rows, against_id);
+
+        if (row != NULL)
+            row->doubted = true;
+    }
 }
 
 /* From columns of the head to labels of the run: those that an example has, in the same order. */
@@ -200,6 +212,8 @@ int material_read(const struct learned *learned, const struct held_encoder *enco
     }
     if (rc == 0 && r.m->len > 0)
         qsort(r.m->rows, r.m->len, sizeof *r.m->rows, by_example);
+    if (rc == 0)
+        mark_doubted(r.m, learned->review);
     if (rc == 0)
         rc = number_labels(r.m, head_labels_len(learned->head));
     if (rc != 0) {
