@@ -41,35 +41,34 @@ static struct api_buffer of_label(const struct ctl *ctl, const char *tail)
     return target;
 }
 
-/* {"name":"value"} */
-static void write_one(struct api_buffer *body, const char *name, const char *value)
+/* Sends {"key":"value"} about target, which is consumed. */
+static enum ctl_exit change_one(struct ctl *ctl, const char *method, struct api_buffer *target,
+                                const char *key, const char *value)
 {
-    json_open_object(body);
-    json_write_key(body, name);
-    json_write_string(body, value);
-    json_close_object(body);
+    struct api_buffer body = API_BUFFER_INIT;
+    enum ctl_exit code;
+
+    json_open_object(&body);
+    json_write_key(&body, key);
+    json_write_string(&body, value);
+    json_close_object(&body);
+    code = ctl_change(ctl, method, target, &body, &labels);
+    api_buffer_done(&body);
+    return code;
 }
 
 static enum ctl_exit add(struct ctl *ctl)
 {
-    struct api_buffer target = ctl_of_model(ctl, "/labels"), body = API_BUFFER_INIT;
-    enum ctl_exit code;
+    struct api_buffer target = ctl_of_model(ctl, "/labels");
 
-    write_one(&body, "label", ctl->args[1]);
-    code = ctl_change(ctl, "POST", &target, &body, &labels);
-    api_buffer_done(&body);
-    return code;
+    return change_one(ctl, "POST", &target, "label", ctl->args[1]);
 }
 
 static enum ctl_exit rename_label(struct ctl *ctl)
 {
-    struct api_buffer target = of_label(ctl, ""), body = API_BUFFER_INIT;
-    enum ctl_exit code;
+    struct api_buffer target = of_label(ctl, "");
 
-    write_one(&body, "label", ctl->args[2]);
-    code = ctl_change(ctl, "PATCH", &target, &body, &labels);
-    api_buffer_done(&body);
-    return code;
+    return change_one(ctl, "PATCH", &target, "label", ctl->args[2]);
 }
 
 static enum ctl_exit retire(struct ctl *ctl)
@@ -81,24 +80,16 @@ static enum ctl_exit retire(struct ctl *ctl)
 
 static enum ctl_exit restore(struct ctl *ctl)
 {
-    struct api_buffer target = of_label(ctl, ""), body = API_BUFFER_INIT;
-    enum ctl_exit code;
+    struct api_buffer target = of_label(ctl, "");
 
-    write_one(&body, "status", "active");
-    code = ctl_change(ctl, "PATCH", &target, &body, &labels);
-    api_buffer_done(&body);
-    return code;
+    return change_one(ctl, "PATCH", &target, "status", "active");
 }
 
 static enum ctl_exit merge(struct ctl *ctl)
 {
-    struct api_buffer target = of_label(ctl, "/merge"), body = API_BUFFER_INIT;
-    enum ctl_exit code;
+    struct api_buffer target = of_label(ctl, "/merge");
 
-    write_one(&body, "into", ctl->args[2]);
-    code = ctl_change(ctl, "POST", &target, &body, &labels);
-    api_buffer_done(&body);
-    return code;
+    return change_one(ctl, "POST", &target, "into", ctl->args[2]);
 }
 
 static enum ctl_exit split(struct ctl *ctl)
