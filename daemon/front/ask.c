@@ -205,7 +205,7 @@ static void remember(const struct asking *a, const struct api_input *input,
     uint16_t *packed = malloc(dim * sizeof *packed);
     char *names = NULL;
     struct ring_entry e = {.model = s->model,
-                           .encoder_number = s->encoder_number,
+                           .encoder_number = s->encoder->number,
                            .seq = s->seq,
                            .score = result->score,
                            .second = second_of(a, item),
@@ -245,7 +245,7 @@ static void watch(const struct asking *a, const struct work_item *item, uint32_t
     const struct snapshot *s = a->work.snapshot;
     uint16_t *packed = malloc(s->dim * sizeof *packed);
     struct asked_row row = {.model = s->model,
-                            .encoder = s->encoder_number,
+                            .encoder = s->encoder->number,
                             .asked_us = clock_unix_us(),
                             .column = best,
                             .chosen = a->classify->labels_len > 0,
@@ -654,7 +654,7 @@ void handle_classify(struct exchange *x)
     a->work.snapshot = s;
     rc = choose(a, c, &problem);
     if (rc == 0 && c->has_version &&
-        (c->version.encoder != s->encoder_number || c->version.seq != s->seq))
+        (c->version.encoder != s->encoder->number || c->version.seq != s->seq))
         rc = api_problem_set(&problem, 404, "unknown_version", "version",
                              "this version is not held any more; only the live one is");
     if (rc == 0)

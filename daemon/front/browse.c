@@ -144,7 +144,7 @@ static void write_model(struct browsing *b, const struct store_model *row)
     struct api_model model = {
         .name = row->name,
         .kind = row->kind,
-        .version = {s != NULL ? s->encoder_number : row->encoder, s != NULL ? s->seq : row->seq},
+        .version = {s != NULL ? s->encoder->number : row->encoder, s != NULL ? s->seq : row->seq},
         .settled = s != NULL && s->settled && s->seq == row->seq,
         .created_us = row->created_us,
         .examples = row->examples,

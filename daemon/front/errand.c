@@ -93,7 +93,7 @@ void *errand_new(struct exchange *x, size_t bytes, const char *model,
         e->model = s->model;
         memcpy(e->model_name, s->model_name, sizeof e->model_name);
         e->vectors = s->vectors;
-        e->live_encoder = s->encoder_number;
+        e->live_encoder = s->encoder->number;
         e->live_seq = s->seq;
     }
     live_put(s);

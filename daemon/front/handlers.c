@@ -116,13 +116,13 @@ void handlers_hint(const struct server *server)
 
 struct api_version handlers_version(const struct snapshot *snapshot)
 {
-    return (struct api_version){snapshot->encoder_number, snapshot->seq};
+    return (struct api_version){snapshot->encoder->number, snapshot->seq};
 }
 
 int64_t handlers_encoder(const struct server *server, int64_t model)
 {
     struct snapshot *snapshot = live_get_by_id(server->live, model);
-    int64_t number = snapshot != NULL ? snapshot->encoder_number : 0;
+    int64_t number = snapshot != NULL ? snapshot->encoder->number : 0;
 
     live_put(snapshot);
     return number;

@@ -55,7 +55,7 @@ static int keep(struct proposing *p, struct ring_entry *entry)
 {
     const struct snapshot *s = p->look.snapshot;
 
-    if (entry->encoder_number != s->encoder_number || entry->dim != s->dim || entry->vector) {
+    if (entry->encoder_number != s->encoder->number || entry->dim != s->dim || entry->vector) {
         free(entry);
         return 0;
     }

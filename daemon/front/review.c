@@ -340,7 +340,7 @@ static int fill(struct look *look, struct store *store)
     r->store = store;
     if (s->review != NULL) {
         head.audited = true;
-        head.version = (struct api_version){s->encoder_number, s->review->seq};
+        head.version = (struct api_version){s->encoder->number, s->review->seq};
         head.examined = s->review->examined;
         head.suspects = s->review->suspects_len;
         head.distrusted = s->review->distrusted;

@@ -368,7 +368,7 @@ static void tell_swap(const struct learned *l, const struct snapshot *s,
                       const struct learner_parts *parts)
 {
     struct events_swap swap = {.model = l->name,
-                               .encoder_number = s->encoder_number,
+                               .encoder_number = s->encoder->number,
                                .seq = s->seq,
                                .settled = s->settled,
                                .examples = head_examples_len(l->head),
@@ -399,7 +399,6 @@ int learned_freeze(struct learned *l, struct snapshot **ret_snapshot)
     s->influence_max = l->settings.annotator_influence_max;
     s->dim = dim_of(l);
     s->vectors = l->settings.dim > 0;
-    s->encoder_number = l->encoder->number;
     s->seq = l->applied;
     s->review = live_review_get(l->review);
     s->settled = head_fit_stale(l->head) == 0 && l->audited;

@@ -321,7 +321,7 @@ static int find_behind(void *ud, const struct store_model *row)
 {
     struct behind *b = ud;
     struct snapshot *s = live_get_by_id(b->trainer->parts.learner.live, row->id);
-    bool differs = s != NULL && !s->vectors && s->encoder_number != row->encoder;
+    bool differs = s != NULL && !s->vectors && s->encoder->number != row->encoder;
 
     live_put(s);
     if (!differs)

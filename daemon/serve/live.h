@@ -65,7 +65,7 @@ struct snapshot {
     double influence_max;         /* share of a label's votes; more is listed for review */
     uint32_t dim;                 /* of what the view scores */
     bool vectors;                 /* asked and taught with vectors: no encoder */
-    int64_t encoder_number, seq;  /* the version; a vector model's encoder is 0 */
+    int64_t seq;                  /* the version is encoder->number and this */
     bool settled;                 /* fitted and audited on exactly this set of examples */
     int64_t published_us;         /* Unix time */
 };

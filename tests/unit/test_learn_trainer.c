@@ -261,7 +261,7 @@ static struct seen_run finished(struct school *s)
 static int64_t live_encoder(struct school *s)
 {
     struct snapshot *now = live_get_by_id(s->w.live, s->w.model);
-    int64_t number = now->encoder_number;
+    int64_t number = now->encoder->number;
 
     live_put(now);
     return number;
