@@ -174,7 +174,6 @@ static int open_training(const struct learner_parts *learner)
         rc = trainer_open(&parts, &server.trainer);
     if (rc != 0)
         snprintf(why, sizeof why, "the trainer cannot be started: %s", strerror(-rc));
-    server.trainer_hint = trainer_hint;
     return rc;
 }
 

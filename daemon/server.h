@@ -7,6 +7,7 @@
 #include "daemon/learn/keeper.h"
 #include "daemon/learn/learner.h"
 #include "daemon/learn/reader.h"
+#include "daemon/learn/trainer.h"
 #include "daemon/limits.h"
 #include "daemon/serve/asked.h"
 #include "daemon/serve/batcher.h"
@@ -19,7 +20,6 @@
 #include "daemon/settings.h"
 #include "daemon/version.h"
 
-struct trainer;
 
 struct server {
     struct settings settings;
@@ -38,7 +38,6 @@ struct server {
     struct reader *reader;
     struct learner *learner;
     struct trainer *trainer;
-    void (*trainer_hint)(struct trainer *trainer); /* NULL: runs stay queued */
     struct loops *loops;
     int64_t started_us; /* Unix time */
 };

@@ -110,8 +110,7 @@ struct snapshot *handlers_model(struct exchange *x, const char *name, const char
 
 void handlers_hint(const struct server *server)
 {
-    if (server->trainer_hint != NULL)
-        server->trainer_hint(server->trainer);
+    trainer_hint(server->trainer);
 }
 
 struct api_version handlers_version(const struct snapshot *snapshot)
