@@ -251,6 +251,7 @@ static void write_gauges(const struct server *s, struct api_buffer *body)
     struct learner_counts l = learner_counts(s->learner);
     struct keeper_counts k = keeper_counts(s->keeper);
     struct bus_counts b = bus_counts(s->bus);
+    struct trainer_counts t = trainer_counts(s->trainer);
     struct lane_counts lanes = {0};
     const struct {
         const char *name, *help;
@@ -275,6 +276,15 @@ static void write_gauges(const struct server *s, struct api_buffer *body)
         {"learnd_apply_seconds", "The last application of events.", (double)l.apply_us_last / 1e6},
         {"learnd_publish_seconds", "The last publish.", (double)l.publish_us_last / 1e6},
         {"learnd_fit_seconds", "The last fit.", (double)l.fit_us_last / 1e6},
+        {"learnd_run_under_way", "1 while a run is.", t.running},
+        {"learnd_runs", "Runs begun or taken up again.", (double)t.runs},
+        {"learnd_runs_accepted", "Runs whose encoder went live.", (double)t.accepted},
+        {"learnd_runs_refused", "Runs that the gate refused.", (double)t.refused},
+        {"learnd_runs_failed", "Runs that failed.", (double)t.failed},
+        {"learnd_runs_cancelled", "Runs that were cancelled.", (double)t.cancelled},
+        {"learnd_run_steps", "Steps of all runs.", (double)t.steps},
+        {"learnd_run_examples", "Examples in those steps.", (double)t.examples},
+        {"learnd_rollbacks", "Encoders put back by hand.", (double)t.rollbacks},
     };
 
     for (size_t i = 0; i < sizeof gauges / sizeof *gauges; i++)

@@ -92,6 +92,15 @@ def test_a_run_says_all_about_itself(tuned):
     assert base["state"] == "base" and one["sha256"] != base["sha256"]
 
 
+def test_metrics_count_runs(tuned):
+    page = dict(line.rsplit(" ", 1) for line in tuned.call("GET", "/metrics").text.splitlines()
+                if line and line[0] != "#")
+    assert float(page["learnd_runs"]) >= 1 and float(page["learnd_runs_accepted"]) >= 1
+    assert float(page["learnd_run_steps"]) >= FORCED["steps_max"]
+    assert float(page["learnd_run_examples"]) >= float(page["learnd_run_steps"])
+    assert float(page["learnd_run_under_way"]) == 0 and float(page["learnd_runs_failed"]) == 0
+
+
 @pytest.mark.sanitizer
 def test_back_and_forth_under_traffic(tuned):
     """No answer fails, each names a version, and the names are those of the two encoders."""
