@@ -13,12 +13,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "daemon/ctl/ctl_browse.h"
 #include "daemon/ctl/ctl_list.h"
-#include "daemon/ctl/ctl_progress.h"
-#include "daemon/ctl/ctl_rows.h"
+#include "daemon/ctl/ctl_sheet.h"
 
 enum {
     PAGE_BYTES = 768 << 10, /* the daemon's limit of a body is 1 MiB */
@@ -36,8 +34,7 @@ struct scoring {
     struct ctl *ctl;
     struct ctl_eval eval;
     bool multi;
-    FILE *file;
-    struct ctl_rows *rows;
+    struct ctl_sheet sheet;
     struct item items[API_INPUTS_MAX]; /* (len) of the page */
     uint32_t len, page_rows;
     struct api_buffer bytes, input; /* the items' JSON; the one that is added */
@@ -47,35 +44,13 @@ struct scoring {
     size_t guessed_max;
     struct evaluation *single;
     struct evaluation_sets *sets;
-    struct ctl_progress progress;
 };
 
-/* FILE:LINE: as compilers say it; with --json an object. */
 static enum ctl_exit reject(struct scoring *s, uint64_t line, const char *code, const char *field,
                             const char *detail)
 {
-    struct api_buffer out = API_BUFFER_INIT;
-
     s->eval.rejected++;
-    if (s->ctl->options.json) {
-        json_open_object(&out);
-        json_write_key(&out, "line");
-        json_write_int(&out, (int64_t)line);
-        json_write_key(&out, "code");
-        json_write_string(&out, code);
-        json_write_key(&out, "field");
-        json_write_string(&out, field);
-        json_write_key(&out, "detail");
-        json_write_string(&out, detail);
-        json_close_object(&out);
-        return ctl_print_buffer(&out);
-    }
-    ctl_progress_clear(&s->progress);
-    ctl_write_problem(&out, code, detail, field);
-    fprintf(stderr, "%s:%llu: %.*s\n", s->eval.file, (unsigned long long)line, (int)out.len,
-            out.len > 0 ? out.bytes : "");
-    api_buffer_done(&out);
-    return CTL_OK;
+    return ctl_sheet_reject(&s->sheet, line, code, field, detail);
 }
 
 /* ---- columns --------------------------------------------------------------------------------- */
@@ -332,11 +307,11 @@ static enum ctl_exit drop(struct scoring *s, uint32_t item, const struct json_va
     return exit;
 }
 
-static enum ctl_exit ask_page(struct scoring *s)
+static enum ctl_exit ask_page(void *ud)
 {
+    struct scoring *s = ud;
     struct api_buffer body = API_BUFFER_INIT;
     enum ctl_exit code = s->bytes.rc == 0 ? CTL_OK : ctl_no_memory();
-    long at = ftell(s->file);
     bool asked = false;
 
     while (code == CTL_OK && !asked && s->len > 0) {
@@ -352,7 +327,7 @@ static enum ctl_exit ask_page(struct scoring *s)
         } else if (code == CTL_OK && refused_item(s, status, answer) != UINT32_MAX) {
             code = drop(s, refused_item(s, status, answer), answer);
         } else if (code == CTL_OK) {
-            ctl_progress_clear(&s->progress);
+            ctl_progress_clear(&s->sheet.progress);
             code = ctl_call_refused(s->ctl, status, answer);
         }
         json_free(answer);
@@ -361,7 +336,7 @@ static enum ctl_exit ask_page(struct scoring *s)
     api_buffer_reset(&s->bytes);
     s->len = 0;
     s->truths_len = 0;
-    ctl_progress_show(&s->progress, at > 0 ? (uint64_t)at : 0, s->eval.rows + s->eval.rejected);
+    ctl_sheet_show(&s->sheet, s->eval.rows + s->eval.rejected);
     return code;
 }
 
@@ -426,8 +401,9 @@ static void write_input(struct scoring *s, const struct ctl_row *row)
     json_close_object(&s->input);
 }
 
-static enum ctl_exit add_row(struct scoring *s, const struct ctl_row *row)
+static enum ctl_exit add_row(void *ud, const struct ctl_row *row)
 {
+    struct scoring *s = ud;
     const char *why = "";
     enum ctl_exit code = CTL_OK;
     size_t first;
@@ -457,54 +433,7 @@ static enum ctl_exit add_row(struct scoring *s, const struct ctl_row *row)
     return CTL_OK;
 }
 
-static enum ctl_exit score_all(struct scoring *s)
-{
-    enum ctl_exit code = CTL_OK;
-    struct ctl_row row;
-    int rc = 0;
-
-    while (code == CTL_OK && (rc = ctl_rows_next(s->rows, &row)) == 1)
-        code = add_row(s, &row);
-    if (code == CTL_OK && rc == 0)
-        code = ask_page(s);
-    ctl_progress_clear(&s->progress);
-    if (rc == -ENOMEM)
-        return ctl_no_memory();
-    if (rc < 0) {
-        ctl_say("%s: %s", s->eval.file, strerror(-rc));
-        return CTL_USAGE;
-    }
-    return code;
-}
-
 /* ---- the command ----------------------------------------------------------------------------- */
-
-static enum ctl_exit open_rows(struct scoring *s, enum ctl_format format)
-{
-    const char *names[CTL_COLUMNS] = {s->ctl->options.text_column, s->ctl->options.label_column};
-    char why[256];
-    struct stat st;
-    int rc;
-
-    if (s->file == NULL)
-        s->file = fopen(s->eval.file, "r");
-    if (s->file == NULL) {
-        ctl_say("%s: %s", s->eval.file, strerror(errno));
-        return CTL_USAGE;
-    }
-    ctl_progress_init(&s->progress, !s->ctl->options.quiet && !s->ctl->options.json,
-                      fstat(fileno(s->file), &st) == 0 && S_ISREG(st.st_mode) ? (uint64_t)st.st_size
-                                                                              : 0);
-    rc = ctl_rows_open(s->file, format, names, why, sizeof why, &s->rows);
-    if (rc == -ENOMEM)
-        return ctl_no_memory();
-    if (rc == 0)
-        return CTL_OK;
-    ctl_say("%s: %s", s->eval.file, why);
-    if (rc == -EINVAL)
-        fprintf(stderr, "          --text-column and --label-column name other ones\n");
-    return CTL_USAGE;
-}
 
 static enum ctl_exit open_model(struct scoring *s)
 {
@@ -574,9 +503,7 @@ static enum ctl_exit report(struct scoring *s)
 
 static void scoring_done(struct scoring *s)
 {
-    ctl_rows_close(s->rows);
-    if (s->file != NULL && s->file != stdin)
-        fclose(s->file);
+    ctl_sheet_close(&s->sheet);
     api_buffer_done(&s->bytes);
     api_buffer_done(&s->input);
     free(s->truths);
@@ -591,26 +518,16 @@ static void scoring_done(struct scoring *s)
 
 enum ctl_exit ctl_evaluate(struct ctl *ctl)
 {
-    struct scoring s = {.ctl = ctl, .file = stdin, .eval = {.file = "stdin"}};
-    enum ctl_format format;
-    enum ctl_exit code;
+    static const struct ctl_sheet_acts acts = {add_row, ask_page};
+    struct scoring s = {.ctl = ctl};
+    enum ctl_exit code = ctl_sheet_open(ctl, &s.sheet);
 
-    if (ctl->args_len != 1)
-        return ctl_misused(ctl, "which file? One, or - for stdin");
-    format = ctl->options.format != NULL ? ctl_format_of(ctl->options.format)
-                                         : ctl_format_of_path(ctl->args[0]);
-    if (format == CTL_FORMAT_NONE)
-        return ctl_misused(ctl, "is %.100s jsonl or csv? --format says it", ctl->args[0]);
-    if (strcmp(ctl->args[0], "-") != 0) {
-        s.eval.file = ctl->args[0];
-        s.file = NULL;
-    }
+    s.eval.file = s.sheet.name;
     s.eval.model = ctl_model(ctl);
-    code = open_rows(&s, format);
     if (code == CTL_OK)
         code = open_model(&s);
     if (code == CTL_OK)
-        code = score_all(&s);
+        code = ctl_sheet_walk(&s.sheet, &acts, &s);
     if (code == CTL_OK && s.eval.rows == 0) {
         ctl_say("%s: there is no row to score", s.eval.file);
         code = CTL_REFUSED;

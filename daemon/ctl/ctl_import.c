@@ -12,11 +12,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "daemon/ctl/ctl_call.h"
-#include "daemon/ctl/ctl_progress.h"
-#include "daemon/ctl/ctl_rows.h"
+#include "daemon/ctl/ctl_sheet.h"
 #include "daemon/ctl/ctl_table.h"
 #include "proto/api.h"
 
@@ -24,48 +22,21 @@ enum { REQUEST_BYTES = 1 << 20 }; /* beyond this a request is sent, however few 
 
 struct import {
     struct ctl *ctl;
-    const char *name; /* of the file, for people */
-    FILE *file;
-    struct ctl_rows *rows;
+    struct ctl_sheet sheet;
     struct api_buffer body, row;
     uint64_t lines[API_ITEMS_MAX]; /* (len) of the file, of each line of the body */
     size_t len;
     uint64_t accepted, duplicates, rejected;
     char version[API_VERSION_CHARS];
-    struct ctl_progress progress;
 };
 
 /* ---- rejected rows --------------------------------------------------------------------------- */
 
-static void write_member(struct api_buffer *out, const char *name, const char *text)
-{
-    json_write_key(out, name);
-    json_write_string(out, text);
-}
-
-/* FILE:LINE: as compilers say it, so that editors find the place. */
 static enum ctl_exit reject(struct import *m, uint64_t line, const char *code, const char *field,
                             const char *detail)
 {
-    struct api_buffer out = API_BUFFER_INIT;
-
     m->rejected++;
-    if (m->ctl->options.json) {
-        json_open_object(&out);
-        json_write_key(&out, "line");
-        json_write_int(&out, (int64_t)line);
-        write_member(&out, "code", code);
-        write_member(&out, "field", field);
-        write_member(&out, "detail", detail);
-        json_close_object(&out);
-        return ctl_print_buffer(&out);
-    }
-    ctl_progress_clear(&m->progress);
-    ctl_write_problem(&out, code, detail, field);
-    fprintf(stderr, "%s:%llu: %.*s\n", m->name, (unsigned long long)line, (int)out.len,
-            out.len > 0 ? out.bytes : "");
-    api_buffer_done(&out);
-    return CTL_OK;
+    return ctl_sheet_reject(&m->sheet, line, code, field, detail);
 }
 
 static const char *text_or(const struct json_value *value, const char *fallback)
@@ -117,18 +88,18 @@ static enum ctl_exit send_body(struct import *m, struct json_value **ret_answer)
         return CTL_OK;
     }
     if (code == CTL_OK) {
-        ctl_progress_clear(&m->progress);
+        ctl_progress_clear(&m->sheet.progress);
         code = ctl_call_refused(m->ctl, status, answer);
     }
     json_free(answer);
     return code;
 }
 
-static enum ctl_exit flush(struct import *m)
+static enum ctl_exit flush(void *ud)
 {
+    struct import *m = ud;
     struct json_value *answer = NULL;
     enum ctl_exit code;
-    long at = ftell(m->file);
 
     if (m->len == 0)
         return CTL_OK;
@@ -138,7 +109,7 @@ static enum ctl_exit flush(struct import *m)
     json_free(answer);
     api_buffer_reset(&m->body);
     m->len = 0;
-    ctl_progress_show(&m->progress, at > 0 ? (uint64_t)at : 0, m->accepted + m->rejected);
+    ctl_sheet_show(&m->sheet, m->accepted + m->rejected);
     return code;
 }
 
@@ -199,8 +170,9 @@ static void write_row(struct import *m, const struct ctl_row *row)
     api_buffer_add(&m->row, "\n", 1);
 }
 
-static enum ctl_exit add_row(struct import *m, const struct ctl_row *row)
+static enum ctl_exit add_row(void *ud, const struct ctl_row *row)
 {
+    struct import *m = ud;
     enum ctl_exit code = CTL_OK;
 
     if (row->code != NULL)
@@ -212,26 +184,6 @@ static enum ctl_exit add_row(struct import *m, const struct ctl_row *row)
     if (m->row.rc != 0 || m->body.rc != 0)
         return ctl_no_memory();
     m->lines[m->len++] = row->line;
-    return code;
-}
-
-static enum ctl_exit import_all(struct import *m)
-{
-    enum ctl_exit code = CTL_OK;
-    struct ctl_row row;
-    int rc = 0;
-
-    while (code == CTL_OK && (rc = ctl_rows_next(m->rows, &row)) == 1)
-        code = add_row(m, &row);
-    if (code == CTL_OK && rc == 0)
-        code = flush(m);
-    ctl_progress_clear(&m->progress);
-    if (rc == -ENOMEM)
-        return ctl_no_memory();
-    if (rc < 0) {
-        ctl_say("%s: %s", m->name, strerror(-rc));
-        return CTL_USAGE;
-    }
     return code;
 }
 
@@ -265,60 +217,23 @@ static enum ctl_exit summarize(const struct import *m, enum ctl_exit code)
     return code;
 }
 
-static enum ctl_exit open_rows(struct import *m, enum ctl_format format)
-{
-    const char *names[CTL_COLUMNS] = {m->ctl->options.text_column, m->ctl->options.label_column};
-    char why[256];
-    int rc = ctl_rows_open(m->file, format, names, why, sizeof why, &m->rows);
-
-    if (rc == -ENOMEM)
-        return ctl_no_memory();
-    if (rc == 0)
-        return CTL_OK;
-    ctl_say("%s: %s", m->name, why);
-    if (rc == -EINVAL)
-        fprintf(stderr, "          --text-column and --label-column name other ones\n");
-    return CTL_USAGE;
-}
-
 enum ctl_exit ctl_import(struct ctl *ctl)
 {
-    struct import m = {.ctl = ctl, .file = stdin, .name = "stdin"};
+    static const struct ctl_sheet_acts acts = {add_row, flush};
+    struct import m = {.ctl = ctl};
     struct json_value *model = NULL;
-    enum ctl_format format;
-    enum ctl_exit code;
-    struct stat st;
+    enum ctl_exit code = ctl_sheet_open(ctl, &m.sheet);
 
-    if (ctl->args_len != 1)
-        return ctl_misused(ctl, "which file? One, or - for stdin");
-    format = ctl->options.format != NULL ? ctl_format_of(ctl->options.format)
-                                         : ctl_format_of_path(ctl->args[0]);
-    if (format == CTL_FORMAT_NONE)
-        return ctl_misused(ctl, "is %.100s jsonl or csv? --format says it", ctl->args[0]);
-    if (strcmp(ctl->args[0], "-") != 0) {
-        m.name = ctl->args[0];
-        m.file = fopen(m.name, "r");
-    }
-    if (m.file == NULL) {
-        ctl_say("%s: %s", m.name, strerror(errno));
-        return CTL_USAGE;
-    }
-    ctl_progress_init(&m.progress, !ctl->options.quiet && !ctl->options.json,
-                      fstat(fileno(m.file), &st) == 0 && S_ISREG(st.st_mode) ? (uint64_t)st.st_size
-                                                                             : 0);
-    code = open_rows(&m, format);
     if (code == CTL_OK) /* one word about a wrong name, not one for each row */
         code = ctl_call_model(ctl, &model);
     json_free(model);
     if (code == CTL_OK) {
-        code = import_all(&m);
+        code = ctl_sheet_walk(&m.sheet, &acts, &m);
         code = summarize(&m, code);
     }
-    ctl_rows_close(m.rows);
+    ctl_sheet_close(&m.sheet);
     api_buffer_done(&m.body);
     api_buffer_done(&m.row);
-    if (m.file != stdin)
-        fclose(m.file);
     if (code != CTL_OK || m.rejected == 0)
         return code;
     return m.accepted > 0 ? CTL_PARTLY : CTL_REFUSED;
