@@ -7,11 +7,10 @@ Prints one line a cell: what, measured, target, ok. The targets are those the pr
 in $LEARND_SHARED/data (default ../shared) and the default encoder (deploy/model.sh); says so and ends with 77 without them.
 Every cell uses models of its own in one daemon; the last line is `N passed, N failed`."""
 import argparse
-import os
 import random
-import sys
 
-from daemon import ENCODER, SHARED, Daemon, rows
+from daemon import Daemon, rows
+from tally import Tally, need
 
 SETS = ("banking77", "clinc150")
 TARGETS = {  # (cell, set) -> (comparison, target)
@@ -33,19 +32,8 @@ TARGETS = {  # (cell, set) -> (comparison, target)
     ("out of scope, found at a true 5 %", "clinc150"): (">=", 84.0),
     ("in scope, rejected", "clinc150"): ("<=", 8.0),
 }
-tally = {True: 0, False: 0}
-
-
-def tell(cell, name, value):
-    target = TARGETS.get((cell, name))
-    if target is None:
-        print(f"{name:10} {cell:36} {value:8.2f}", flush=True)
-        return
-    ok = value >= target[1] if target[0] == ">=" else value <= target[1]
-    tally[ok] += 1
-    print(f"{name:10} {cell:36} {value:8.2g}  {target[0]} {target[1]:5.2g}  {'ok' if ok else 'MISSED'}"
-          if target[1] < 0.01 else
-          f"{name:10} {cell:36} {value:8.2f}  {target[0]} {target[1]:5.2f}  {'ok' if ok else 'MISSED'}", flush=True)
+tally = Tally(TARGETS)
+tell = tally.tell
 
 
 def pairs(items):
@@ -230,10 +218,7 @@ def main():
     wrong = [c for c in args.only.split(",") if c not in cells]
     if wrong:
         parser.error(f"--only takes {', '.join(cells)}; not {wrong[0]}")
-    for path in (os.path.join(SHARED, "data", "banking77"), ENCODER):
-        if not os.path.isdir(path):
-            print(f"SKIPPED: {path} is not here")
-            sys.exit(77)
+    need(*SETS)
     daemon = Daemon()
     try:
         bench = Bench(daemon, args.seed)
@@ -243,8 +228,7 @@ def main():
                 getattr(bench, cell)(name, train, test)
     finally:
         daemon.close()
-    print(f"{tally[True]} passed, {tally[False]} failed")
-    sys.exit(0 if tally[False] == 0 else 1)
+    tally.end()
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ Streams the train split of CLINC150 (--set) in random order to a daemon, asks th
 come slowly, by the run's own estimate of its end. The SVG reads in light and dark. Says so and ends with 77 without the set in
 $LEARND_SHARED/data or the default encoder; ends with 1 if the gate refuses, for there is no swap to draw then."""
 import argparse
-import os
 import sys
 import time
 
-from daemon import ENCODER, SHARED, Daemon, rows
+from daemon import Daemon, rows
 from quality import pairs, shuffled
+from tally import need
 
 CHUNK = 100
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 400, 56, 32, 44, 48
@@ -160,10 +160,7 @@ def main():
     parser.add_argument("--features", type=int, default=2048)
     parser.add_argument("--out", default="tests/quality/stream.svg")
     args = parser.parse_args()
-    if not os.path.exists(os.path.join(SHARED, f"data/{args.set}/train.jsonl")) or \
-            not os.path.exists(os.path.join(ENCODER, "model.safetensors")):
-        print(f"SKIPPED: no sets in {SHARED}/data, or no encoder in {ENCODER} (deploy/model.sh)")
-        sys.exit(77)
+    need(args.set)
     train = shuffled(pairs(rows(f"{args.set}/train.jsonl")), args.seed)
     test = rows(f"{args.set}/test.jsonl")
     daemon = Daemon()

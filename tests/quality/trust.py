@@ -14,19 +14,17 @@ import os
 import random
 import re
 import subprocess
-import sys
 from collections import defaultdict
 
-from daemon import ENCODER, ROOT, SHARED, Daemon, rows
+from daemon import ROOT, Daemon, rows
 from quality import pairs, shuffled
+from tally import Tally, need
 
-tally = {True: 0, False: 0}
+tally = Tally()
 
 
 def check(what, value, least):
-    ok = value >= least
-    tally[ok] += 1
-    print(f"{what:52} {value:8.3f}  >= {least}  {'ok' if ok else 'MISSED'}", flush=True)
+    tally.line(value >= least, f"{what:52} {value:8.3f}  >= {least}")
 
 
 def pages(daemon, path, name):
@@ -96,18 +94,14 @@ def main():
     parser.add_argument("--only", default="wrong,drift")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    if not os.path.exists(os.path.join(SHARED, "data/clinc150/train.jsonl")) or \
-            not os.path.exists(os.path.join(ENCODER, "model.safetensors")):
-        print(f"SKIPPED: no sets in {SHARED}/data, or no encoder in {ENCODER} (deploy/model.sh)")
-        sys.exit(77)
+    need("clinc150")
     for part in args.only.split(","):
         daemon = Daemon()
         try:
             globals()[part](daemon, args)
         finally:
             daemon.close()
-    print(f"{tally[True]} passed, {tally[False]} failed")
-    sys.exit(1 if tally[False] else 0)
+    tally.end()
 
 
 if __name__ == "__main__":

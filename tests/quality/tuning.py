@@ -17,33 +17,19 @@ import os
 import random
 import signal
 import statistics
-import sys
 import time
 
-from daemon import ENCODER, SHARED, Daemon, rows
+from daemon import SHARED, Daemon, rows
 from quality import ece, pairs, shuffled
+from tally import Tally, need
 
 CHINESE = os.path.join(SHARED, "models/bge-small-zh-v1.5")
 TARGETS = {("joint, accuracy after, mean", "banking77"): (">=", 93.8), ("joint, accuracy after, mean", "clinc150"): (">=", 96.4),
            ("joint, ECE after, mean", "banking77"): ("<=", 2.0), ("joint, ECE after, mean", "clinc150"): ("<=", 2.0),
            ("sessions, final accuracy", "banking77"): (">=", 93.5),
            ("sessions, average incremental accuracy", "banking77"): (">=", 95.3)}
-tally = {True: 0, False: 0}
-
-
-def tell(cell, name, value):
-    target = TARGETS.get((cell, name))
-    if target is None:
-        print(f"{name:22} {cell:44} {value:8.2f}", flush=True)
-        return
-    ok = value >= target[1] if target[0] == ">=" else value <= target[1]
-    tally[ok] += 1
-    print(f"{name:22} {cell:44} {value:8.2f}  {target[0]} {target[1]:5.2f}  {'ok' if ok else 'MISSED'}", flush=True)
-
-
-def check(cell, name, ok, words=""):
-    tally[bool(ok)] += 1
-    print(f"{name:22} {cell:44} {words}  {'ok' if ok else 'MISSED'}", flush=True)
+tally = Tally(TARGETS, 22, 44)
+tell, check = tally.tell, tally.check
 
 
 def run_to_end(daemon, model, **settings):
@@ -233,18 +219,14 @@ def main():
     parser.add_argument("--seeds", default="1,2,3", type=lambda text: [int(s) for s in text.split(",")])
     parser.add_argument("--kinds", default="joint,naive,frozen", help="of sessions; replay is one too")
     args = parser.parse_args()
-    if not os.path.exists(os.path.join(SHARED, "data/banking77/train.jsonl")) or \
-            not os.path.exists(os.path.join(ENCODER, "model.safetensors")):
-        print(f"SKIPPED: no sets in {SHARED}/data, or no encoder in {ENCODER} (deploy/model.sh)")
-        sys.exit(77)
+    need("banking77")
     for part in args.only.split(","):
         daemon = Daemon()
         try:
             globals()[part](daemon, args)
         finally:
             daemon.close()
-    print(f"{tally[True]} passed, {tally[False]} failed")
-    sys.exit(1 if tally[False] else 0)
+    tally.end()
 
 
 if __name__ == "__main__":
