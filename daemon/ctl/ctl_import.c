@@ -129,7 +129,7 @@ static void write_key(struct api_buffer *row, const char *batch)
         hash = (hash ^ (unsigned char)*batch) * prime;
     snprintf(key, sizeof key, "import-%016llx%016llx", (unsigned long long)(hash >> 64),
              (unsigned long long)hash);
-    write_member(row, "idempotency_key", key);
+    ctl_write_member(row, "idempotency_key", key);
 }
 
 static void write_row(struct import *m, const struct ctl_row *row)
@@ -140,13 +140,13 @@ static void write_row(struct import *m, const struct ctl_row *row)
 
     api_buffer_reset(&m->row);
     json_open_object(&m->row);
-    write_member(&m->row, "model", ctl_model(m->ctl));
+    ctl_write_member(&m->row, "model", ctl_model(m->ctl));
     for (int i = CTL_TEXT; i < CTL_WEIGHT; i++) {
         if (row->columns[i].bytes != NULL) {
             json_write_key(&m->row, names[i]);
             json_write_text(&m->row, row->columns[i].bytes, row->columns[i].len);
         } else if (flags[i] != NULL) {
-            write_member(&m->row, names[i], flags[i]);
+            ctl_write_member(&m->row, names[i], flags[i]);
         }
     }
     if (row->labels != NULL) {

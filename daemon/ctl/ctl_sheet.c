@@ -76,7 +76,7 @@ enum ctl_exit ctl_sheet_walk(struct ctl_sheet *s, const struct ctl_sheet_acts *a
     return code;
 }
 
-static void write_member(struct api_buffer *out, const char *name, const char *text)
+void ctl_write_member(struct api_buffer *out, const char *name, const char *text)
 {
     json_write_key(out, name);
     json_write_string(out, text);
@@ -91,9 +91,9 @@ enum ctl_exit ctl_sheet_reject(struct ctl_sheet *s, uint64_t line, const char *c
         json_open_object(&out);
         json_write_key(&out, "line");
         json_write_int(&out, (int64_t)line);
-        write_member(&out, "code", code);
-        write_member(&out, "field", field);
-        write_member(&out, "detail", detail);
+        ctl_write_member(&out, "code", code);
+        ctl_write_member(&out, "field", field);
+        ctl_write_member(&out, "detail", detail);
         json_close_object(&out);
         return ctl_print_buffer(&out);
     }

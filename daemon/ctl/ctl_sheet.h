@@ -8,6 +8,8 @@
 #include "daemon/ctl/ctl_progress.h"
 #include "daemon/ctl/ctl_rows.h"
 
+struct api_buffer;
+
 struct ctl_sheet {
     const struct ctl *ctl;
     const char *name; /* for people */
@@ -31,6 +33,8 @@ enum ctl_exit ctl_sheet_walk(struct ctl_sheet *sheet, const struct ctl_sheet_act
 /* FILE:LINE: as compilers say it, so that editors find the place; with --json an object. */
 enum ctl_exit ctl_sheet_reject(struct ctl_sheet *sheet, uint64_t line, const char *code,
                                const char *field, const char *detail);
+/* "name":"text" inside an open object. */
+void ctl_write_member(struct api_buffer *out, const char *name, const char *text);
 /* How far the file has been read, and what a person counts. */
 void ctl_sheet_show(struct ctl_sheet *sheet, uint64_t rows);
 
