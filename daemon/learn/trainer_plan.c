@@ -194,7 +194,7 @@ static int open_train(struct run *run)
     s.seed = run->seed;
     s.steps = plan.steps;
     s.threads = run->trainer->parts.threads;
-    rc = train_open(run->start_folder, &s, run->material->used, run->material->used_len, start,
+    rc = train_open(backend_cpu(), run->start_folder, &s, run->material->used, run->material->used_len, start,
                     run->why, sizeof run->why, &run->train);
     free(start);
     return rc;

@@ -55,7 +55,7 @@ static int entry_open(const struct encoders_settings *s, const char *folder, int
         snprintf(why, why_bytes, "out of memory");
         return -ENOMEM;
     }
-    rc = encoder_open(folder, s->precision, why, why_bytes, &e->held.encoder);
+    rc = encoder_open(backend_cpu(), folder, s->precision, why, why_bytes, &e->held.encoder);
     if (rc == 0)
         rc = tokenizer_open(folder, why, why_bytes, &e->held.tokenizer);
     if (rc != 0) {
