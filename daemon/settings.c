@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "daemon/limits.h"
+#include "daemon/serve/device.h"
 
 typedef int apply_fn(struct settings *s, const char *value, char *why, size_t why_bytes);
 
@@ -63,12 +64,9 @@ static int set_listen(struct settings *s, const char *value, char *why, size_t w
 
 static int set_device(struct settings *s, const char *value, char *why, size_t why_bytes)
 {
-    (void)s;
-    if (strcmp(value, "auto") == 0 || strcmp(value, "cpu") == 0)
-        return 0;
-    snprintf(why, why_bytes,
-             strncmp(value, "cuda", 4) == 0 ? "this build has no CUDA backend; use auto or cpu"
-                                            : "must be auto or cpu");
+    if (strlen(value) < sizeof s->device && device_choice_check(value) == 0)
+        return copy(s->device, value, why, why_bytes);
+    snprintf(why, why_bytes, "must be auto, cpu, cuda:N or plugin:PATH, N from 0 to 63");
     return -EINVAL;
 }
 
@@ -132,6 +130,11 @@ static int set_train_threads(struct settings *s, const char *value, char *why, s
     return number(value, 1, LIMIT_LANES, why, why_bytes, &s->train_threads);
 }
 
+static int set_train_yield(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return number(value, 0, 60000, why, why_bytes, &s->train_yield_ms);
+}
+
 static int set_log_level(struct settings *s, const char *value, char *why, size_t why_bytes)
 {
     if (log_level_parse(value, &s->log_level) == 0)
@@ -159,6 +162,7 @@ static const struct setting {
     {"train-window", set_train_window, false},
     {"train-hours", set_train_hours, false},
     {"train-threads", set_train_threads, false},
+    {"train-yield-p99-ms", set_train_yield, false},
 };
 
 enum { TABLE_LEN = sizeof table / sizeof *table };
@@ -166,10 +170,10 @@ enum { TABLE_LEN = sizeof table / sizeof *table };
 const char *settings_help(void)
 {
     return "usage: learnd [--config FILE] [--state DIR] [--listen ADDR:PORT|unix:PATH]...\n"
-           "              [--encoder DIR] [--device auto|cpu] [--precision bf16|fp32]\n"
+           "              [--encoder DIR] [--device auto|cpu|cuda:N] [--precision bf16|fp32]\n"
            "              [--lanes N] [--loops N] [--max-tokens N]\n"
            "              [--train auto|manual] [--train-window HH:MM-HH:MM]\n"
-           "              [--train-hours N] [--train-threads N]\n"
+           "              [--train-hours N] [--train-threads N] [--train-yield-p99-ms N]\n"
            "              [--log-level debug|info|warn|error] [--check-config] [--help] "
            "[--version]\n"
            "\n"
@@ -388,7 +392,7 @@ static void defaults(struct settings *s)
     const char *state = getenv("XDG_STATE_HOME"), *cache = getenv("XDG_CACHE_HOME");
 
     home = home != NULL ? home : "/";
-    *s = (struct settings){.log_level = LOG_LEVEL_INFO};
+    *s = (struct settings){.device = "auto", .log_level = LOG_LEVEL_INFO};
     if (system != NULL && *system != '\0')
         snprintf(s->state, sizeof s->state, "%s", system);
     else if (state != NULL && *state != '\0')

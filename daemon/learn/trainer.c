@@ -217,11 +217,14 @@ static int take_run(void *ud, const struct store_run *row)
 /* True: there was one, and there may be another. */
 static bool do_next(struct trainer *t)
 {
-    struct run run = {
-        .trainer = t,
-        .phase = "planning",
-        .progress = {
-            .loss = NAN, .lr = NAN, .grad_norm = NAN, .examples_per_s = NAN, .eta_s = NAN}};
+    struct run run = {.trainer = t,
+                      .phase = "planning",
+                      .progress = {.loss = NAN,
+                                   .lr = NAN,
+                                   .grad_norm = NAN,
+                                   .examples_per_s = NAN,
+                                   .eta_s = NAN,
+                                   .device = device_backend(t->parts.device)->name}};
     int rc = store_begin(t->parts.learner.store);
     bool ended;
 
@@ -435,5 +438,7 @@ struct trainer_counts trainer_counts(const struct trainer *t)
                                    .steps = atomic_load(&t->steps),
                                    .examples = atomic_load(&t->examples),
                                    .rollbacks = atomic_load(&t->rollbacks),
+                                   .yields = atomic_load(&t->yields),
+                                   .yield_us = atomic_load(&t->yield_us),
                                    .running = atomic_load(&t->running)};
 }

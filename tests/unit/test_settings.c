@@ -104,7 +104,8 @@ static void test_defaults(void **state)
     assert_int_equal(s.listen_len, 1);
     assert_string_equal(s.listen[0], "127.0.0.1:8080");
     assert_false(s.fp32 || s.check_config || s.help || s.version);
-    assert_int_equal(s.lanes + s.loops + s.max_tokens, 0);
+    assert_int_equal(s.lanes + s.loops + s.max_tokens + s.train_yield_ms, 0);
+    assert_string_equal(s.device, "auto");
     assert_int_equal(s.log_level, LOG_LEVEL_INFO);
     setenv("XDG_STATE_HOME", "/xdg/state", 1);
     setenv("XDG_CACHE_HOME", "/xdg/cache", 1);
@@ -119,7 +120,7 @@ static void test_every_flag(void **state)
 {
     struct settings s = good("--state /s --listen [::1]:1 --listen unix:/run/l --encoder=/e "
                              "--device cpu --precision fp32 --lanes 3 --loops 2 --max-tokens 128 "
-                             "--log-level debug --check-config");
+                             "--log-level debug --train-yield-p99-ms 40 --check-config");
 
     (void)state;
     assert_string_equal(s.state, "/s");
@@ -128,6 +129,9 @@ static void test_every_flag(void **state)
     assert_string_equal(s.listen[1], "unix:/run/l");
     assert_string_equal(s.encoder, "/e");
     assert_true(s.fp32 && s.check_config);
+    assert_string_equal(s.device, "cpu");
+    assert_string_equal(good("--device cuda:1").device, "cuda:1");
+    assert_int_equal(s.train_yield_ms, 40);
     assert_int_equal(s.lanes, 3);
     assert_int_equal(s.loops, 2);
     assert_int_equal(s.max_tokens, 128);
@@ -193,7 +197,11 @@ static void test_wrong_lines(void **state)
     bad_line("state = ", "state must be a path");
     bad_line("precision = int8", "precision must be bf16 or fp32");
     bad_line("log-level = loud", "log-level must be debug, info, warn or error");
-    bad_line("device = cuda:0", "device this build has no CUDA backend");
+    bad_line("device = cuda", "device must be auto, cpu, cuda:N or plugin:PATH, N from 0 to 63");
+    bad_line("device = cuda:64", "device must be auto, cpu, cuda:N or plugin:PATH");
+    bad_line("device = ", "device must be auto, cpu, cuda:N or plugin:PATH");
+    bad_line("train-yield-p99-ms = 60001", "train-yield-p99-ms must be a whole number from 0 to");
+    bad_line("train-yield-p99-ms = fast", "train-yield-p99-ms must be a whole number from 0 to");
     memset(long_line, 'x', sizeof long_line - 1);
     long_line[sizeof long_line - 1] = '\0';
     bad_line(long_line, "the line is too long");
@@ -260,9 +268,9 @@ static void test_wrong_flags(void **state)
 static void test_help_names_every_flag(void **state)
 {
     static const char *const names[] = {
-        "--config",       "--state", "--listen", "--encoder",    "--device",
-        "--precision",    "--lanes", "--loops",  "--max-tokens", "--log-level",
-        "--check-config", "--help",  "--version"};
+        "--config",       "--state", "--listen",  "--encoder",           "--device",
+        "--precision",    "--lanes", "--loops",   "--max-tokens",        "--log-level",
+        "--check-config", "--help",  "--version", "--train-yield-p99-ms"};
 
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
