@@ -142,7 +142,7 @@ static void begin_exchange(struct conn *c)
     c->x.active = true;
     c->x.streaming = c->x.flowing = false;
     c->x.head_only = r->method != NULL && strcmp(r->method, "HEAD") == 0;
-    c->x.keep_alive = r->keep_alive && !c->loop->draining;
+    c->x.keep_alive = r->keep_alive && !c->loop->draining && !atomic_load(&c->loop->leaving);
     c->x.started_us = clock_us();
     c->x.gone = NULL;
     c->x.user = NULL;
