@@ -117,6 +117,14 @@ static const struct ctl_command commands[] = {
      "tell\n"
      "how good the model is.\n",
      "limit seed random-share", ctl_next},
+    {"backup", "FOLDER", "copy the whole state, also beside a running daemon",
+     "Whole or not there: an older backup of that name is replaced in one step. `sha256sum -c\n"
+     "MANIFEST` checks it. The base encoder is not in it. What is erased later stays in a backup\n"
+     "that was made before.\n",
+     "state copy", ctl_backup},
+    {"restore", "FOLDER", "make a backup the state, where there is none",
+     "Checks every file first. The daemon is stopped, and its state folder empty or not there.\n",
+     "state", ctl_restore},
     {"status", "", "is it ready, what runs, what is there",
      "Ends with 3 if the daemon is not ready.\n", "", ctl_status},
     {"version", "", "of this program", "", "", ctl_version},
