@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "store/replay.h"
 #include "store/sets.h"
 
 /* ---- the fold -------------------------------------------------------------------------------- */

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "store/doctor_internal.h"
+#include "store/replay.h"
 
 static int fail(struct examination *x, sqlite3_stmt *q)
 {

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "store/replay.h"
 #include "store/store_internal.h"
 
 /* The label is of this model, and as its change needs it. */

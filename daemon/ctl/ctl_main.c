@@ -39,8 +39,8 @@ static const struct ctl_command commands[] = {
     {"erase", "--text TEXT [--pair TEXT] | --annotator NAME",
      "remove a text, or all of an annotator, from everywhere",
      "From examples, journal, keys, logs, images and what the models have learned; done when the\n"
-     "command ends. In every model, or with --model in one. Asks first, unless --yes. --proof then\n"
-     "searches every byte of the state folder for it.\n",
+     "command ends. In every model, or with --model in one. Asks first, unless --yes.\n"
+     "--proof then searches every byte of the state folder for it.\n",
      "text pair annotator yes proof state", ctl_erase},
     {"import", "FILE | -", "teach a file of examples: jsonl, ndjson or csv",
      "Columns: text, label (kind multi, jsonl: or labels, a list), and if needed text_pair,\n"

@@ -7,7 +7,8 @@
 #include "daemon/learn/image_frame.h"
 #include "daemon/log.h"
 
-_Static_assert((int)FRAME_JUDGE_PARTS == (int)JUDGE_PARTS, "the judge's parts come first, then the head");
+_Static_assert((int)FRAME_JUDGE_PARTS == (int)JUDGE_PARTS,
+               "the judge's parts come first, then the head");
 
 static struct image_frame frame_of(const struct head *head, const struct judge *judge)
 {
