@@ -114,8 +114,8 @@ tests: all $(BUILD)/tests/sim/sim $(TRAIN_TOOLS) $(UNIT_BIN) $(OPS_BIN) $(FUZZ_B
 
 $(BUILD)/learnd: $(call obj,daemon/main.c) $(LIBS)
 	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
-$(BUILD)/learnctl: $(call obj,daemon/ctl/ctl_main.c) $(BUILD)/libctl.a $(BUILD)/libproto.a $(BUILD)/libkernels.a
-	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ -lcurl -ljansson -lm
+$(BUILD)/learnctl: $(call obj,daemon/ctl/ctl_main.c) $(BUILD)/libctl.a $(LIBS)
+	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ -lcurl $(LDLIBS)
 $(BUILD)/libproto.a: $(PROTO_OBJ)
 $(BUILD)/libkernels.a: $(KERNELS_OBJ)
 $(BUILD)/libstore.a: $(STORE_OBJ)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "daemon/limits.h"
+#include "daemon/state_folder.h"
 
 typedef int apply_fn(struct settings *s, const char *value, char *why, size_t why_bytes);
 typedef void carry_fn(struct settings *s, const struct settings *from);
@@ -460,17 +461,11 @@ static int read_flags(struct settings *s, int argc, char **argv, bool config_onl
 
 static void defaults(struct settings *s)
 {
-    const char *system = getenv("STATE_DIRECTORY"), *home = getenv("HOME");
-    const char *state = getenv("XDG_STATE_HOME"), *cache = getenv("XDG_CACHE_HOME");
+    const char *home = getenv("HOME"), *cache = getenv("XDG_CACHE_HOME");
 
     home = home != NULL ? home : "/";
     *s = (struct settings){.log_level = LOG_LEVEL_INFO};
-    if (system != NULL && *system != '\0')
-        snprintf(s->state, sizeof s->state, "%s", system);
-    else if (state != NULL && *state != '\0')
-        snprintf(s->state, sizeof s->state, "%s/learnd", state);
-    else
-        snprintf(s->state, sizeof s->state, "%s/.local/state/learnd", home);
+    state_folder_default(s->state, sizeof s->state);
     if (cache != NULL && *cache != '\0')
         snprintf(s->encoder, sizeof s->encoder, "%s/learnd/all-MiniLM-L6-v2", cache);
     else

@@ -9,6 +9,7 @@
  *     ctl_labels.c  labels                               ctl_events.c  events
  *     ctl_review.c  review, next                         ctl_erase.c   erase
  *     ctl_runs.c    train runs cancel                    ctl_eval.c    eval
+ *     ctl_backup.c  backup, restore                      ctl_doctor.c  doctor
  *     ctl_encoders.c versions encoders rollback export-encoder import-encoder
  *
  * Results go to stdout, everything else to stderr. In human form texts of the daemon are cleaned of
@@ -76,6 +77,9 @@ enum ctl_exit ctl_cancel(struct ctl *ctl);
 enum ctl_exit ctl_events(struct ctl *ctl);
 enum ctl_exit ctl_review(struct ctl *ctl);
 enum ctl_exit ctl_next(struct ctl *ctl);
+enum ctl_exit ctl_backup(struct ctl *ctl);
+enum ctl_exit ctl_restore(struct ctl *ctl);
+enum ctl_exit ctl_doctor(struct ctl *ctl);
 enum ctl_exit ctl_status(struct ctl *ctl);
 enum ctl_exit ctl_version(struct ctl *ctl);
 

@@ -94,11 +94,19 @@ static const struct row rows[] = {
     {"epochs", '\0', false, TEXT, AT(epochs), "N", "how often each example is seen (4)"},
     {"lora-rank", '\0', false, TEXT, AT(lora_rank), "N",
      "train low-rank changes instead of all weights"},
-    {"margin", '\0', false, TEXT, AT(margin), "SHARE",
-     "accuracy that the gate may lose (0.015)"},
+    {"margin", '\0', false, TEXT, AT(margin), "SHARE", "accuracy that the gate may lose (0.015)"},
     {"force", '\0', false, FLAG, AT(force), NULL, "swap although the gate refuses"},
     {"watch", 'w', false, FLAG, AT(watch), NULL, "stay until the run has ended"},
     {"yes", '\0', false, FLAG, AT(yes), NULL, "do it without asking"},
+    {"state", '\0', false, TEXT, AT(state), "DIR",
+     "the state folder (or LEARND_STATE; else the daemon's own default)"},
+    {"proof", '\0', false, FLAG, AT(proof), NULL, "look for what is left, as doctor --find does"},
+    {"deep", '\0', false, FLAG, AT(deep), NULL,
+     "compare the heads with ones made anew from the examples, too"},
+    {"repair", '\0', false, FLAG, AT(repair), NULL,
+     "put right what needs no judgement; the daemon must be stopped"},
+    {"find", '\0', false, TEXT, AT(find), "TEXT", "only look for a text in every byte"},
+    {"copy", '\0', false, FLAG, AT(copy), NULL, "copy encoders; never link them"},
 };
 
 enum { ROWS_LEN = sizeof rows / sizeof *rows };

@@ -43,6 +43,9 @@ struct ctl_options {
     /* runs */
     const char *strategy, *epochs, *lora_rank, *margin; /* so too */
     bool force, watch;
+    /* a state folder */
+    const char *state, *find;
+    bool copy, deep, repair, everything, proof;
 };
 
 /* Defaults, then the environment: LEARNCTL_URL, LEARNCTL_MODEL, LEARNCTL_KEY. */
