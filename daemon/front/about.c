@@ -392,5 +392,5 @@ void handle_openapi(struct exchange *x)
     size_t len;
     const char *bytes = openapi_json(&len);
 
-    exchange_static(x, "application/json", bytes, len);
+    exchange_static(x, 200, "application/json", bytes, len, NULL);
 }
