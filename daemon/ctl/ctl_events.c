@@ -135,7 +135,7 @@ static int end_event(struct watching *w)
 
 static enum ctl_exit not_learnd(const struct watching *w, long status)
 {
-    ctl_say("%s answers %ld, and not as learnd does", w->ctl->options.url, status);
+    ctl_fail("not_learnd", "%s answers %ld, and not as learnd does", w->ctl->options.url, status);
     return CTL_FAILED;
 }
 
@@ -310,7 +310,7 @@ static enum ctl_exit watch(struct watching *w, const char *target)
         ms = w->here || ms == 0 ? w->retry_ms : ms * 2;
         ms = ms > RETRY_MS_MAX ? RETRY_MS_MAX : ms;
         if (w->here && !w->ctl->options.quiet)
-            ctl_say("the stream has ended; trying again");
+            ctl_note("the stream has ended; trying again");
         wait_ms(ms);
     }
     return code;

@@ -140,6 +140,11 @@ const char *ctl_http_why(const struct ctl_http *h)
     return h->why;
 }
 
+const char *ctl_http_key(const struct ctl_http *h)
+{
+    return h->key_line != NULL ? h->key_line + sizeof "Authorization: Bearer " - 1 : NULL;
+}
+
 /* curl's own words name ports and milliseconds; a person needs to know which of five things
  * happened. */
 static int explain(struct ctl_http *h, CURLcode code)

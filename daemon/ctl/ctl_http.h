@@ -35,6 +35,8 @@ int ctl_http_send(struct ctl_http *http, const char *method, const char *target,
                   const char *content_type, const struct api_buffer *body,
                   struct ctl_answer *ret_answer);
 const char *ctl_http_why(const struct ctl_http *http);
+/* The key that is sent; NULL: none. */
+const char *ctl_http_key(const struct ctl_http *http);
 
 /* GET of an answer without end. on_bytes gets its body as it comes if the status is 2xx, else
  * *ret_answer has the body. Time limits: the settings' for the connection to stand, and quiet_s

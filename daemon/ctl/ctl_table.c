@@ -10,6 +10,8 @@
 #include <unistd.h>
 #include <wchar.h>
 
+#include "daemon/ctl/ctl_say.h"
+
 struct cell {
     size_t start, len; /* in bytes */
     unsigned width;    /* in columns of a terminal */
@@ -211,8 +213,12 @@ static void print_cell(const struct ctl_table *t, unsigned column, const char *b
 
 static void print_heads(const struct ctl_table *t)
 {
+    int fd = fileno(t->out);
+
+    fputs(fd == 1 ? ctl_color(1, CTL_BOLD) : "", t->out);
     for (unsigned i = 0; i < t->columns; i++)
         print_cell(t, i, t->heads[i], strlen(t->heads[i]), (unsigned)strlen(t->heads[i]), 0);
+    fputs(fd == 1 ? ctl_color(1, CTL_PLAIN) : "", t->out);
 }
 
 int ctl_table_flush(struct ctl_table *t)

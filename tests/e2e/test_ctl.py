@@ -310,7 +310,7 @@ def test_problems_of_the_daemon():
             _, err = run("labels", "--url", stub.url, code=code)
             assert "\x1b" not in err and "\u202e" not in err and "a b\ufffdc" in err
             _, err = run("labels", "--url", stub.url, "--json", code=code)
-            assert json.loads(err) == problem
+            assert json.loads(err)["error"]["code"] == problem["code"]
     assert "ask for one that may" in said(403) and "--key-file" in said(401)
 
 
