@@ -85,8 +85,10 @@ static const char *wrong_with(const struct json_value *root)
         return "no request_id";
     if (!empty && json_text(label, NULL) == NULL)
         return "no label";
+    if (empty && !json_bool(json_member(one, "abstain"), false))
+        return "no label, and sure of it";
     if (empty && json_kind(score) != JSON_KIND_REAL && json_kind(score) != JSON_KIND_INT)
-        return json_bool(json_member(one, "abstain"), false) ? NULL : "no label, and sure of it";
+        return NULL;
     if (!(json_number(score, -1) >= 0 && json_number(score, -1) <= 1))
         return "a score that is no probability";
     return NULL;

@@ -127,6 +127,7 @@ class Stub:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = -1  # head and body in one piece: else the second waits for an ACK
 
             def handle_any(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -741,12 +742,26 @@ def screen(args, env, stream="stderr", columns=80):
 def test_tables_fit_the_terminal(ctl):
     """The last column is cut, by width and not by bytes; a pipe gets all of it."""
     teach(ctl, ("\u4e2d" * 100, "wide"), ("a" * 100, "narrow"))
-    env = {"LEARNCTL_URL": ctl.daemon.url, "LEARNCTL_MODEL": ctl.model}
+    env = {"LEARNCTL_URL": ctl.daemon.url, "LEARNCTL_MODEL": ctl.model, "NO_COLOR": "1"}
     head, wide, narrow = screen(["examples"], env, "stdout", 90).replace("\r", "").splitlines()
     left = head.index("text")
     assert narrow[left:] == "a" * (89 - left) + "\u2026"
     assert wide[left:] == "\u4e2d" * ((89 - left) // 2) + "\u2026"
     assert "a" * 100 in ctl("examples")[0]
+
+
+def test_colour_is_for_terminals(ctl):
+    """And only where nobody minds: NO_COLOR, --color, a pipe."""
+    env = {"LEARNCTL_URL": ctl.daemon.url, "LEARNCTL_MODEL": ctl.model, "TERM": "xterm"}
+    assert "\x1b[1m" in screen(["models"], env, "stdout")
+    assert "\x1b" in screen(["models"], {**env, "NO_COLOR": ""}, "stdout")
+    assert "\x1b" not in screen(["models"], {**env, "NO_COLOR": "1"}, "stdout")
+    assert "\x1b" in screen(["models", "--color", "always"], {**env, "NO_COLOR": "1"}, "stdout")
+    assert "\x1b" not in screen(["models", "--color", "never"], env, "stdout")
+    assert "\x1b" not in screen(["models"], {**env, "TERM": "dumb"}, "stdout")
+    assert "\x1b" not in ctl("models")[0] and "\x1b" in ctl("models", "--color", "always")[0]
+    _, err = ctl("models", "--color", "red", code=USAGE)
+    assert "auto, always or never" in err
 
 
 def test_progress_is_for_terminals(ctl, tmp_path):
