@@ -106,6 +106,13 @@ static const struct ctl_command commands[] = {
      "where it was; \"reset\" says that some events may be missing. --model shows those of one "
      "model.\n",
      "types since limit", ctl_events},
+    {"watch", "", "a live view: rates, times, versions, runs, events",
+     "On a terminal a screen that is drawn anew every second, until q or Ctrl-C; else a line for "
+     "each\n"
+     "event and one of figures every second, until it is interrupted, or --limit N lines. It comes "
+     "back\n"
+     "when the daemon does.\n",
+     "types every limit", ctl_watch},
     {"review", "", "what was taught and may be wrong, the most doubtful first",
      "likely_wrong: the rest of the examples prefers another label. contradicting: annotators do "
      "not\n"
