@@ -15,6 +15,7 @@ static bool may_go(struct run *run, int64_t now)
 {
     const struct trainer *t = run->trainer;
 
+    run->yielding.budget_us = atomic_load(&t->yield_p99_us);
     return yielding_may_go(&run->yielding, recent_p99_us(t->parts.recent, now), now);
 }
 
@@ -38,9 +39,8 @@ int run_yield(struct run *run, int64_t us_max)
     int64_t at = clock_us(), waited = run->yield_us;
     int rc = 0;
 
-    if (t->parts.recent == NULL || t->parts.yield_p99_us == 0)
+    if (t->parts.recent == NULL)
         return 0;
-    run->yielding.budget_us = t->parts.yield_p99_us;
     while (rc == 0 && !may_go(run, at)) {
         (void)nanosleep(&nap, NULL);
         at = count(run, at);

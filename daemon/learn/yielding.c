@@ -3,8 +3,10 @@
 
 bool yielding_may_go(struct yielding *y, int64_t p99_us, int64_t now_us)
 {
-    if (y->budget_us == 0)
+    if (y->budget_us == 0) {
+        y->paused = false;
         return true;
+    }
     if (!y->paused) {
         if (p99_us <= y->budget_us)
             return true;

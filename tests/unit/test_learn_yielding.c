@@ -90,6 +90,11 @@ static void test_no_budget_never_pauses(void **state)
     (void)state;
     assert_true(yielding_may_go(&y, 1000 * SECOND, 0));
     assert_int_equal(y.yields, 0);
+    y.budget_us = 1;
+    assert_false(yielding_may_go(&y, 1000 * SECOND, 0));
+    y.budget_us = 0; /* the operator has taken it back */
+    assert_true(yielding_may_go(&y, 1000 * SECOND, 1));
+    assert_false(y.paused);
 }
 
 /* A walk: time, the p99 of then, and whether a piece may be taken. */
