@@ -15,6 +15,8 @@
 #include <unistd.h>
 
 #include "daemon/clock.h"
+#include "daemon/front/access.h"
+#include "daemon/front/trail.h"
 #include "daemon/learn/weights_hash.h"
 #include "daemon/limits.h"
 #include "daemon/log.h"
@@ -106,6 +108,9 @@ static int open_state(void)
         return -EINVAL;
     }
     rc = store_open(folder, STORE_READER, why, sizeof why, &stores.reader);
+    if (rc == 0)
+        rc = access_open(stores.reader, &server.settings.access, server.settings.admin_key_file,
+                         why, sizeof why, &server.access);
     if (rc == 0)
         rc = store_open(folder, STORE_READER, why, sizeof why, &stores.learner);
     return rc == 0 ? store_open(folder, STORE_READER, why, sizeof why, &stores.trainer) : rc;
@@ -228,7 +233,8 @@ static int start(void)
         server.started_us = clock_unix_us();
         server.loops_len = server.settings.loops > 0 ? server.settings.loops : 1;
         rc = loops_open(&server.settings, server.loops_len, server_routes, server_routes_len,
-                        server.bus, server_round, &server, why, sizeof why, &server.loops);
+                        server.bus, server.access, server_round, &server, why, sizeof why,
+                        &server.loops);
     }
     return rc;
 }
@@ -236,6 +242,7 @@ static int start(void)
 static void stop(void)
 {
     loops_drain(server.loops);
+    trail_use(&server, clock_us(), true);
     trainer_close(server.trainer);
     learner_stop(server.learner);
     keeper_close(server.keeper);
@@ -251,6 +258,7 @@ static void stop(void)
     asked_close(server.asked);
     bus_close(server.bus);
     rate_close(server.rate);
+    access_close(server.access);
     store_close(stores.trainer);
     store_close(stores.learner);
     store_close(stores.reader);

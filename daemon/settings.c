@@ -140,6 +140,36 @@ static int set_log_level(struct settings *s, const char *value, char *why, size_
     return -EINVAL;
 }
 
+static int set_admin_key_file(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return copy(s->admin_key_file, value, why, why_bytes);
+}
+
+static int set_cors_origins(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return origins_parse(value, &s->access.origins, why, why_bytes);
+}
+
+static int set_trusted_proxies(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return networks_parse(value, &s->access.proxies, why, why_bytes);
+}
+
+static int set_metrics_open(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    s->access.metrics_open = strcmp(value, "yes") == 0;
+    if (s->access.metrics_open || strcmp(value, "no") == 0)
+        return 0;
+    snprintf(why, why_bytes, "must be yes or no");
+    return -EINVAL;
+}
+
+static int set_connections(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return number(value, 4 * LIMIT_EVENT_STREAMS, LIMIT_CONNECTIONS, why, why_bytes,
+                  &s->connections);
+}
+
 static const struct setting {
     const char *name;
     apply_fn *apply;
@@ -159,6 +189,11 @@ static const struct setting {
     {"train-window", set_train_window, false},
     {"train-hours", set_train_hours, false},
     {"train-threads", set_train_threads, false},
+    {"admin-key-file", set_admin_key_file, false},
+    {"cors-origins", set_cors_origins, false},
+    {"trusted-proxies", set_trusted_proxies, false},
+    {"metrics-open", set_metrics_open, false},
+    {"connections", set_connections, false},
 };
 
 enum { TABLE_LEN = sizeof table / sizeof *table };
@@ -170,6 +205,9 @@ const char *settings_help(void)
            "              [--lanes N] [--loops N] [--max-tokens N]\n"
            "              [--train auto|manual] [--train-window HH:MM-HH:MM]\n"
            "              [--train-hours N] [--train-threads N]\n"
+           "              [--admin-key-file FILE] [--cors-origins ORIGIN,...]\n"
+           "              [--trusted-proxies ADDR[/BITS]|unix,...] [--metrics-open yes|no]\n"
+           "              [--connections N]\n"
            "              [--log-level debug|info|warn|error] [--check-config] [--help] "
            "[--version]\n"
            "\n"
@@ -388,7 +426,7 @@ static void defaults(struct settings *s)
     const char *state = getenv("XDG_STATE_HOME"), *cache = getenv("XDG_CACHE_HOME");
 
     home = home != NULL ? home : "/";
-    *s = (struct settings){.log_level = LOG_LEVEL_INFO};
+    *s = (struct settings){.log_level = LOG_LEVEL_INFO, .connections = SETTINGS_CONNECTIONS};
     if (system != NULL && *system != '\0')
         snprintf(s->state, sizeof s->state, "%s", system);
     else if (state != NULL && *state != '\0')

@@ -7,9 +7,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "daemon/front/access.h"
 #include "daemon/log.h"
 
-enum { SETTINGS_LISTEN_MAX = 8, SETTINGS_PATH_BYTES = 1024 };
+enum { SETTINGS_LISTEN_MAX = 8, SETTINGS_PATH_BYTES = 1024, SETTINGS_CONNECTIONS = 12000 };
 
 struct settings {
     char config[SETTINGS_PATH_BYTES]; /* "" none */
@@ -25,6 +26,9 @@ struct settings {
     uint32_t train_hours;     /* a run on schedule; 0: none */
     uint32_t train_threads;   /* 0: one a core */
     int train_from, train_to; /* minutes of the day in which runs may start; equal: any */
+    char admin_key_file[SETTINGS_PATH_BYTES]; /* "" none */
+    struct access_settings access;
+    uint32_t connections; /* of all loops together */
     enum log_level log_level;
     bool check_config, help, version;
 };

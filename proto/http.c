@@ -116,6 +116,7 @@ static const char **slot_of(struct http_parser *p)
         {"idempotency-key", offsetof(struct http_request, idempotency_key)},
         {"origin", offsetof(struct http_request, origin)},
         {"last-event-id", offsetof(struct http_request, last_event_id)},
+        {"x-forwarded-for", offsetof(struct http_request, forwarded_for)},
     };
 
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
@@ -150,7 +151,7 @@ static int on_value_complete(llhttp_t *l)
     while (p->in_value && p->text_len > p->value_at && strchr(" \t", p->text[p->text_len - 1]))
         p->text_len--; /* what stands behind a value is not part of it (RFC 9110 5.5) */
     p->text[p->text_len++] = '\0';
-    if (slot != NULL && *slot != NULL)
+    if (slot != NULL && *slot != NULL && slot != &p->request.forwarded_for)
         return refuse(p, 400, "duplicate_header", "a header that must be single came twice");
     if (slot != NULL)
         *slot = p->text + (p->in_value ? p->value_at : p->text_len - 1);

@@ -32,8 +32,8 @@ struct http_request {
     const char *method; /* "GET" */
     const char *path;   /* as sent, without query */
     const char *query;  /* behind '?', "" without */
-    const char *host, *content_type, *authorization, *idempotency_key, *origin,
-        *last_event_id;   /* or NULL */
+    const char *host, *content_type, *authorization, *idempotency_key, *origin, *last_event_id,
+        *forwarded_for;   /* or NULL; of several, the last line */
     bool takes_chunks;    /* HTTP/1.1: an answer may come in chunks */
     bool keep_alive;      /* the client wants the connection kept */
     bool expect_continue; /* waits for "100 Continue" before its body */

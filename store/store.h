@@ -170,6 +170,7 @@ int store_snapshot_read(struct store *store, int64_t model, int64_t encoder, int
 int store_encoder_claim(struct store *store, const uint8_t sha256[STORE_HASH_BYTES], int64_t now_us,
                         int64_t *ret_encoder);
 
+#include "store/store_keys.h"
 #include "store/store_labels.h"
 #include "store/store_read.h"
 #include "store/store_runs.h"

@@ -10,10 +10,10 @@
 #include <stdlib.h>
 
 #include "daemon/clock.h"
-#include "daemon/front/conn.h"
+#include "daemon/front/admit.h"
 #include "daemon/metrics.h"
 
-enum { HEAD_BYTES = 512 };
+enum { HEAD_BYTES = ADMIT_LINES_BYTES + 256 };
 
 struct piece {
     uv_write_t write;
@@ -58,13 +58,13 @@ int exchange_flow_begin(struct exchange *x, const char *content_type, const char
     struct conn *c = x->conn;
     struct piece *p = calloc(1, sizeof *p);
     int kernel_bytes = LIMIT_EVENT_KERNEL_BYTES, rc;
-    char lines[256];
+    char lines[ADMIT_LINES_BYTES];
     size_t head;
 
     if (p == NULL)
         return -ENOMEM;
     x->in_chunks = exchange_request(x)->takes_chunks;
-    snprintf(lines, sizeof lines, "X-Request-Id: %s\r\n%s", x->request_id, extra_headers);
+    admit_lines(x, extra_headers, lines);
     head = http_write_stream_head(p->head, sizeof p->head, content_type, x->in_chunks, lines);
     if (head == 0) {
         free(p);

@@ -43,10 +43,15 @@ const struct route server_routes[] = {
     {"DELETE", "/v1/examples/{}", handle_example_delete, ROLE_ANNOTATE, 0, NULL},
     {"GET", "/v1/events", handle_events, ROLE_ANNOTATE, 0, NULL},
     {"POST", "/v1/erase", handle_erase, ROLE_ADMIN, ASK, NULL},
+    {"GET", "/v1/keys", handle_keys, ROLE_ADMIN, 0, NULL},
+    {"POST", "/v1/keys", handle_key_create, ROLE_ADMIN, ASK, NULL},
+    {"DELETE", "/v1/keys/{}", handle_key_revoke, ROLE_ADMIN, 0, NULL},
+    {"GET", "/v1/me", handle_me, ROLE_PREDICT, 0, NULL},
+    {"GET", "/v1/audit", handle_audit, ROLE_ADMIN, 0, NULL},
     {"GET", "/v1/info", handle_info, ROLE_PREDICT, 0, NULL},
     {"GET", "/health/live", handle_live, ROLE_NONE, 0, NULL},
     {"GET", "/health/ready", handle_ready, ROLE_NONE, 0, NULL},
-    {"GET", "/metrics", handle_metrics, ROLE_NONE, 0, NULL},
+    {"GET", "/metrics", handle_metrics, ROLE_METRICS, 0, NULL},
     {"GET", "/openapi.json", handle_openapi, ROLE_NONE, 0, NULL},
 };
 

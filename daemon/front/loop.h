@@ -10,15 +10,18 @@
 #include "daemon/front/router.h"
 #include "daemon/settings.h"
 
+struct access;
 struct bus;
 struct loops;
 
-/* Binds every address on every loop and starts the threads. bus: what event streams tell. server:
- * handed to handlers. 0 or -errno; `why` then says which address and what is wrong with it. Logs
+/* Binds every address on every loop and starts the threads. bus: what event streams tell. access:
+ * who may come in; without keys in it only the loopback and unix sockets are bound. server: handed
+ * to handlers. 0 or -errno; `why` then says which address and what is wrong with it. Logs
  * one line `listening` an address. */
 int loops_open(const struct settings *settings, uint32_t len, const struct route *routes,
-               size_t routes_len, struct bus *bus, void (*round)(void *server), void *server,
-               char *why, size_t why_bytes, struct loops **ret_loops);
+               size_t routes_len, struct bus *bus, struct access *access,
+               void (*round)(void *server), void *server, char *why, size_t why_bytes,
+               struct loops **ret_loops);
 /* Stops accepting, lets requests under way finish (at most LIMIT_DRAIN_S), joins the threads. No
  * message may be on its way afterwards but those of exchanges that were cut off: loops_close takes
  * them. */

@@ -415,21 +415,24 @@ def test_full_queue(make_daemon, minilm):
 
 
 @pytest.mark.sanitizer
-def test_too_many_connections(shared):
+@pytest.mark.parametrize("daemon", [{"args": ["--connections", "256", "--loops", "2"]}],
+                         indirect=True)
+def test_too_many_connections(daemon):
     """One over the limit is told so; when one leaves there is room again."""
     wires = []
     try:
         refused = None
-        while refused is None and len(wires) < 1100:
-            w = Wire(shared)
+        while refused is None and len(wires) < 300:
+            w = Wire(daemon)
             wires.append(w)
-            if len(wires) > 1000 and w.send(GET).answer()[0] == 503:
+            if w.send(GET).answer()[0] == 503:
                 refused = len(wires)
-        assert refused is not None, "no limit"
+        assert refused == 257
     finally:
         for w in wires:
             w.close()
-    until(lambda: try_live(shared), "no room after they left")
+    until(lambda: try_live(daemon), "no room after they left")
+    assert "learnd_connections_refused_total 0\n" not in daemon.call("GET", "/metrics").text
 
 
 def try_live(daemon):
