@@ -9,6 +9,7 @@
  *     ctl_labels.c  labels                               ctl_events.c  events
  *     ctl_review.c  review, next                         ctl_erase.c   erase
  *     ctl_runs.c    train runs cancel                    ctl_eval.c    eval
+ *     ctl_keys.c    keys audit
  *     ctl_encoders.c versions encoders rollback export-encoder import-encoder
  *
  * Results go to stdout, everything else to stderr. In human form texts of the daemon are cleaned of
@@ -73,6 +74,8 @@ enum ctl_exit ctl_import_encoder(struct ctl *ctl);
 enum ctl_exit ctl_train(struct ctl *ctl);
 enum ctl_exit ctl_runs(struct ctl *ctl);
 enum ctl_exit ctl_cancel(struct ctl *ctl);
+enum ctl_exit ctl_keys(struct ctl *ctl);
+enum ctl_exit ctl_audit(struct ctl *ctl);
 enum ctl_exit ctl_events(struct ctl *ctl);
 enum ctl_exit ctl_review(struct ctl *ctl);
 enum ctl_exit ctl_next(struct ctl *ctl);

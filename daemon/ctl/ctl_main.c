@@ -117,6 +117,17 @@ static const struct ctl_command commands[] = {
      "tell\n"
      "how good the model is.\n",
      "limit seed random-share", ctl_next},
+    {"keys", "[create NAME ROLE | revoke KEY | me]", "who may use the daemon",
+     "ROLE is predict (ask), annotate (teach too) or admin (everything). The key is printed alone "
+     "and\n"
+     "never again; `umask 077; learnctl keys create NAME ROLE >FILE` keeps it for --key-file. The "
+     "first\n"
+     "key must be an admin's: from then on nothing is open without one. `keys me` says who you "
+     "are.\n",
+     "rate expires limit", ctl_keys},
+    {"audit", "", "who changed what, the newest first",
+     "Everything but corrections, which the examples and versions show.\n",
+     "before by action limit", ctl_audit},
     {"status", "", "is it ready, what runs, what is there",
      "Ends with 3 if the daemon is not ready.\n", "", ctl_status},
     {"version", "", "of this program", "", "", ctl_version},

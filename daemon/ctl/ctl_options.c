@@ -94,10 +94,14 @@ static const struct row rows[] = {
     {"epochs", '\0', false, TEXT, AT(epochs), "N", "how often each example is seen (4)"},
     {"lora-rank", '\0', false, TEXT, AT(lora_rank), "N",
      "train low-rank changes instead of all weights"},
-    {"margin", '\0', false, TEXT, AT(margin), "SHARE",
-     "accuracy that the gate may lose (0.015)"},
+    {"margin", '\0', false, TEXT, AT(margin), "SHARE", "accuracy that the gate may lose (0.015)"},
     {"force", '\0', false, FLAG, AT(force), NULL, "swap although the gate refuses"},
     {"watch", 'w', false, FLAG, AT(watch), NULL, "stay until the run has ended"},
+    {"rate", '\0', false, NUMBER, AT(rate), "N", "requests in a second, and as many at once"},
+    {"expires", '\0', false, TEXT, AT(expires), "TIME", "as 2027-01-31T00:00:00Z"},
+    {"before", '\0', false, TEXT, AT(before), "TIME", "only what was done before it"},
+    {"by", '\0', false, TEXT, AT(by), "KEY", "only by this key, its number; 0: by none"},
+    {"action", '\0', false, TEXT, AT(action), "WORD", "only this, as model_create"},
     {"yes", '\0', false, FLAG, AT(yes), NULL, "do it without asking"},
 };
 
@@ -114,11 +118,14 @@ void ctl_options_init(struct ctl_options *o)
                               .threshold = -1,
                               .weight = -1,
                               .limit = -1,
+                              .rate = -1,
                               .url = "http://127.0.0.1:8080"};
     if (url != NULL && *url != '\0')
         o->url = url;
     if (model != NULL && *model != '\0')
         o->model = model;
+    if (key == NULL || *key == '\0')
+        key = getenv("LEARND_KEY");
     if (key != NULL && *key != '\0')
         o->key = key;
 }

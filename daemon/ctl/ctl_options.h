@@ -43,9 +43,13 @@ struct ctl_options {
     /* runs */
     const char *strategy, *epochs, *lora_rank, *margin; /* so too */
     bool force, watch;
+    /* keys and the trail */
+    double rate;
+    const char *expires, *before, *by, *action;
 };
 
-/* Defaults, then the environment: LEARNCTL_URL, LEARNCTL_MODEL, LEARNCTL_KEY. */
+/* Defaults, then the environment: LEARNCTL_URL, LEARNCTL_MODEL, LEARNCTL_KEY (or
+ * LEARND_KEY). */
 void ctl_options_init(struct ctl_options *options);
 /* Takes the flags out of argv (argc), wherever they stand, and moves the rest to its front; behind
  * "--" nothing is a flag. allowed: a command's words, or NULL for any known flag. 0 with

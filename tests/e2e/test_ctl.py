@@ -48,6 +48,8 @@ COMMANDS = [
     "events",
     "review",
     "next",
+    "keys",
+    "audit",
     "status",
     "version",
 ]
