@@ -6,6 +6,7 @@ enum {
     /* front */
     LIMIT_LOOPS = 16,
     LIMIT_CONNECTIONS = 65536, /* of all loops; each has at most one request under way */
+    LIMIT_FILES = 256,          /* open ones beside connections */
     LIMIT_TARGET_BYTES = 4096,
     LIMIT_HEADERS_BYTES = 8192,
     LIMIT_HEADERS = 64,

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "daemon/clock.h"
+#include "daemon/descriptors.h"
 #include "daemon/front/access.h"
 #include "daemon/front/trail.h"
 #include "daemon/learn/weights_hash.h"
@@ -219,6 +220,21 @@ static int open_learning(void)
     return open_training(&parts);
 }
 
+/* As many connections as the settings say, or as the system lets in. */
+static void make_room(void)
+{
+    uint32_t wanted = server.settings.connections, len = descriptors_for(wanted);
+    char have[16], asked[16];
+
+    server.settings.connections = len;
+    if (len == wanted)
+        return;
+    snprintf(have, sizeof have, "%u", len);
+    snprintf(asked, sizeof asked, "%u", wanted);
+    log_warn("start", "event", "few_descriptors", "connections", have, "wanted", asked, "text",
+             "the limit of open files (LimitNOFILE, ulimit -Hn) allows no more", NULL);
+}
+
 static int start(void)
 {
     int rc = open_encoder();
@@ -230,6 +246,7 @@ static int start(void)
     if (rc == 0)
         rc = open_learning();
     if (rc == 0) {
+        make_room();
         server.started_us = clock_unix_us();
         server.loops_len = server.settings.loops > 0 ? server.settings.loops : 1;
         rc = loops_open(&server.settings, server.loops_len, server_routes, server_routes_len,
