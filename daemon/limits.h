@@ -6,7 +6,7 @@ enum {
     /* front */
     LIMIT_LOOPS = 16,
     LIMIT_CONNECTIONS = 65536, /* of all loops; each has at most one request under way */
-    LIMIT_FILES = 256,          /* open ones beside connections */
+    LIMIT_FILES = 256,         /* open ones beside connections */
     LIMIT_TARGET_BYTES = 4096,
     LIMIT_HEADERS_BYTES = 8192,
     LIMIT_HEADERS = 64,
@@ -18,9 +18,10 @@ enum {
     LIMIT_KEY_USE_S = 60,                /* their use is written down so often */
     LIMIT_HELD_BYTES = 64 << 10,         /* pipelined bytes kept while a request is under way */
     LIMIT_IDLE_S = 75,                   /* a connection without a request */
-    LIMIT_REQUEST_S = 30, /* from a request's first byte to its last; of a stream, without a byte */
-    LIMIT_WRITE_S = 30,   /* for a client to take its answer */
-    LIMIT_DRAIN_S = 20,   /* for requests under way when the daemon stops */
+    LIMIT_REQUEST_S = 30, /* from a request's first byte to its last; of a stream, for so many: */
+    LIMIT_TRICKLE_BYTES = 64,
+    LIMIT_WRITE_S = 30, /* for a client to take its answer */
+    LIMIT_DRAIN_S = 20, /* for requests under way when the daemon stops */
     /* watching */
     LIMIT_EVENTS = 4096,      /* held to resume from; who is farther behind has lost some */
     LIMIT_EVENT_KEYS = 512,   /* {type, model, word} merged at the same time */

@@ -92,8 +92,13 @@ static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
         end_flow(c);
         return;
     }
-    if (c->x.streaming)
-        c->since_us = clock_us();
+    if (c->x.streaming) {
+        c->trickle += (uint32_t)len;
+        if (c->trickle >= LIMIT_TRICKLE_BYTES) {
+            c->trickle = 0;
+            c->since_us = clock_us();
+        }
+    }
     if (c->x.active && !c->x.streaming) {
         if (!hold(c, buf->base, (size_t)len))
             conn_close(c);
@@ -149,6 +154,7 @@ static void begin_exchange(struct conn *c)
     c->x.user = NULL;
     c->x.route = NULL;
     c->x.refused = false;
+    c->trickle = 0;
     c->x.cors = NULL;
     c->x.who = (struct access_who){STORE_KEY_NONE, ROLE_NONE};
     make_id(c);

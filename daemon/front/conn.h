@@ -65,6 +65,7 @@ struct conn {
     uint32_t writing; /* answers not yet taken by the client */
     bool close_after; /* when they are */
     int64_t since_us; /* since when it is in its present state, for time limits */
+    uint32_t trickle; /* bytes of a stream that has not earned more time yet */
     char *held;       /* bytes behind the request under way */
     size_t held_len;
 };

@@ -438,30 +438,3 @@ def test_too_many_connections(daemon):
 def try_live(daemon):
     daemon.session.close()
     return daemon.call("GET", "/health/live").status_code == 200
-
-
-def test_slow_clients(shared, model):
-    """A request has half a minute to arrive; a stream may take as long as it likes while it goes
-    on."""
-    line = json.dumps({"model": model, "text": "slow but steady", "label": "x"}).encode() + b"\n"
-    chunk = b"%x\r\n%s\r\n" % (len(line), line)
-    with Wire(shared) as slow, Wire(shared) as steady:
-        steady.send(b"POST /v1/feedback HTTP/1.1\r\nHost: localhost\r\n"
-                    b"Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n")
-        slow.send(request()[:-4])
-        slow.sock.settimeout(0.5)
-        chunks = 0
-        while True:
-            steady.send(chunk)
-            chunks += 1
-            try:
-                slow.sock.recv(1, socket.MSG_PEEK)
-                break
-            except TimeoutError:
-                assert chunks < 400, "a request that does not arrive is waited for"
-        slow.sock.settimeout(60)
-        assert slow.problem()[:2] == (408, "request_timeout")
-        assert slow.ended()
-        steady.send(*[chunk] * 10, b"0\r\n\r\n")
-        status, _, body = steady.answer()
-        assert status == 202 and json.loads(body)["accepted_count"] == chunks + 10
