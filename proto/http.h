@@ -33,12 +33,13 @@ struct http_request {
     const char *path;   /* as sent, without query */
     const char *query;  /* behind '?', "" without */
     const char *host, *content_type, *authorization, *idempotency_key, *origin,
-        *last_event_id;   /* or NULL */
-    bool takes_chunks;    /* HTTP/1.1: an answer may come in chunks */
-    bool keep_alive;      /* the client wants the connection kept */
-    bool expect_continue; /* waits for "100 Continue" before its body */
-    bool has_body;        /* a length above 0, or chunks */
-    const char *body;     /* (body_bytes), with http_collect, when complete */
+        *last_event_id;                   /* or NULL */
+    const char *traceparent, *tracestate; /* or NULL; "" if it came twice */
+    bool takes_chunks;                    /* HTTP/1.1: an answer may come in chunks */
+    bool keep_alive;                      /* the client wants the connection kept */
+    bool expect_continue;                 /* waits for "100 Continue" before its body */
+    bool has_body;                        /* a length above 0, or chunks */
+    const char *body;                     /* (body_bytes), with http_collect, when complete */
     size_t body_bytes;
 };
 
