@@ -140,6 +140,24 @@ static int set_log_level(struct settings *s, const char *value, char *why, size_
     return -EINVAL;
 }
 
+static int set_log_requests(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    static const char *const names[] = {"sampled", "none", "all"};
+
+    for (int i = 0; i <= LOG_REQUESTS_ALL; i++)
+        if (strcmp(value, names[i]) == 0) {
+            s->log_requests = (enum log_requests)i;
+            return 0;
+        }
+    snprintf(why, why_bytes, "must be none, sampled or all");
+    return -EINVAL;
+}
+
+static int set_tensorboard(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return copy(s->tensorboard, value, why, why_bytes);
+}
+
 static const struct setting {
     const char *name;
     apply_fn *apply;
@@ -155,6 +173,8 @@ static const struct setting {
     {"loops", set_loops, false},
     {"max-tokens", set_max_tokens, false},
     {"log-level", set_log_level, false},
+    {"log-requests", set_log_requests, false},
+    {"tensorboard", set_tensorboard, false},
     {"train", set_train, false},
     {"train-window", set_train_window, false},
     {"train-hours", set_train_hours, false},
@@ -170,8 +190,9 @@ const char *settings_help(void)
            "              [--lanes N] [--loops N] [--max-tokens N]\n"
            "              [--train auto|manual] [--train-window HH:MM-HH:MM]\n"
            "              [--train-hours N] [--train-threads N]\n"
-           "              [--log-level debug|info|warn|error] [--check-config] [--help] "
-           "[--version]\n"
+           "              [--log-level debug|info|warn|error]\n"
+           "              [--log-requests none|sampled|all] [--tensorboard DIR]\n"
+           "              [--check-config] [--help] [--version]\n"
            "\n"
            "Every setting can also stand in the config file (state = /var/lib/learnd) or in the\n"
            "environment (LEARND_STATE). A flag beats the environment, which beats the file.\n";

@@ -11,6 +11,9 @@
 
 enum { SETTINGS_LISTEN_MAX = 8, SETTINGS_PATH_BYTES = 1024 };
 
+/* Which answers have a line in the log (front/access_log.h). */
+enum log_requests { LOG_REQUESTS_SAMPLED, LOG_REQUESTS_NONE, LOG_REQUESTS_ALL };
+
 struct settings {
     char config[SETTINGS_PATH_BYTES]; /* "" none */
     char state[SETTINGS_PATH_BYTES];
@@ -26,6 +29,8 @@ struct settings {
     uint32_t train_threads;   /* 0: one a core */
     int train_from, train_to; /* minutes of the day in which runs may start; equal: any */
     enum log_level log_level;
+    enum log_requests log_requests;
+    char tensorboard[SETTINGS_PATH_BYTES]; /* where runs are also written; "": nowhere */
     bool check_config, help, version;
 };
 
