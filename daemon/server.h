@@ -3,6 +3,8 @@
 #ifndef LEARND_SERVER_H
 #define LEARND_SERVER_H
 
+#include <stdatomic.h>
+
 #include "daemon/front/loop.h"
 #include "daemon/learn/keeper.h"
 #include "daemon/learn/learner.h"
@@ -42,7 +44,8 @@ struct server {
     struct learner *learner;
     struct trainer *trainer;
     struct loops *loops;
-    int64_t started_us; /* Unix time */
+    atomic_bool leaving; /* not ready any more, though it still serves */
+    int64_t started_us;  /* Unix time */
 };
 
 extern const struct route server_routes[];

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "daemon/clock.h"
+#include "daemon/front/access_log.h"
 
 /* ---- where from ------------------------------------------------------------------------------ */
 
@@ -222,6 +223,7 @@ void admit_lines(const struct exchange *x, const char *extra, char ret_lines[ADM
 {
     const bool keeps = extra != NULL && strstr(extra, "Cache-Control:") != NULL;
     char cors[512] = "";
+    size_t own;
 
     if (access_settings(x->conn->loop->access)->origins.len > 0) /* the answer depends on it */
         snprintf(cors, sizeof cors, "Vary: Origin\r\n%s%s%s",
@@ -230,11 +232,11 @@ void admit_lines(const struct exchange *x, const char *extra, char ret_lines[ADM
                  x->cors != NULL
                      ? "\r\nAccess-Control-Expose-Headers: X-Request-Id, Retry-After, Location\r\n"
                      : "");
-    snprintf(ret_lines, ADMIT_LINES_BYTES,
-             "X-Request-Id: %s\r\nX-Content-Type-Options: nosniff\r\n"
-             "Referrer-Policy: no-referrer\r\n%s%s%s",
-             x->request_id, keeps ? "" : "Cache-Control: no-store\r\n", cors,
-             extra != NULL ? extra : "");
+    access_log_headers(x, ret_lines, ADMIT_LINES_BYTES);
+    own = strlen(ret_lines);
+    snprintf(ret_lines + own, ADMIT_LINES_BYTES - own,
+             "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n%s%s%s",
+             keeps ? "" : "Cache-Control: no-store\r\n", cors, extra != NULL ? extra : "");
 }
 
 void admit_preflight(const struct exchange *x, const char *allow, char *ret_lines,

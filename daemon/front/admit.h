@@ -6,7 +6,7 @@
 
 #include "daemon/front/conn.h"
 
-enum { ADMIT_LINES_BYTES = 1536, ADMIT_ADDRESS_BYTES = 48 };
+enum { ADMIT_LINES_BYTES = 2048, ADMIT_ADDRESS_BYTES = 48 };
 
 /* At accept: notes who is at the other end. */
 void admit_peer(struct conn *conn);
@@ -23,8 +23,8 @@ bool admit_still(const struct conn *conn);
 /* The problem of a refusal, with the lines that go with it: WWW-Authenticate, Retry-After. */
 void admit_problem(const struct refusal *refusal, struct api_problem *ret_problem, char *ret_lines,
                    size_t lines_bytes);
-/* The header lines of every answer: the request id, what keeps a browser from guessing and from
- * keeping, who may read it elsewhere, then extra (NULL: none). */
+/* The header lines of every answer: the request id and trace, what keeps a browser from guessing
+ * and from keeping, who may read it elsewhere, then extra (NULL: none). */
 void admit_lines(const struct exchange *x, const char *extra, char ret_lines[ADMIT_LINES_BYTES]);
 /* What an OPTIONS of an allowed origin is told beside Allow; "" for others. allow: the methods. */
 void admit_preflight(const struct exchange *x, const char *allow, char *ret_lines,

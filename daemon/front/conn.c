@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "daemon/clock.h"
+#include "daemon/front/access_log.h"
 #include "daemon/front/admit.h"
 #include "daemon/metrics.h"
 
@@ -22,6 +23,7 @@ struct answer {
     uv_write_t write;
     struct conn *conn;
     char *body; /* owned, from api_buffer; NULL: none, or static */
+    int64_t written_us;
     char head[HEAD_BYTES];
 };
 
@@ -148,7 +150,7 @@ static void begin_exchange(struct conn *c)
     c->x.active = true;
     c->x.streaming = c->x.flowing = false;
     c->x.head_only = r->method != NULL && strcmp(r->method, "HEAD") == 0;
-    c->x.keep_alive = r->keep_alive && !c->loop->draining;
+    c->x.keep_alive = r->keep_alive && !c->loop->draining && !atomic_load(&c->loop->leaving);
     c->x.started_us = clock_us();
     c->x.gone = NULL;
     c->x.user = NULL;
@@ -158,6 +160,9 @@ static void begin_exchange(struct conn *c)
     c->x.cors = NULL;
     c->x.who = (struct access_who){STORE_KEY_NONE, ROLE_NONE};
     make_id(c);
+    c->x.trace = (struct trace){.id = ""};
+    if (r->traceparent != NULL && trace_parse(r->traceparent, &c->x.trace) == 0)
+        trace_span(draw(c->loop), c->x.trace.span);
 }
 
 static void tell_gone(struct conn *c)
@@ -303,6 +308,7 @@ static void complete(struct conn *c)
         c->x.route->stream->on_end(&c->x);
         return;
     }
+    metrics_observe(METRICS_SPAN_RECEIVE, c->since_us - c->begun_us);
     c->x.active = true;
     c->x.started_us = c->since_us;
     if (c->x.route == NULL)
@@ -325,7 +331,7 @@ static void parse(struct conn *c, const char *bytes, size_t len)
         bytes += used;
         len -= used;
         if (!busy && http_busy(c->parser))
-            c->since_us = clock_us();
+            c->since_us = c->begun_us = clock_us();
         if (event == HTTP_MORE)
             break;
         if (event == HTTP_HEADERS && !take_headers(c))
@@ -363,6 +369,8 @@ static void on_written(uv_write_t *write, int status)
     struct answer *a = (struct answer *)write;
     struct conn *c = a->conn;
 
+    if (status == 0)
+        metrics_observe(METRICS_SPAN_WRITE, clock_us() - a->written_us);
     api_free(a->body);
     free(a);
     conn_written(c, status);
@@ -410,8 +418,8 @@ static void send_answer(struct exchange *x, int status, const char *type, char *
     head = a != NULL
                ? http_write_head(a->head, sizeof a->head, status, type, len, x->keep_alive, lines)
                : 0;
-    metrics_answer(status);
-    metrics_observe(METRICS_SPAN_TOTAL, clock_us() - x->started_us);
+    metrics_answer(route_class(x->route), status, clock_us() - x->started_us);
+    access_log_answer(x, status, len);
     if (head == 0 || c->closing) {
         free(a);
         api_free(body);
@@ -421,6 +429,7 @@ static void send_answer(struct exchange *x, int status, const char *type, char *
     }
     a->conn = c;
     a->body = body;
+    a->written_us = clock_us();
     bufs[0] = uv_buf_init(a->head, (unsigned)head);
     bufs[1] = uv_buf_init((char *)(uintptr_t)bytes, (unsigned)len);
     c->writing++;
@@ -459,15 +468,10 @@ void exchange_json(struct exchange *x, int status, struct api_buffer *body)
     exchange_reply(x, status, "application/json", body, NULL);
 }
 
-void exchange_static(struct exchange *x, const char *content_type, const char *bytes, size_t len)
+void exchange_static(struct exchange *x, int status, const char *content_type, const char *bytes,
+                     size_t len, const char *extra_headers)
 {
-    send_answer(x, 200, content_type, NULL, bytes, len, NULL);
-}
-
-void exchange_page(struct exchange *x, const char *content_type, const char *bytes, size_t len,
-                   const char *lines)
-{
-    send_answer(x, 200, content_type, NULL, bytes, len, lines);
+    send_answer(x, status, content_type, NULL, bytes, len, extra_headers);
 }
 
 static void reply_problem(struct exchange *x, const struct api_problem *problem, const char *lines)
@@ -543,6 +547,7 @@ void conn_tick(struct conn *c, int64_t now_us)
             refuse(c, 408, "request_timeout", "the request took too long to arrive");
         }
     } else if (seconds >= LIMIT_IDLE_S) {
+        metrics_add(METRICS_IDLE_CLOSED, 1);
         conn_close(c);
     }
 }
@@ -572,6 +577,8 @@ static void turn_away(struct listener *listener)
     } *io = calloc(1, sizeof *io);
 
     metrics_add(METRICS_CONNECTIONS_REFUSED, 1);
+    metrics_turned_away(503);
+    metrics_refusal("too_many_connections");
     if (io == NULL)
         return;
     if (listener->local)
@@ -652,6 +659,11 @@ const char *exchange_request_id(const struct exchange *x)
 const struct access_who *exchange_who(const struct exchange *x)
 {
     return &x->who;
+}
+
+const char *exchange_trace_id(const struct exchange *x)
+{
+    return *x->trace.id != '\0' ? x->trace.id : NULL;
 }
 
 int64_t exchange_started_us(const struct exchange *x)

@@ -12,6 +12,7 @@
 #include "daemon/front/router.h"
 #include "daemon/limits.h"
 #include "daemon/settings.h"
+#include "proto/trace.h"
 
 enum { REQUEST_ID_CHARS = 27 };
 
@@ -37,6 +38,7 @@ struct exchange {
     struct access_who who;
     const char *cors; /* the origin that may read the answer; NULL: no other */
     char request_id[REQUEST_ID_CHARS];
+    struct trace trace; /* id "": the request belongs to none */
     int64_t started_us;
     const struct route *route;
     struct route_match match;
@@ -66,6 +68,7 @@ struct conn {
     bool close_after; /* when they are */
     int64_t since_us; /* since when it is in its present state, for time limits */
     uint32_t trickle; /* bytes of a stream that has not earned more time yet */
+    int64_t begun_us; /* when the request under way sent its first byte */
     char *held;       /* bytes behind the request under way */
     size_t held_len;
 };
@@ -100,7 +103,9 @@ struct loop {
     pthread_mutex_t lock;         /* of the answers box */
     struct front_message *first, **last;
     bool closed;
-    atomic_bool stop; /* drain and end */
+    atomic_ullong beats; /* wakes answered, for the watchdog */
+    atomic_bool leaving; /* a client is told to come by another connection next time */
+    atomic_bool stop;    /* drain and end */
     bool draining;
     int64_t drain_until_us;
     uint64_t random[2];    /* of request ids */
@@ -113,6 +118,7 @@ struct loop {
     char input[65536];
     const struct route *routes;
     size_t routes_len;
+    enum log_requests log_requests;
     void *server;
 };
 

@@ -8,8 +8,10 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "daemon/clock.h"
+#include "daemon/front/access_log.h"
 #include "daemon/front/admit.h"
 #include "daemon/metrics.h"
 
@@ -74,8 +76,8 @@ int exchange_flow_begin(struct exchange *x, const char *content_type, const char
     rc = send_piece(c, p, head, 0);
     if (rc != 0)
         return rc;
-    metrics_answer(200);
-    metrics_observe(METRICS_SPAN_TOTAL, clock_us() - x->started_us);
+    metrics_answer(route_class(x->route), 200, clock_us() - x->started_us);
+    access_log_answer(x, 200, 0);
     x->keep_alive = false;
     x->taken = taken;
     *ret_open = x->flowing = !x->head_only;

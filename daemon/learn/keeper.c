@@ -10,6 +10,7 @@
 #include "daemon/events.h"
 #include "daemon/learn/learner.h"
 #include "daemon/log.h"
+#include "daemon/metrics.h"
 
 struct keeper {
     pthread_t thread;
@@ -17,7 +18,7 @@ struct keeper {
     struct store *store;
     struct bus *bus;
     struct learner *learner;
-    atomic_ullong commits, changes, failures;
+    atomic_ullong commits, changes, failures, turns;
     atomic_llong commit_us_last;
 };
 
@@ -76,8 +77,12 @@ static void commit_group(struct keeper *k, struct change *list)
             rc = write_one(k, c);
         len++;
     }
-    if (rc == 0)
+    if (rc == 0) {
+        int64_t begun = clock_us();
+
         rc = store_commit(k->store);
+        metrics_observe(METRICS_SPAN_FSYNC, clock_us() - begun);
+    }
     if (rc != 0) {
         log_error("journal", "event", "write_failed", "why", store_why(k->store), NULL);
         events_warning(k->bus, NULL, "journal_write_failed", strerror(-rc));
@@ -95,9 +100,9 @@ static void commit_group(struct keeper *k, struct change *list)
         if (c->after_commit && rc == 0)
             c->rc = c->write(c, k->store);
         seq = rc == 0 && c->rc == 0 ? c->seq : 0;
-        pass_on(k, c, rc);
-        if (seq != 0 && k->learner != NULL)
+        if (seq != 0 && k->learner != NULL) /* first: from here on the learner's time counts */
             learner_hint(k->learner);
+        pass_on(k, c, rc);
     }
 }
 
@@ -106,8 +111,12 @@ static void *run(void *arg)
     struct keeper *k = arg;
     struct msg *list;
 
-    while ((list = mailbox_wait(&k->box, -1)) != NULL)
+    pthread_setname_np(pthread_self(), "keeper");
+    while ((list = mailbox_wait(&k->box, -1)) != NULL) {
+        atomic_fetch_add(&k->turns, 1);
         commit_group(k, (struct change *)list);
+        atomic_fetch_add(&k->turns, 1);
+    }
     return NULL;
 }
 
@@ -158,8 +167,9 @@ void keeper_close(struct keeper *k)
     free(k);
 }
 
-struct keeper_counts keeper_counts(const struct keeper *k)
+struct keeper_counts keeper_counts(struct keeper *k)
 {
-    return (struct keeper_counts){atomic_load(&k->commits), atomic_load(&k->changes),
-                                  atomic_load(&k->failures), atomic_load(&k->commit_us_last)};
+    return (struct keeper_counts){atomic_load(&k->commits),  atomic_load(&k->changes),
+                                  atomic_load(&k->failures), atomic_load(&k->commit_us_last),
+                                  atomic_load(&k->turns),    mailbox_len(&k->box)};
 }

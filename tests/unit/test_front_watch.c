@@ -55,8 +55,8 @@ static int open_all(void **state)
     server.settings.connections = 256;
     if (access_open(NULL, &server.settings.access, "", why, sizeof why, &server.access) != 0)
         return -1;
-    return loops_open(&server.settings, 1, routes, 1, server.bus, server.access, nothing_gathered,
-                      &server, why, sizeof why, &server.loops);
+    return loops_open(&server.settings, 0, 1, routes, 1, server.bus, server.access,
+                      nothing_gathered, &server, why, sizeof why, &server.loops);
 }
 
 static int close_all(void **state)
