@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "daemon/clock.h"
+#include "daemon/front/device_page.h"
 #include "daemon/front/handlers.h"
 #include "daemon/metrics.h"
 #include "daemon/process.h"
@@ -159,6 +160,10 @@ static void write_runs(const struct server *s, struct api_buffer *body)
         {"learnd_runs_cancelled_total", "Runs that were cancelled.", counter, (double)t.cancelled},
         {"learnd_run_steps_total", "Steps of all runs.", counter, (double)t.steps},
         {"learnd_run_examples_total", "Examples in those steps.", counter, (double)t.examples},
+        {"learnd_run_yields_total", "Pauses of runs for the sake of requests.", counter,
+         (double)t.yields},
+        {"learnd_run_yield_seconds_total", "How long they were.", counter,
+         (double)t.yield_us / 1e6},
         {"learnd_rollbacks_total", "Encoders put back by hand.", counter, (double)t.rollbacks},
     };
 
@@ -307,6 +312,7 @@ void handle_metrics(struct exchange *x)
     metrics_page(add_text, &body);
     write_process(s, &body);
     write_serving(s, &body);
+    device_gauges(s, add_text, &body);
     write_learning(s, &body);
     write_runs(s, &body);
     write_models(s, &body);
