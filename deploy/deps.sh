@@ -35,6 +35,14 @@ if [ "$want" != run ]; then
     add python3-requests "end-to-end tests"
     add python3-jsonschema "end-to-end tests: answers against openapi.json"
     add git "the house rules look at what is tracked"
+    add dpkg-dev "make deb: what the programs need"
+    add systemd "its unit, its sockets, its package are tested with it"
+    add util-linux "a name space to start systemd in"
+    add iproute2 "the loopback of that name space"
+    add strace "which system calls the unit must let through"
+    add libseccomp2 "the unit's filter, where no systemd can be started"
+    add haproxy "the proxy of deploy/haproxy.cfg"
+    add openssl "a certificate for it"
 fi
 if [ "$want" = fuzz ]; then
     add clang "libFuzzer"

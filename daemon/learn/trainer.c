@@ -355,6 +355,7 @@ static void *work(void *arg)
 {
     struct trainer *t = arg;
 
+    pthread_setname_np(pthread_self(), "trainer");
     (void)setpriority(PRIO_PROCESS, 0, NICE); /* on Linux: of this thread */
     trainer_watch(t);
     while (!atomic_load(&t->stopping)) {
@@ -362,9 +363,9 @@ static void *work(void *arg)
         (void)trainer_follow(t);
         if (do_next(t))
             continue;
-        if (clock_us() - t->looked_us >= t->parts.look_us) {
+        if (atomic_load(&t->automatic) && clock_us() - t->looked_us >= t->parts.look_us) {
             t->looked_us = clock_us();
-            if (atomic_load(&t->automatic) && trainer_look(t))
+            if (trainer_look(t))
                 continue;
         }
         if (mailbox_wait(&t->box, t->parts.look_us) != NULL) {
@@ -377,15 +378,6 @@ static void *work(void *arg)
     return NULL;
 }
 
-void trainer_schedule(struct trainer *t, bool automatic, int window_from, int window_to,
-                      double every_hours)
-{
-    atomic_store(&t->automatic, automatic);
-    atomic_store(&t->window_from, window_from);
-    atomic_store(&t->window_to, window_to);
-    atomic_store(&t->every_hours, every_hours);
-}
-
 void trainer_hint(struct trainer *t)
 {
     if (t == NULL)
@@ -393,6 +385,16 @@ void trainer_hint(struct trainer *t)
     atomic_store(&t->hinted, true);
     if (!atomic_exchange(&t->posted, true))
         (void)mailbox_post(&t->box, &t->hint);
+}
+
+void trainer_schedule(struct trainer *t, bool automatic, int window_from, int window_to,
+                      double every_hours)
+{
+    atomic_store(&t->automatic, automatic);
+    atomic_store(&t->window_from, window_from);
+    atomic_store(&t->window_to, window_to);
+    atomic_store(&t->every_hours, every_hours);
+    trainer_hint(t);
 }
 
 int trainer_open(const struct trainer_parts *parts, struct trainer **ret_trainer)
@@ -403,17 +405,18 @@ int trainer_open(const struct trainer_parts *parts, struct trainer **ret_trainer
     if (t == NULL)
         return -ENOMEM;
     t->parts = *parts;
-    trainer_schedule(t, parts->automatic, parts->window_from, parts->window_to, parts->every_hours);
     rc = mailbox_init(&t->box, UINT32_MAX); /* it holds one hint at most */
     if (rc != 0) {
         free(t);
         return rc;
     }
+    trainer_schedule(t, parts->automatic, parts->window_from, parts->window_to, parts->every_hours);
     rc = stepper_open(&t->stepper);
     if (rc == 0)
         rc = -pthread_create(&t->thread, NULL, work, t);
     if (rc != 0) {
         stepper_close(t->stepper);
+        (void)mailbox_take(&t->box);
         mailbox_done(&t->box);
         free(t);
         return rc;
