@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "daemon/limits.h"
+#include "daemon/state_folder.h"
 
 typedef int apply_fn(struct settings *s, const char *value, char *why, size_t why_bytes);
 typedef void carry_fn(struct settings *s, const struct settings *from);
@@ -180,6 +181,24 @@ static void carry_drain_grace(struct settings *s, const struct settings *from)
     s->drain_grace_s = from->drain_grace_s;
 }
 
+static int set_log_requests(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    static const char *const names[] = {"sampled", "none", "all"};
+
+    for (int i = 0; i <= LOG_REQUESTS_ALL; i++)
+        if (strcmp(value, names[i]) == 0) {
+            s->log_requests = (enum log_requests)i;
+            return 0;
+        }
+    snprintf(why, why_bytes, "must be none, sampled or all");
+    return -EINVAL;
+}
+
+static int set_tensorboard(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return copy(s->tensorboard, value, why, why_bytes);
+}
+
 static const struct setting {
     const char *name;
     apply_fn *apply;
@@ -196,6 +215,8 @@ static const struct setting {
     {"loops", set_loops, false, NULL},
     {"max-tokens", set_max_tokens, false, NULL},
     {"log-level", set_log_level, false, carry_log_level},
+    {"log-requests", set_log_requests, false, NULL},
+    {"tensorboard", set_tensorboard, false, NULL},
     {"train", set_train, false, carry_train},
     {"train-window", set_train_window, false, carry_train_window},
     {"train-hours", set_train_hours, false, carry_train_hours},
@@ -237,9 +258,10 @@ const char *settings_help(void)
            "              [--encoder DIR] [--device auto|cpu] [--precision bf16|fp32]\n"
            "              [--lanes N] [--loops N] [--max-tokens N]\n"
            "              [--train auto|manual] [--train-window HH:MM-HH:MM]\n"
-           "              [--train-hours N] [--train-threads N] [--drain-grace S]\n"
-           "              [--log-level debug|info|warn|error] [--check-config] [--help] "
-           "[--version]\n"
+            "              [--train-hours N] [--train-threads N] [--drain-grace S]\n"
+            "              [--log-level debug|info|warn|error]\n"
+            "              [--log-requests none|sampled|all] [--tensorboard DIR]\n"
+            "              [--check-config] [--help] [--version]\n"
            "\n"
            "Every setting can also stand in the config file (state = /var/lib/learnd) or in the\n"
            "environment (LEARND_STATE). A flag beats the environment, which beats the file.\n";
@@ -460,17 +482,11 @@ static int read_flags(struct settings *s, int argc, char **argv, bool config_onl
 
 static void defaults(struct settings *s)
 {
-    const char *system = getenv("STATE_DIRECTORY"), *home = getenv("HOME");
-    const char *state = getenv("XDG_STATE_HOME"), *cache = getenv("XDG_CACHE_HOME");
+    const char *home = getenv("HOME"), *cache = getenv("XDG_CACHE_HOME");
 
     home = home != NULL ? home : "/";
     *s = (struct settings){.log_level = LOG_LEVEL_INFO};
-    if (system != NULL && *system != '\0')
-        snprintf(s->state, sizeof s->state, "%s", system);
-    else if (state != NULL && *state != '\0')
-        snprintf(s->state, sizeof s->state, "%s/learnd", state);
-    else
-        snprintf(s->state, sizeof s->state, "%s/.local/state/learnd", home);
+    state_folder_default(s->state, sizeof s->state);
     if (cache != NULL && *cache != '\0')
         snprintf(s->encoder, sizeof s->encoder, "%s/learnd/all-MiniLM-L6-v2", cache);
     else

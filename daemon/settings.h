@@ -11,6 +11,9 @@
 
 enum { SETTINGS_LISTEN_MAX = 8, SETTINGS_PATH_BYTES = 1024, SETTINGS_MAX = 64 };
 
+/* Which answers have a line in the log (front/access_log.h). */
+enum log_requests { LOG_REQUESTS_SAMPLED, LOG_REQUESTS_NONE, LOG_REQUESTS_ALL };
+
 struct settings {
     char config[SETTINGS_PATH_BYTES]; /* "" none */
     char state[SETTINGS_PATH_BYTES];
@@ -27,6 +30,8 @@ struct settings {
     int train_from, train_to; /* minutes of the day in which runs may start; equal: any */
     uint32_t drain_grace_s;   /* not ready, but serving, before it drains */
     enum log_level log_level;
+    enum log_requests log_requests;
+    char tensorboard[SETTINGS_PATH_BYTES]; /* where runs are also written; "": nowhere */
     bool check_config, help, version;
     uint64_t given[SETTINGS_MAX]; /* settings.c: what each was given, as a hash; 0: nothing */
 };

@@ -161,6 +161,7 @@ int training_parts(const struct settings *s, struct trainer_parts *parts)
     parts->window_to = s->train_to;
     parts->every_hours = s->train_hours;
     parts->settings_text = text;
+    parts->tensorboard = s->tensorboard;
     parts->settings_read = run_settings_read;
     parts->progress_write = progress_write;
     parts->verdict_write = verdict_write;

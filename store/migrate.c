@@ -167,6 +167,11 @@ static const char *const steps[] = {
 
 enum { STEPS = sizeof steps / sizeof *steps };
 
+int store_version_known(void)
+{
+    return STEPS;
+}
+
 static int version_of(struct store *s, int *ret_version)
 {
     sqlite3_stmt *statement;

@@ -10,6 +10,7 @@
 #include "daemon/events.h"
 #include "daemon/learn/learner.h"
 #include "daemon/log.h"
+#include "daemon/metrics.h"
 
 struct keeper {
     pthread_t thread;
@@ -72,8 +73,12 @@ static void commit_group(struct keeper *k, struct change *list)
             rc = write_one(k, c);
         len++;
     }
-    if (rc == 0)
+    if (rc == 0) {
+        int64_t begun = clock_us();
+
         rc = store_commit(k->store);
+        metrics_observe(METRICS_SPAN_FSYNC, clock_us() - begun);
+    }
     if (rc != 0) {
         log_error("journal", "event", "write_failed", "why", store_why(k->store), NULL);
         events_warning(k->bus, NULL, "journal_write_failed", strerror(-rc));
@@ -91,9 +96,9 @@ static void commit_group(struct keeper *k, struct change *list)
         if (c->after_commit && rc == 0)
             c->rc = c->write(c, k->store);
         seq = rc == 0 && c->rc == 0 ? c->seq : 0;
-        pass_on(k, c, rc);
-        if (seq != 0 && k->learner != NULL)
+        if (seq != 0 && k->learner != NULL) /* first: from here on the learner's time counts */
             learner_hint(k->learner);
+        pass_on(k, c, rc);
     }
 }
 

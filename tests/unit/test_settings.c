@@ -194,6 +194,8 @@ static void test_wrong_lines(void **state)
     bad_line("precision = int8", "precision must be bf16 or fp32");
     bad_line("log-level = loud", "log-level must be debug, info, warn or error");
     bad_line("drain-grace = 1h", "drain-grace must be a whole number from 0 to 3600");
+    bad_line("log-requests = some", "log-requests must be none, sampled or all");
+    bad_line("tensorboard =", "tensorboard must be a path of 1 to 1023 bytes");
     bad_line("device = cuda:0", "device this build has no CUDA backend");
     memset(long_line, 'x', sizeof long_line - 1);
     long_line[sizeof long_line - 1] = '\0';
@@ -319,12 +321,24 @@ static void test_reload(void **state)
     assert_string_equal(changes, "listen- ");
 }
 
+static void test_log_requests(void **state)
+{
+    (void)state;
+    assert_int_equal(good("").log_requests, LOG_REQUESTS_SAMPLED);
+    assert_int_equal(good("--log-requests none").log_requests, LOG_REQUESTS_NONE);
+    assert_int_equal(good("--log-requests sampled").log_requests, LOG_REQUESTS_SAMPLED);
+    assert_int_equal(good("--log-requests=all").log_requests, LOG_REQUESTS_ALL);
+    assert_string_equal(good("").tensorboard, "");
+    assert_string_equal(good("--tensorboard /runs").tensorboard, "/runs");
+}
+
 static void test_help_names_every_flag(void **state)
 {
     static const char *const names[] = {
-        "--config",       "--state", "--listen",  "--encoder",    "--device",
-        "--precision",    "--lanes", "--loops",   "--max-tokens", "--log-level",
-        "--check-config", "--help",  "--version", "--drain-grace"};
+        "--config",       "--state", "--listen",  "--encoder",      "--device",
+        "--precision",    "--lanes", "--loops",   "--max-tokens",   "--log-level",
+        "--check-config", "--help",  "--version", "--log-requests", "--tensorboard",
+        "--drain-grace"};
 
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -343,6 +357,7 @@ int main(void)
         EACH(test_wrong_numbers),
         EACH(test_wrong_flags),
         EACH(test_reload),
+        EACH(test_log_requests),
         EACH(test_help_names_every_flag),
     };
 
