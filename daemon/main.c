@@ -477,6 +477,7 @@ int main(int argc, char **argv)
     sigset_t signals;
 
     wait_without_spinning(argv);
+    pthread_setname_np(pthread_self(), "learnd"); /* the second beginning made it "exe" */
     return_large_blocks();
     api_alloc_set(malloc, free);
     if (settings_read(argc, argv, why, sizeof why, &server.settings) != 0) {

@@ -365,6 +365,7 @@ static void *work(void *arg)
 {
     struct trainer *t = arg;
 
+    pthread_setname_np(pthread_self(), "trainer");
     (void)setpriority(PRIO_PROCESS, 0, NICE); /* on Linux: of this thread */
     trainer_watch(t);
     while (!atomic_load(&t->stopping)) {
@@ -372,9 +373,9 @@ static void *work(void *arg)
         (void)trainer_follow(t);
         if (do_next(t))
             continue;
-        if (clock_us() - t->looked_us >= t->parts.look_us) {
+        if (atomic_load(&t->automatic) && clock_us() - t->looked_us >= t->parts.look_us) {
             t->looked_us = clock_us();
-            if (atomic_load(&t->automatic) && trainer_look(t))
+            if (trainer_look(t))
                 continue;
         }
         if (mailbox_wait(&t->box, t->parts.look_us) != NULL) {
@@ -385,15 +386,6 @@ static void *work(void *arg)
         }
     }
     return NULL;
-}
-
-void trainer_schedule(struct trainer *t, bool automatic, int window_from, int window_to,
-                      double every_hours)
-{
-    atomic_store(&t->automatic, automatic);
-    atomic_store(&t->window_from, window_from);
-    atomic_store(&t->window_to, window_to);
-    atomic_store(&t->every_hours, every_hours);
 }
 
 void trainer_yield_to(struct trainer *t, int64_t p99_us)
@@ -410,6 +402,16 @@ void trainer_hint(struct trainer *t)
         (void)mailbox_post(&t->box, &t->hint);
 }
 
+void trainer_schedule(struct trainer *t, bool automatic, int window_from, int window_to,
+                      double every_hours)
+{
+    atomic_store(&t->automatic, automatic);
+    atomic_store(&t->window_from, window_from);
+    atomic_store(&t->window_to, window_to);
+    atomic_store(&t->every_hours, every_hours);
+    trainer_hint(t);
+}
+
 int trainer_open(const struct trainer_parts *parts, struct trainer **ret_trainer)
 {
     struct trainer *t = calloc(1, sizeof *t);
@@ -419,18 +421,19 @@ int trainer_open(const struct trainer_parts *parts, struct trainer **ret_trainer
         return -ENOMEM;
     t->parts = *parts;
     trainer_yield_to(t, parts->yield_p99_us);
-    trainer_schedule(t, parts->automatic, parts->window_from, parts->window_to, parts->every_hours);
     pthread_mutex_init(&t->now_lock, NULL);
     rc = mailbox_init(&t->box, UINT32_MAX); /* it holds one hint at most */
     if (rc != 0) {
         free(t);
         return rc;
     }
+    trainer_schedule(t, parts->automatic, parts->window_from, parts->window_to, parts->every_hours);
     rc = stepper_open(&t->stepper);
     if (rc == 0)
         rc = -pthread_create(&t->thread, NULL, work, t);
     if (rc != 0) {
         stepper_close(t->stepper);
+        (void)mailbox_take(&t->box);
         mailbox_done(&t->box);
         free(t);
         return rc;
