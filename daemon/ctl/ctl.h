@@ -9,6 +9,7 @@
  *     ctl_labels.c  labels                               ctl_events.c  events
  *     ctl_review.c  review, next                         ctl_erase.c   erase
  *     ctl_runs.c    train runs cancel                    ctl_eval.c    eval
+ *     ctl_backup.c  backup, restore                      ctl_doctor.c  doctor
  *     ctl_watch.c   watch                                ctl_annotate.c annotate
  *     ctl_bench.c   bench                                ctl_completion.c completion
  *     ctl_encoders.c versions encoders rollback export-encoder import-encoder
@@ -79,6 +80,9 @@ enum ctl_exit ctl_cancel(struct ctl *ctl);
 enum ctl_exit ctl_events(struct ctl *ctl);
 enum ctl_exit ctl_review(struct ctl *ctl);
 enum ctl_exit ctl_next(struct ctl *ctl);
+enum ctl_exit ctl_backup(struct ctl *ctl);
+enum ctl_exit ctl_restore(struct ctl *ctl);
+enum ctl_exit ctl_doctor(struct ctl *ctl);
 enum ctl_exit ctl_watch(struct ctl *ctl);
 enum ctl_exit ctl_annotate(struct ctl *ctl);
 enum ctl_exit ctl_bench(struct ctl *ctl);

@@ -39,8 +39,9 @@ static const struct ctl_command commands[] = {
     {"erase", "--text TEXT [--pair TEXT] | --annotator NAME",
      "remove a text, or all of an annotator, from everywhere",
      "From examples, journal, keys, logs, images and what the models have learned; done when the\n"
-     "command ends. In every model, or with --model in one. Asks first, unless --yes.\n",
-     "text pair annotator yes", ctl_erase},
+     "command ends. In every model, or with --model in one. Asks first, unless --yes.\n"
+     "--proof then searches every byte of the state folder for it.\n",
+     "text pair annotator yes proof state", ctl_erase},
     {"import", "FILE | -", "teach a file of examples: jsonl, ndjson or csv",
      "Columns: text, label (kind multi, jsonl: or labels, a list), and if needed text_pair,\n"
      "annotator, source, weight. CSV (RFC 4180) "
@@ -124,6 +125,21 @@ static const struct ctl_command commands[] = {
      "tell\n"
      "how good the model is.\n",
      "limit seed random-share", ctl_next},
+    {"backup", "FOLDER", "copy the whole state, also beside a running daemon",
+     "Whole or not there: an older backup of that name is replaced in one step. `sha256sum -c\n"
+     "MANIFEST` checks it. The base encoder is not in it. What is erased later stays in a backup\n"
+     "that was made before.\n",
+     "state copy", ctl_backup},
+    {"restore", "FOLDER", "make a backup the state, where there is none",
+     "Checks every file first. The daemon is stopped, and its state folder empty or not there.\n",
+     "state", ctl_restore},
+    {"doctor", "", "is the state folder sound?",
+     "Database, foreign keys, votes and examples against the journal, labels, files and their\n"
+     "hashes, the disk, who may read it. Reads only, also beside a running daemon. With --find it\n"
+     "proves that an erased text is in no byte of the folder. Ends with 0: sound, 1: something "
+     "was\n"
+     "found, 2: it cannot be checked.\n",
+     "state deep repair find", ctl_doctor},
     {"bench", "[-f FILE]", "put a load of questions on the daemon, and time and check the answers",
      "FILE: a text a line, or jsonl. Closed loop, or with --rate an open one whose times count "
      "from\n"

@@ -111,6 +111,15 @@ static const struct row rows[] = {
     {"review", '\0', false, FLAG, AT(review), NULL, "what was taught and may be wrong, instead"},
     {"every", '\0', false, NUMBER, AT(every_s), "SECONDS", "how often figures are taken (1)"},
     {"yes", '\0', false, FLAG, AT(yes), NULL, "do it without asking"},
+    {"state", '\0', false, TEXT, AT(state), "DIR",
+     "the state folder (or LEARND_STATE; else the daemon's own default)"},
+    {"proof", '\0', false, FLAG, AT(proof), NULL, "look for what is left, as doctor --find does"},
+    {"deep", '\0', false, FLAG, AT(deep), NULL,
+     "compare the heads with ones made anew from the examples, too"},
+    {"repair", '\0', false, FLAG, AT(repair), NULL,
+     "put right what needs no judgement; the daemon must be stopped"},
+    {"find", '\0', false, TEXT, AT(find), "TEXT", "only look for a text in every byte"},
+    {"copy", '\0', false, FLAG, AT(copy), NULL, "copy encoders; never link them"},
 };
 
 enum { ROWS_LEN = sizeof rows / sizeof *rows };

@@ -44,6 +44,9 @@ struct ctl_options {
     /* runs */
     const char *strategy, *epochs, *lora_rank, *margin; /* so too */
     bool force, watch;
+    /* a state folder */
+    const char *state, *find;
+    bool copy, deep, repair, everything, proof;
     /* a load */
     long connections, requests;
     double rate, seconds;
