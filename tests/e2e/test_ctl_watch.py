@@ -55,7 +55,7 @@ def test_sizes(shared):
             t.shown = b""
             while not t.shown.count(b"\x1b[J") >= 3:
                 t.read(1)
-            assert len(t.frame) <= rows
+            assert len(t.frame) <= rows and all(len(line) <= columns for line in t.frame)
         t.wait("events")
         t.keys("q")
         assert t.end() == OK
