@@ -133,6 +133,29 @@ static int set_train_threads(struct settings *s, const char *value, char *why, s
     return number(value, 1, LIMIT_LANES, why, why_bytes, &s->train_threads);
 }
 
+/* 64M, 1.5G is not: a whole number of bytes, or of KiB, MiB, GiB. */
+static int set_disk_free_min(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    static const char units[] = "KMG";
+    char *end;
+    const char *unit;
+    unsigned long long n;
+    int shift = 0;
+
+    errno = 0;
+    n = strtoull(value, &end, 10);
+    if (*end != '\0') {
+        unit = strchr(units, *end);
+        shift = unit != NULL && end[1] == '\0' ? 10 * (int)(unit - units + 1) : -1;
+    }
+    if (*value < '0' || *value > '9' || errno != 0 || shift < 0 || n > (1ULL << 50) >> shift) {
+        snprintf(why, why_bytes, "must be bytes, as in 64M (K, M or G; 0: not watched)");
+        return -EINVAL;
+    }
+    s->disk_free_min = (uint64_t)n << shift;
+    return 0;
+}
+
 static int set_log_level(struct settings *s, const char *value, char *why, size_t why_bytes)
 {
     if (log_level_parse(value, &s->log_level) == 0)
@@ -160,6 +183,7 @@ static const struct setting {
     {"train-window", set_train_window, false},
     {"train-hours", set_train_hours, false},
     {"train-threads", set_train_threads, false},
+    {"disk-free-min", set_disk_free_min, false},
 };
 
 enum { TABLE_LEN = sizeof table / sizeof *table };
@@ -171,6 +195,7 @@ const char *settings_help(void)
            "              [--lanes N] [--loops N] [--max-tokens N]\n"
            "              [--train auto|manual] [--train-window HH:MM-HH:MM]\n"
            "              [--train-hours N] [--train-threads N]\n"
+           "              [--disk-free-min BYTES]\n"
            "              [--log-level debug|info|warn|error] [--check-config] [--help] "
            "[--version]\n"
            "\n"
@@ -388,7 +413,7 @@ static void defaults(struct settings *s)
     const char *home = getenv("HOME"), *cache = getenv("XDG_CACHE_HOME");
 
     home = home != NULL ? home : "/";
-    *s = (struct settings){.log_level = LOG_LEVEL_INFO};
+    *s = (struct settings){.log_level = LOG_LEVEL_INFO, .disk_free_min = 64 << 20};
     state_folder_default(s->state, sizeof s->state);
     if (cache != NULL && *cache != '\0')
         snprintf(s->encoder, sizeof s->encoder, "%s/learnd/all-MiniLM-L6-v2", cache);

@@ -25,6 +25,7 @@ struct settings {
     uint32_t train_hours;     /* a run on schedule; 0: none */
     uint32_t train_threads;   /* 0: one a core */
     int train_from, train_to; /* minutes of the day in which runs may start; equal: any */
+    uint64_t disk_free_min;   /* bytes; below it nothing is learned. 0: not watched */
     enum log_level log_level;
     bool check_config, help, version;
 };

@@ -148,6 +148,20 @@ struct probing {
     float embedding[];
 };
 
+/* A disk with little room does not make it unready: questions are answered. */
+static void check_disk(const struct server *server, struct api_buffer *body)
+{
+    struct disk_guard_state disk = keeper_disk(server->keeper);
+    char detail[128];
+
+    snprintf(detail, sizeof detail,
+             disk.low            ? "%llu MiB free, under %llu: nothing is learned"
+             : disk.free_min > 0 ? "%llu MiB free"
+                                 : "not watched",
+             (unsigned long long)disk.free_bytes >> 20, (unsigned long long)disk.free_min >> 20);
+    api_health_check(body, "disk", !disk.low, detail);
+}
+
 static void arrive_probe(struct front_message *message, struct exchange *x)
 {
     struct probing *p = (struct probing *)message;
@@ -162,6 +176,7 @@ static void arrive_probe(struct front_message *message, struct exchange *x)
         api_health_check(&body, "journal", p->write_rc == 0,
                          p->write_rc == 0 ? "a write is on disk" : strerror(-p->write_rc));
         api_health_check(&body, "learner", true, behind ? "catching up" : "caught up");
+        check_disk(p->server, &body);
         api_health_end(&body);
         exchange_json(x, ready ? 200 : 503, &body);
     }
@@ -250,6 +265,7 @@ static void write_gauges(const struct server *s, struct api_buffer *body)
 {
     struct learner_counts l = learner_counts(s->learner);
     struct keeper_counts k = keeper_counts(s->keeper);
+    struct disk_guard_state disk = keeper_disk(s->keeper);
     struct bus_counts b = bus_counts(s->bus);
     struct trainer_counts t = trainer_counts(s->trainer);
     struct lane_counts lanes = {0};
@@ -267,6 +283,9 @@ static void write_gauges(const struct server *s, struct api_buffer *body)
         {"learnd_journal_commits", "Transactions of the journal.", (double)k.commits},
         {"learnd_journal_failures", "Changes that failed.", (double)k.failures},
         {"learnd_journal_commit_seconds", "The last commit.", (double)k.commit_us_last / 1e6},
+        {"learnd_disk_free_bytes", "Free for the state folder; 0: not watched.",
+         (double)disk.free_bytes},
+        {"learnd_disk_low", "1 while nothing is learned for lack of room.", disk.low},
         {"learnd_learner_events", "Events applied.", (double)l.events},
         {"learnd_learner_failures", "Rounds that failed.", (double)l.failures},
         {"learnd_learner_embedded", "Texts embedded for learning.", (double)l.embedded},

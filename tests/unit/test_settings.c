@@ -105,6 +105,7 @@ static void test_defaults(void **state)
     assert_string_equal(s.listen[0], "127.0.0.1:8080");
     assert_false(s.fp32 || s.check_config || s.help || s.version);
     assert_int_equal(s.lanes + s.loops + s.max_tokens, 0);
+    assert_int_equal(s.disk_free_min, 64 << 20);
     assert_int_equal(s.log_level, LOG_LEVEL_INFO);
     setenv("XDG_STATE_HOME", "/xdg/state", 1);
     setenv("XDG_CACHE_HOME", "/xdg/cache", 1);
@@ -132,6 +133,10 @@ static void test_every_flag(void **state)
     assert_int_equal(s.loops, 2);
     assert_int_equal(s.max_tokens, 128);
     assert_int_equal(s.log_level, LOG_LEVEL_DEBUG);
+    assert_int_equal(good("--disk-free-min 0").disk_free_min, 0);
+    assert_int_equal(good("--disk-free-min 4096").disk_free_min, 4096);
+    assert_int_equal(good("--disk-free-min 3K").disk_free_min, 3 << 10);
+    assert_true(good("--disk-free-min 2G").disk_free_min == (uint64_t)2 << 30);
     assert_true(good("--help").help);
     assert_true(good("--version").version);
 }
@@ -192,6 +197,11 @@ static void test_wrong_lines(void **state)
     bad_line("lanes = 3 # three", "lanes must be a whole number");
     bad_line("state = ", "state must be a path");
     bad_line("precision = int8", "precision must be bf16 or fp32");
+    bad_line("disk-free-min = 64MB", "disk-free-min must be bytes, as in 64M");
+    bad_line("disk-free-min = 1.5G", "disk-free-min must be bytes");
+    bad_line("disk-free-min = -1", "disk-free-min must be bytes");
+    bad_line("disk-free-min = M", "disk-free-min must be bytes");
+    bad_line("disk-free-min = 99999999999G", "disk-free-min must be bytes");
     bad_line("log-level = loud", "log-level must be debug, info, warn or error");
     bad_line("device = cuda:0", "device this build has no CUDA backend");
     memset(long_line, 'x', sizeof long_line - 1);
