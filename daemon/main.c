@@ -279,6 +279,7 @@ static int open_learning(void)
         return rc;
     }
     keeper_warn(server.keeper, server.bus);
+    keeper_guard(server.keeper, server.settings.state, server.settings.disk_free_min);
     parts.keeper = server.keeper;
     parts.live = server.live;
     parts.bus = server.bus;

@@ -149,6 +149,29 @@ static int set_drain_grace(struct settings *s, const char *value, char *why, siz
     return number(value, 0, 3600, why, why_bytes, &s->drain_grace_s);
 }
 
+/* 64M, 1.5G is not: a whole number of bytes, or of KiB, MiB, GiB. */
+static int set_disk_free_min(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    static const char units[] = "KMG";
+    char *end;
+    const char *unit;
+    unsigned long long n;
+    int shift = 0;
+
+    errno = 0;
+    n = strtoull(value, &end, 10);
+    if (*end != '\0') {
+        unit = strchr(units, *end);
+        shift = unit != NULL && end[1] == '\0' ? 10 * (int)(unit - units + 1) : -1;
+    }
+    if (*value < '0' || *value > '9' || errno != 0 || shift < 0 || n > (1ULL << 50) >> shift) {
+        snprintf(why, why_bytes, "must be bytes, as in 64M (K, M or G; 0: not watched)");
+        return -EINVAL;
+    }
+    s->disk_free_min = (uint64_t)n << shift;
+    return 0;
+}
+
 static int set_log_level(struct settings *s, const char *value, char *why, size_t why_bytes)
 {
     if (log_level_parse(value, &s->log_level) == 0)
@@ -230,6 +253,7 @@ static const struct setting {
     {"train-hours", set_train_hours, false, carry_train_hours},
     {"train-threads", set_train_threads, false, NULL},
     {"train-yield-p99-ms", set_train_yield, false, carry_train_yield},
+    {"disk-free-min", set_disk_free_min, false, NULL},
     {"drain-grace", set_drain_grace, false, carry_drain_grace},
 };
 
@@ -268,7 +292,8 @@ const char *settings_help(void)
            "              [--lanes N] [--loops N] [--max-tokens N]\n"
            "              [--train auto|manual] [--train-window HH:MM-HH:MM]\n"
            "              [--train-hours N] [--train-threads N] [--train-yield-p99-ms N]\n"
-           "              [--drain-grace S] [--log-level debug|info|warn|error]\n"
+           "              [--disk-free-min BYTES] [--drain-grace S]\n"
+           "              [--log-level debug|info|warn|error]\n"
            "              [--log-requests none|sampled|all] [--tensorboard DIR]\n"
            "              [--check-config] [--help] [--version]\n"
            "\n"
@@ -494,7 +519,8 @@ static void defaults(struct settings *s)
     const char *home = getenv("HOME"), *cache = getenv("XDG_CACHE_HOME");
 
     home = home != NULL ? home : "/";
-    *s = (struct settings){.device = "auto", .log_level = LOG_LEVEL_INFO};
+    *s =
+        (struct settings){.device = "auto", .log_level = LOG_LEVEL_INFO, .disk_free_min = 64 << 20};
     state_folder_default(s->state, sizeof s->state);
     if (cache != NULL && *cache != '\0')
         snprintf(s->encoder, sizeof s->encoder, "%s/learnd/all-MiniLM-L6-v2", cache);

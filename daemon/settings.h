@@ -31,6 +31,7 @@ struct settings {
     uint32_t train_yield_ms;          /* runs pause while the p99 of requests is above; 0: never */
     int train_from, train_to;         /* minutes of the day in which runs may start; equal: any */
     uint32_t drain_grace_s;           /* not ready, but serving, before it drains */
+    uint64_t disk_free_min;           /* bytes; below it nothing is learned. 0: not watched */
     enum log_level log_level;
     enum log_requests log_requests;
     char tensorboard[SETTINGS_PATH_BYTES]; /* where runs are also written; "": nowhere */

@@ -157,6 +157,20 @@ struct probing {
     float embedding[];
 };
 
+/* A disk with little room does not make it unready: questions are answered. */
+static void check_disk(const struct server *server, struct api_buffer *body)
+{
+    struct disk_guard_state disk = keeper_disk(server->keeper);
+    char detail[128];
+
+    snprintf(detail, sizeof detail,
+             disk.low            ? "%llu MiB free, under %llu: nothing is learned"
+             : disk.free_min > 0 ? "%llu MiB free"
+                                 : "not watched",
+             (unsigned long long)disk.free_bytes >> 20, (unsigned long long)disk.free_min >> 20);
+    api_health_check(body, "disk", !disk.low, detail);
+}
+
 static void arrive_probe(struct front_message *message, struct exchange *x)
 {
     struct probing *p = (struct probing *)message;
@@ -178,6 +192,7 @@ static void arrive_probe(struct front_message *message, struct exchange *x)
         api_health_check(&body, "learner", true, behind ? "catching up" : "caught up");
         if (leaving)
             api_health_check(&body, "serving", false, "the daemon is stopping");
+        check_disk(p->server, &body);
         api_health_end(&body);
         if (!ready)
             metrics_refusal("unready");

@@ -40,6 +40,7 @@ static const char gauge[] = "gauge", counter[] = "counter";
 static void write_process(const struct server *s, struct api_buffer *body)
 {
     struct process_figures p = process_read();
+    struct disk_guard_state disk = keeper_disk(s->keeper);
     struct state_figures d = process_state(s->settings.state);
     const struct value values[] = {
         {"process_cpu_seconds_total", "Time on processors.", counter, p.cpu_s},
@@ -52,6 +53,7 @@ static void write_process(const struct server *s, struct api_buffer *body)
         {"learnd_journal_bytes", "The database file.", gauge, d.journal_bytes},
         {"learnd_journal_wal_bytes", "What is not in it yet: its WAL.", gauge, d.wal_bytes},
         {"learnd_state_free_bytes", "Free for learnd where its state is.", gauge, d.free_bytes},
+        {"learnd_disk_low", "1 while nothing is learned for lack of room.", gauge, disk.low},
         {"learnd_state_size_bytes", "Size of that file system.", gauge, d.filesystem_bytes},
     };
 

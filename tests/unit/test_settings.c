@@ -106,6 +106,7 @@ static void test_defaults(void **state)
     assert_false(s.fp32 || s.check_config || s.help || s.version);
     assert_int_equal(s.lanes + s.loops + s.max_tokens + s.train_yield_ms, 0);
     assert_string_equal(s.device, "auto");
+    assert_int_equal(s.disk_free_min, 64 << 20);
     assert_int_equal(s.log_level, LOG_LEVEL_INFO);
     setenv("XDG_STATE_HOME", "/xdg/state", 1);
     setenv("XDG_CACHE_HOME", "/xdg/cache", 1);
@@ -136,6 +137,10 @@ static void test_every_flag(void **state)
     assert_int_equal(s.loops, 2);
     assert_int_equal(s.max_tokens, 128);
     assert_int_equal(s.log_level, LOG_LEVEL_DEBUG);
+    assert_int_equal(good("--disk-free-min 0").disk_free_min, 0);
+    assert_int_equal(good("--disk-free-min 4096").disk_free_min, 4096);
+    assert_int_equal(good("--disk-free-min 3K").disk_free_min, 3 << 10);
+    assert_true(good("--disk-free-min 2G").disk_free_min == (uint64_t)2 << 30);
     assert_true(good("--help").help);
     assert_true(good("--version").version);
 }
@@ -196,6 +201,11 @@ static void test_wrong_lines(void **state)
     bad_line("lanes = 3 # three", "lanes must be a whole number");
     bad_line("state = ", "state must be a path");
     bad_line("precision = int8", "precision must be bf16 or fp32");
+    bad_line("disk-free-min = 64MB", "disk-free-min must be bytes, as in 64M");
+    bad_line("disk-free-min = 1.5G", "disk-free-min must be bytes");
+    bad_line("disk-free-min = -1", "disk-free-min must be bytes");
+    bad_line("disk-free-min = M", "disk-free-min must be bytes");
+    bad_line("disk-free-min = 99999999999G", "disk-free-min must be bytes");
     bad_line("log-level = loud", "log-level must be debug, info, warn or error");
     bad_line("device = cuda", "device must be auto, cpu, cuda:N or plugin:PATH, N from 0 to 63");
     bad_line("device = cuda:64", "device must be auto, cpu, cuda:N or plugin:PATH");
