@@ -225,7 +225,7 @@ def test_a_device_that_is_lost_under_traffic(on_device, device, line):
         for client in clients:
             client.join()
     assert wrong == [] and set(codes) == {200, 503}
-    assert 503 not in codes[at + 3:]  # but those that were under way
+    assert codes[at:].count(503) <= len(clients)  # what was under way
     status, parts = checks(fake)
     assert status == "degraded" and "fake:0 is not used any more" in parts["device"]["detail"]
     assert page(fake)["learnd_device_losses_total"] == "1"
