@@ -35,6 +35,7 @@ static void apply(struct server *server)
                   "the key that was read before stays", NULL);
 
     log_level_set(s->log_level);
+    trainer_yield_to(server->trainer, (int64_t)s->train_yield_ms * 1000);
     trainer_schedule(server->trainer, !s->train_manual, s->train_from, s->train_to, s->train_hours);
 }
 
