@@ -35,6 +35,7 @@ if [ "$want" != run ]; then
     add python3-requests "end-to-end tests"
     add python3-jsonschema "end-to-end tests: answers against openapi.json"
     add git "the house rules look at what is tracked"
+    add python3-venv "end-to-end tests: tensorboard and schemathesis"
 fi
 if [ "$want" = fuzz ]; then
     add clang "libFuzzer"
@@ -48,7 +49,12 @@ for i in "${!need[@]}"; do
         echo "deps: ${need[$i]} is missing: ${why[$i]}"
     fi
 done
-[ ${#missing[@]} -eq 0 ] && exit 0
+# What tests use that is no package: at the end, since it needs some of them.
+others() {
+    [ "$want" != test ] || exec "$(dirname "$0")/test_tools.sh"
+    exit 0
+}
+[ ${#missing[@]} -eq 0 ] && others
 
 root=()
 if [ "$(id -u)" -ne 0 ]; then
@@ -66,3 +72,4 @@ if [ ! -e /usr/include/llhttp.h ] && [ ! -e /usr/share/llhttp/llhttp.c ]; then
     "${root[@]}" apt-get install -y -qq --no-install-recommends libllhttp-dev >/dev/null 2>&1 ||
         "${root[@]}" apt-get install -y -qq --no-install-recommends node-llhttp >/dev/null
 fi
+others
