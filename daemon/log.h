@@ -14,6 +14,8 @@ enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARN, LOG_LEVEL_ERRO
 
 /* Before other threads exist. Default: info. */
 void log_open(enum log_level least);
+/* From now on. Any thread. */
+void log_level_set(enum log_level least);
 /* "debug", "info", "warn", "error". 0 or -EINVAL. */
 int log_level_parse(const char *name, enum log_level *ret_level);
 

@@ -152,7 +152,8 @@ static void arrive_probe(struct front_message *message, struct exchange *x)
 {
     struct probing *p = (struct probing *)message;
     struct api_buffer body = API_BUFFER_INIT;
-    bool ready = p->encode_rc == 0 && p->write_rc == 0;
+    bool leaving = atomic_load(&p->server->leaving);
+    bool ready = p->encode_rc == 0 && p->write_rc == 0 && !leaving;
     bool behind = learner_counts(p->server->learner).behind != 0;
 
     if (x != NULL) {
@@ -162,6 +163,8 @@ static void arrive_probe(struct front_message *message, struct exchange *x)
         api_health_check(&body, "journal", p->write_rc == 0,
                          p->write_rc == 0 ? "a write is on disk" : strerror(-p->write_rc));
         api_health_check(&body, "learner", true, behind ? "catching up" : "caught up");
+        if (leaving)
+            api_health_check(&body, "serving", false, "the daemon is stopping");
         api_health_end(&body);
         if (!ready)
             metrics_refusal("unready");
@@ -235,5 +238,5 @@ void handle_openapi(struct exchange *x)
     size_t len;
     const char *bytes = openapi_json(&len);
 
-    exchange_static(x, "application/json", bytes, len);
+    exchange_static(x, 200, "application/json", bytes, len, NULL);
 }

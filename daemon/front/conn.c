@@ -16,7 +16,7 @@
 #include "daemon/front/access_log.h"
 #include "daemon/metrics.h"
 
-enum { HEAD_BYTES = 1536, LINES_BYTES = 1024 };
+enum { HEAD_BYTES = 2048, LINES_BYTES = 1280 };
 
 struct answer {
     uv_write_t write;
@@ -144,7 +144,7 @@ static void begin_exchange(struct conn *c)
     c->x.active = true;
     c->x.streaming = c->x.flowing = false;
     c->x.head_only = r->method != NULL && strcmp(r->method, "HEAD") == 0;
-    c->x.keep_alive = r->keep_alive && !c->loop->draining;
+    c->x.keep_alive = r->keep_alive && !c->loop->draining && !atomic_load(&c->loop->leaving);
     c->x.started_us = clock_us();
     c->x.gone = NULL;
     c->x.user = NULL;
@@ -468,9 +468,10 @@ void exchange_json(struct exchange *x, int status, struct api_buffer *body)
     exchange_reply(x, status, "application/json", body, NULL);
 }
 
-void exchange_static(struct exchange *x, const char *content_type, const char *bytes, size_t len)
+void exchange_static(struct exchange *x, int status, const char *content_type, const char *bytes,
+                     size_t len, const char *extra_headers)
 {
-    send_answer(x, 200, content_type, NULL, bytes, len, NULL);
+    send_answer(x, status, content_type, NULL, bytes, len, extra_headers);
 }
 
 void exchange_problem(struct exchange *x, const struct api_problem *problem)

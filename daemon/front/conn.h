@@ -86,7 +86,9 @@ struct loop {
     pthread_mutex_t lock; /* of the answers box */
     struct front_message *first, **last;
     bool closed;
-    atomic_bool stop; /* drain and end */
+    atomic_ullong beats; /* wakes answered, for the watchdog */
+    atomic_bool leaving; /* a client is told to come by another connection next time */
+    atomic_bool stop;    /* drain and end */
     bool draining;
     int64_t drain_until_us;
     uint64_t random[2];    /* of request ids */

@@ -55,7 +55,9 @@ void exchange_on_gone(struct exchange *x, void (*gone)(void *ud), void *ud);
 void exchange_reply(struct exchange *x, int status, const char *content_type,
                     struct api_buffer *body, const char *extra_headers);
 void exchange_json(struct exchange *x, int status, struct api_buffer *body);
-void exchange_static(struct exchange *x, const char *content_type, const char *bytes, size_t len);
+/* bytes: static. extra_headers: NULL, or whole lines ending in \r\n, together 640 bytes at most. */
+void exchange_static(struct exchange *x, int status, const char *content_type, const char *bytes,
+                     size_t len, const char *extra_headers);
 void exchange_problem(struct exchange *x, const struct api_problem *problem);
 /* The usual problems of the machine itself, by -errno of a queue, the store or the kernels. */
 void exchange_failed(struct exchange *x, int rc);

@@ -51,6 +51,9 @@ void handle_review(struct exchange *x);
 void handle_next(struct exchange *x);
 /* evaluate.c */
 void handle_evaluation(struct exchange *x);
+/* page.c */
+void handle_page(struct exchange *x);
+void handle_page_file(struct exchange *x);
 /* about.c */
 void handle_info(struct exchange *x);
 void handle_request(struct exchange *x);

@@ -18,7 +18,7 @@ struct keeper {
     struct store *store;
     struct bus *bus;
     struct learner *learner;
-    atomic_ullong commits, changes, failures;
+    atomic_ullong commits, changes, failures, turns;
     atomic_llong commit_us_last;
 };
 
@@ -107,8 +107,12 @@ static void *run(void *arg)
     struct keeper *k = arg;
     struct msg *list;
 
-    while ((list = mailbox_wait(&k->box, -1)) != NULL)
+    pthread_setname_np(pthread_self(), "keeper");
+    while ((list = mailbox_wait(&k->box, -1)) != NULL) {
+        atomic_fetch_add(&k->turns, 1);
         commit_group(k, (struct change *)list);
+        atomic_fetch_add(&k->turns, 1);
+    }
     return NULL;
 }
 
@@ -159,8 +163,9 @@ void keeper_close(struct keeper *k)
     free(k);
 }
 
-struct keeper_counts keeper_counts(const struct keeper *k)
+struct keeper_counts keeper_counts(struct keeper *k)
 {
-    return (struct keeper_counts){atomic_load(&k->commits), atomic_load(&k->changes),
-                                  atomic_load(&k->failures), atomic_load(&k->commit_us_last)};
+    return (struct keeper_counts){atomic_load(&k->commits),  atomic_load(&k->changes),
+                                  atomic_load(&k->failures), atomic_load(&k->commit_us_last),
+                                  atomic_load(&k->turns),    mailbox_len(&k->box)};
 }

@@ -371,7 +371,7 @@ static void *work(void *arg)
             continue;
         if (clock_us() - t->looked_us >= t->parts.look_us) {
             t->looked_us = clock_us();
-            if (t->parts.automatic && trainer_look(t))
+            if (atomic_load(&t->automatic) && trainer_look(t))
                 continue;
         }
         if (mailbox_wait(&t->box, t->parts.look_us) != NULL) {
@@ -382,6 +382,15 @@ static void *work(void *arg)
         }
     }
     return NULL;
+}
+
+void trainer_schedule(struct trainer *t, bool automatic, int window_from, int window_to,
+                      double every_hours)
+{
+    atomic_store(&t->automatic, automatic);
+    atomic_store(&t->window_from, window_from);
+    atomic_store(&t->window_to, window_to);
+    atomic_store(&t->every_hours, every_hours);
 }
 
 void trainer_hint(struct trainer *t)
@@ -401,6 +410,7 @@ int trainer_open(const struct trainer_parts *parts, struct trainer **ret_trainer
     if (t == NULL)
         return -ENOMEM;
     t->parts = *parts;
+    trainer_schedule(t, parts->automatic, parts->window_from, parts->window_to, parts->every_hours);
     pthread_mutex_init(&t->now_lock, NULL);
     rc = mailbox_init(&t->box, UINT32_MAX); /* it holds one hint at most */
     if (rc != 0) {

@@ -73,6 +73,9 @@ struct trainer_parts {
 
 /* parts are copied, what they point to is borrowed. 0, -ENOMEM, -EAGAIN. */
 int trainer_open(const struct trainer_parts *parts, struct trainer **ret_trainer);
+/* When runs start by themselves from now on (as in the parts). Any thread. */
+void trainer_schedule(struct trainer *trainer, bool automatic, int window_from, int window_to,
+                      double every_hours);
 /* Runs have been added or are to be cancelled, or a model is to follow its store. NULL is fine. */
 void trainer_hint(struct trainer *trainer);
 /* Ends the thread within a step; a run under way keeps a checkpoint and goes on after the next

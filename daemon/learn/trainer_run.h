@@ -23,7 +23,10 @@ struct trainer {
     atomic_bool posted; /* and the box says so */
     atomic_bool stopping;
     struct stepper *stepper;
-    int64_t looked_us; /* when the triggers were looked at last */
+    int64_t looked_us;     /* when the triggers were looked at last */
+    atomic_bool automatic; /* trainer_parts's, as the last schedule says, */
+    atomic_int window_from, window_to;
+    _Atomic double every_hours;
     atomic_bool running;
     atomic_ullong runs, accepted, refused, failed, cancelled, steps, examples, rollbacks, forced;
     atomic_ullong reasons[GATE_REASONS];

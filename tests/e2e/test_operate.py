@@ -146,9 +146,17 @@ def test_log_lines_are_logfmt(make_daemon):
 
 
 def test_journald_levels(make_daemon):
-    daemon = make_daemon(env={"JOURNAL_STREAM": "8:1"})
+    """JOURNAL_STREAM says which file is the journal; stderr elsewhere stays plain."""
+    daemon = make_daemon()
+    daemon.log.touch()
+    at = daemon.log.stat()
+    daemon.env = {"JOURNAL_STREAM": f"{at.st_dev}:{at.st_ino}"}
     daemon.start_unready()
     daemon.wait_line(r"<6>level=info at=start event=ready")
+    daemon.stop()
+    daemon.env = {"JOURNAL_STREAM": f"{at.st_dev}:{at.st_ino + 1}"}
+    offset = daemon.start_unready()
+    daemon.wait_line(r"\nlevel=info at=start event=ready", offset)
 
 
 # ---- metrics
