@@ -180,6 +180,36 @@ static int set_log_level(struct settings *s, const char *value, char *why, size_
     return -EINVAL;
 }
 
+static int set_admin_key_file(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return copy(s->admin_key_file, value, why, why_bytes);
+}
+
+static int set_cors_origins(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return origins_parse(value, &s->access.origins, why, why_bytes);
+}
+
+static int set_trusted_proxies(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return networks_parse(value, &s->access.proxies, why, why_bytes);
+}
+
+static int set_metrics_open(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    s->access.metrics_open = strcmp(value, "yes") == 0;
+    if (s->access.metrics_open || strcmp(value, "no") == 0)
+        return 0;
+    snprintf(why, why_bytes, "must be yes or no");
+    return -EINVAL;
+}
+
+static int set_connections(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return number(value, 4 * LIMIT_EVENT_STREAMS, LIMIT_CONNECTIONS, why, why_bytes,
+                  &s->connections);
+}
+
 /* What a setting that may change at run time takes over. */
 static void carry_log_level(struct settings *s, const struct settings *from)
 {
@@ -255,6 +285,11 @@ static const struct setting {
     {"train-yield-p99-ms", set_train_yield, false, carry_train_yield},
     {"disk-free-min", set_disk_free_min, false, NULL},
     {"drain-grace", set_drain_grace, false, carry_drain_grace},
+    {"admin-key-file", set_admin_key_file, false, NULL},
+    {"cors-origins", set_cors_origins, false, NULL},
+    {"trusted-proxies", set_trusted_proxies, false, NULL},
+    {"metrics-open", set_metrics_open, false, NULL},
+    {"connections", set_connections, false, NULL},
 };
 
 enum { TABLE_LEN = sizeof table / sizeof *table };
@@ -293,6 +328,9 @@ const char *settings_help(void)
            "              [--train auto|manual] [--train-window HH:MM-HH:MM]\n"
            "              [--train-hours N] [--train-threads N] [--train-yield-p99-ms N]\n"
            "              [--disk-free-min BYTES] [--drain-grace S]\n"
+           "              [--admin-key-file FILE] [--cors-origins ORIGIN,...]\n"
+           "              [--trusted-proxies ADDR[/BITS]|unix,...] [--metrics-open yes|no]\n"
+           "              [--connections N]\n"
            "              [--log-level debug|info|warn|error]\n"
            "              [--log-requests none|sampled|all] [--tensorboard DIR]\n"
            "              [--check-config] [--help] [--version]\n"
@@ -519,8 +557,10 @@ static void defaults(struct settings *s)
     const char *home = getenv("HOME"), *cache = getenv("XDG_CACHE_HOME");
 
     home = home != NULL ? home : "/";
-    *s =
-        (struct settings){.device = "auto", .log_level = LOG_LEVEL_INFO, .disk_free_min = 64 << 20};
+    *s = (struct settings){.device = "auto",
+                           .log_level = LOG_LEVEL_INFO,
+                           .disk_free_min = 64 << 20,
+                           .connections = SETTINGS_CONNECTIONS};
     state_folder_default(s->state, sizeof s->state);
     if (cache != NULL && *cache != '\0')
         snprintf(s->encoder, sizeof s->encoder, "%s/learnd/all-MiniLM-L6-v2", cache);
