@@ -28,10 +28,10 @@ struct access;
 
 struct server {
     struct settings settings;
-    struct access *access;
-    int64_t use_written_us; /* of the keys; the first loop's */
     struct device *device;
     struct recent *recent; /* how long texts took of late */
+    struct access *access;
+    int64_t use_written_us; /* of the keys; the first loop's */
     struct encoders *encoders;
     struct held_encoder *base;
     char encoder_sha256[65]; /* of the base's model.safetensors, hex */

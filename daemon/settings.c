@@ -559,8 +559,8 @@ static void defaults(struct settings *s)
     home = home != NULL ? home : "/";
     *s = (struct settings){.device = "auto",
                            .log_level = LOG_LEVEL_INFO,
-                           .connections = SETTINGS_CONNECTIONS,
-                           .disk_free_min = 64 << 20};
+                           .disk_free_min = 64 << 20,
+                           .connections = SETTINGS_CONNECTIONS};
     state_folder_default(s->state, sizeof s->state);
     if (cache != NULL && *cache != '\0')
         snprintf(s->encoder, sizeof s->encoder, "%s/learnd/all-MiniLM-L6-v2", cache);

@@ -12,7 +12,7 @@
 #include "daemon/front/router.h"
 #include "daemon/limits.h"
 #include "daemon/settings.h"
-#include "proto/trace.h"
+#include "proto/traceparent.h"
 
 enum { REQUEST_ID_CHARS = 27 };
 
