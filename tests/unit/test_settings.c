@@ -113,6 +113,8 @@ static void test_defaults(void **state)
     assert_string_equal(s.encoder, "/xdg/cache/learnd/all-MiniLM-L6-v2");
     setenv("STATE_DIRECTORY", "/var/lib/learnd", 1); /* under systemd */
     assert_string_equal(good("").state, "/var/lib/learnd");
+    setenv("STATE_DIRECTORY", "/var/lib/learnd:/var/lib/more", 1); /* a unit may have several */
+    assert_string_equal(good("").state, "/var/lib/learnd");
 }
 
 static void test_every_flag(void **state)
