@@ -27,7 +27,7 @@ LLHTTP_SRC := $(if $(wildcard /usr/include/llhttp.h),,$(wildcard /usr/share/llht
 CPPFLAGS = -I. -D_GNU_SOURCE -I$(dir $(LLHTTP_INC)) -MMD -MP
 CFLAGS   ?= -O3 -g
 CFLAGS   += -std=c11 -Wall -Wextra -Wshadow -Wvla -Werror -fno-strict-aliasing -pthread
-LDFLAGS  += -pthread
+LDFLAGS  += -pthread -Wl,--export-dynamic-symbol=backend_cpu # a loadable backend may wrap the CPU's
 LDLIBS   = -luv -ljansson -lsqlite3 -ldnnl -lopenblas -lutf8proc -lnettle -lm
 ifeq ($(LLHTTP_SRC),)
 LDLIBS  += -lllhttp
@@ -61,6 +61,7 @@ OPS_BIN     = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/ops/ops.c))
 FUZZ_BIN    = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH_BIN   = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/bench_*.c))
 TRAIN_TOOLS = $(addprefix $(BUILD)/tests/,golden/train/dump_train quality/finetune_tool)
+FAKE_DEVICE = $(BUILD)/tests/device/fake_device.so
 BENCH_OBJ   = $(call obj,$(filter-out tests/bench/bench_%,$(wildcard tests/bench/*.c)))
 
 all: $(BUILD)/learnd $(if $(CTL_OBJ),$(BUILD)/learnctl)
@@ -127,7 +128,7 @@ deb: all
 	@deploy/deb.sh $(BUILD)
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h' ':!kernels/text/unicode_tables.c')
-tests: all $(BUILD)/tests/sim/sim $(TRAIN_TOOLS) $(UNIT_BIN) $(OPS_BIN) $(FUZZ_BIN) $(BENCH_BIN)
+tests: all $(FAKE_DEVICE) $(BUILD)/tests/sim/sim $(TRAIN_TOOLS) $(UNIT_BIN) $(OPS_BIN) $(FUZZ_BIN) $(BENCH_BIN)
 
 $(BUILD)/learnd: $(call obj,daemon/main.c) $(LIBS)
 	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -175,6 +176,10 @@ $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/replay_main.o
 	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(BUILD)/tests/ops/ops: $(call obj,$(wildcard tests/ops/*.c)) $(LIBS)
 	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+$(UNIT_BIN): | $(FAKE_DEVICE)
+$(FAKE_DEVICE): $(wildcard tests/device/*.c tests/device/*.h) kernels/backend.h kernels/backend_training.h
+	@mkdir -p $(@D)
+	$(call Q,CC)$(CC) $(filter-out -MMD -MP,$(CPPFLAGS)) $(CFLAGS) -fPIC -shared -o $@ $(filter %.c,$^)
 $(TRAIN_TOOLS): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/unit/train_fixture.o $(LIBS)
 	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BENCH_OBJ) $(LIBS)

@@ -224,11 +224,14 @@ static int take_run(void *ud, const struct store_run *row)
 /* True: there was one, and there may be another. */
 static bool do_next(struct trainer *t)
 {
-    struct run run = {
-        .trainer = t,
-        .phase = "planning",
-        .progress = {
-            .loss = NAN, .lr = NAN, .grad_norm = NAN, .examples_per_s = NAN, .eta_s = NAN}};
+    struct run run = {.trainer = t,
+                      .phase = "planning",
+                      .progress = {.loss = NAN,
+                                   .lr = NAN,
+                                   .grad_norm = NAN,
+                                   .examples_per_s = NAN,
+                                   .eta_s = NAN,
+                                   .device = device_backend(t->parts.device)->name}};
     int rc = store_begin(t->parts.learner.store);
     bool ended;
 
@@ -385,6 +388,11 @@ static void *work(void *arg)
     return NULL;
 }
 
+void trainer_yield_to(struct trainer *t, int64_t p99_us)
+{
+    atomic_store(&t->yield_p99_us, p99_us);
+}
+
 void trainer_hint(struct trainer *t)
 {
     if (t == NULL)
@@ -412,6 +420,7 @@ int trainer_open(const struct trainer_parts *parts, struct trainer **ret_trainer
     if (t == NULL)
         return -ENOMEM;
     t->parts = *parts;
+    trainer_yield_to(t, parts->yield_p99_us);
     pthread_mutex_init(&t->now_lock, NULL);
     rc = mailbox_init(&t->box, UINT32_MAX); /* it holds one hint at most */
     if (rc != 0) {
@@ -458,6 +467,8 @@ struct trainer_counts trainer_counts(const struct trainer *t)
                                .examples = atomic_load(&t->examples),
                                .rollbacks = atomic_load(&t->rollbacks),
                                .forced = atomic_load(&t->forced),
+                               .yields = atomic_load(&t->yields),
+                               .yield_us = atomic_load(&t->yield_us),
                                .running = atomic_load(&t->running)};
 
     for (int i = 0; i < GATE_REASONS; i++)
