@@ -128,7 +128,7 @@ def test_what_reaches_the_daemon(make_proxy, echo):
 
 
 def test_through_tls(make_daemon, make_proxy):
-    daemon = make_daemon().start()
+    daemon = make_daemon(args=["--trusted-proxies", "127.0.0.1"]).start()
     proxy = make_proxy(f"127.0.0.1:{daemon.port}")
     session = proxy.session()
 
@@ -152,6 +152,12 @@ def test_through_tls(make_daemon, make_proxy):
     done = subprocess.run(["curl", "-s", "--cacert", proxy.verify, "--tls-max", "1.1",
                            proxy.url + "/v1/info"], check=False, timeout=60, capture_output=True)
     assert done.returncode == 35, "an old TLS is refused"
+    # Whose address the audit has: the client's, which the proxy has seen, whatever a client says.
+    subprocess.run(["curl", "-sf", "--cacert", proxy.verify, "--interface", "127.0.0.2", "-H",
+                    "X-Forwarded-For: 127.0.0.3", "-H", "Content-Type: application/json", "-d",
+                    '{"name": "theirs"}', proxy.url + "/v1/models"], check=True,
+                   capture_output=True, timeout=60)
+    assert daemon.get("/v1/audit")["audit"][0]["address"] == "127.0.0.2"
     # An event goes through as it happens.
     with session.get(proxy.url + "/v1/events", stream=True, timeout=60) as stream:
         lines = stream.iter_lines()

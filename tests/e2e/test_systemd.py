@@ -302,7 +302,7 @@ def test_drain_grace(make_daemon, manager):
     assert int(said["EXTEND_TIMEOUT_USEC"]) > 3600e6
     answer = daemon.call("GET", "/health/ready", expect=503)
     checks = {c["name"]: c["ok"] for c in answer.json()["checks"]}
-    assert checks == {"forward": True, "journal": True, "learner": True, "serving": False}
+    assert [name for name, good in checks.items() if not good] == ["serving"]
     assert daemon.call("GET", "/health/live", expect=200).headers["Connection"] == "close"
     daemon.teach([("a b", "x")])
     assert daemon.ask("a b")["results"][0]["label"] == "x"

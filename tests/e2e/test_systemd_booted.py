@@ -129,6 +129,21 @@ def test_exposure(installed):
     assert exposure(said) <= 1.5, said
 
 
+def test_the_key_that_systemd_hands_over(installed):
+    """/etc/learnd/admin.key, readable by root alone; without it (every other test here) there is none."""
+    key = "an-admins-key-of-some-length-0123456789"
+    installed.shell(f"umask 077; echo {key} >/etc/learnd/admin.key")
+    installed.run("systemctl", "start", "learnd")
+    me = [*ASK, "http://127.0.0.1:8080/v1/me"]
+    assert '"unauthorized"' in installed.run(*me).stdout
+    assert '"admin"' in installed.run(*me, "-H", f"Authorization: Bearer {key}").stdout
+    assert "ready" in installed.run(*ASK, "http://127.0.0.1:8080/health/ready").stdout
+    installed.shell("echo short >/etc/learnd/admin.key")
+    assert installed.run("systemctl", "restart", "learnd", check=False).returncode != 0
+    assert any("admin-key-file /run/credentials/learnd.service/admin-key: expected one line" in
+               line["MESSAGE"] for line in lines(installed))
+
+
 def test_reload_and_stop(installed):
     installed.run("systemctl", "start", "learnd")
     installed.shell("echo 'lanes = 1' >>/etc/learnd/learnd.conf")

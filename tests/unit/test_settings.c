@@ -119,6 +119,22 @@ static void test_defaults(void **state)
     assert_string_equal(good("").state, "/var/lib/learnd");
 }
 
+static void test_a_credential(void **state)
+{
+    char file[FOLDER_BYTES + 16];
+
+    (void)state;
+    setenv("CREDENTIALS_DIRECTORY", folder, 1);
+    assert_string_equal(good("").admin_key_file, "");
+    file_write(folder, "admin-key", "\n", 1); /* stands in for none */
+    assert_string_equal(good("").admin_key_file, "");
+    file_write(folder, "admin-key", "too short\n", 10); /* is refused when it is read */
+    snprintf(file, sizeof file, "%s/admin-key", folder);
+    assert_string_equal(good("").admin_key_file, file);
+    assert_string_equal(good("--admin-key-file /other").admin_key_file, "/other");
+    unsetenv("CREDENTIALS_DIRECTORY");
+}
+
 static void test_every_flag(void **state)
 {
     struct settings s = good("--state /s --listen [::1]:1 --listen unix:/run/l --encoder=/e "
@@ -357,11 +373,23 @@ static void test_log_requests(void **state)
 
 static void test_help_names_every_flag(void **state)
 {
-    static const char *const names[] = {
-        "--config",       "--state", "--listen",  "--encoder",      "--device",
-        "--precision",    "--lanes", "--loops",   "--max-tokens",   "--log-level",
-        "--check-config", "--help",  "--version", "--log-requests", "--tensorboard",
-        "--drain-grace",  "--train-yield-p99-ms"};
+    static const char *const names[] = {"--config",
+                                        "--state",
+                                        "--listen",
+                                        "--encoder",
+                                        "--device",
+                                        "--precision",
+                                        "--lanes",
+                                        "--loops",
+                                        "--max-tokens",
+                                        "--log-level",
+                                        "--check-config",
+                                        "--help",
+                                        "--version",
+                                        "--log-requests",
+                                        "--tensorboard",
+                                        "--drain-grace",
+                                        "--train-yield-p99-ms"};
 
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -373,15 +401,11 @@ static void test_help_names_every_flag(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        EACH(test_defaults),
-        EACH(test_every_flag),
-        EACH(test_flag_beats_environment_beats_file),
-        EACH(test_wrong_lines),
-        EACH(test_wrong_numbers),
-        EACH(test_wrong_flags),
-        EACH(test_reload),
-        EACH(test_log_requests),
-        EACH(test_help_names_every_flag),
+        EACH(test_defaults),     EACH(test_a_credential),
+        EACH(test_every_flag),   EACH(test_flag_beats_environment_beats_file),
+        EACH(test_wrong_lines),  EACH(test_wrong_numbers),
+        EACH(test_wrong_flags),  EACH(test_reload),
+        EACH(test_log_requests), EACH(test_help_names_every_flag),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
