@@ -554,8 +554,8 @@ static int read_flags(struct settings *s, int argc, char **argv, bool config_onl
 }
 
 /* The key that systemd hands over (LoadCredential=admin-key:..), unless it is the empty line that
- * stands in for a file that is not there. One that cannot be looked at is one: it is refused when it
- * is read, instead of letting everybody in. */
+ * stands in for a file that is not there. One that cannot be looked at is one: it is refused when
+ * it is read, instead of letting everybody in. */
 static void credential(char path[SETTINGS_PATH_BYTES])
 {
     const char *folder = getenv("CREDENTIALS_DIRECTORY");
