@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "daemon/limits.h"
 #include "daemon/serve/device.h"
@@ -552,6 +553,21 @@ static int read_flags(struct settings *s, int argc, char **argv, bool config_onl
     return 0;
 }
 
+/* The key that systemd hands over (LoadCredential=admin-key:..), unless it is the empty line that
+ * stands in for a file that is not there. One that cannot be looked at is one: it is refused when
+ * it is read, instead of letting everybody in. */
+static void credential(char path[SETTINGS_PATH_BYTES])
+{
+    const char *folder = getenv("CREDENTIALS_DIRECTORY");
+    struct stat st;
+
+    if (folder == NULL)
+        return;
+    snprintf(path, SETTINGS_PATH_BYTES, "%s/admin-key", folder);
+    if (stat(path, &st) != 0 ? errno == ENOENT : st.st_size <= 1)
+        path[0] = '\0';
+}
+
 static void defaults(struct settings *s)
 {
     const char *home = getenv("HOME"), *cache = getenv("XDG_CACHE_HOME");
@@ -562,6 +578,7 @@ static void defaults(struct settings *s)
                            .disk_free_min = 64 << 20,
                            .connections = SETTINGS_CONNECTIONS};
     state_folder_default(s->state, sizeof s->state);
+    credential(s->admin_key_file);
     if (cache != NULL && *cache != '\0')
         snprintf(s->encoder, sizeof s->encoder, "%s/learnd/all-MiniLM-L6-v2", cache);
     else

@@ -41,7 +41,6 @@ if [ "$want" != run ]; then
     add systemd "its unit, its sockets, its package are tested with it"
     add util-linux "a name space to start systemd in"
     add iproute2 "the loopback of that name space"
-    add strace "which system calls the unit must let through"
     add libseccomp2 "the unit's filter, where no systemd can be started"
     add haproxy "the proxy of deploy/haproxy.cfg"
     add openssl "a certificate for it"
