@@ -167,6 +167,11 @@ static const char *const steps[] = {
 
 enum { STEPS = sizeof steps / sizeof *steps };
 
+int store_version_known(void)
+{
+    return STEPS;
+}
+
 static int version_of(struct store *s, int *ret_version)
 {
     sqlite3_stmt *statement;
@@ -211,7 +216,7 @@ int store_migrate(struct store *s)
     }
     if (rc == 0 && s->mode == STORE_READER && version < STEPS) {
         snprintf(s->why, sizeof s->why, "the database has not been set up yet");
-        return -EUCLEAN;
+        return -ESTALE;
     }
     for (; rc == 0 && version < STEPS; version++)
         rc = take_step(s, version);

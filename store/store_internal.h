@@ -144,6 +144,7 @@ void store_copy_name(char to[STORE_NAME_BYTES_MAX + 1], const unsigned char *fro
 
 /* migrate.c: brings the database to this program's version. */
 int store_migrate(struct store *store);
+int store_version_known(void); /* the last step it knows */
 /* digest.c: of all pieces, as if they were one. */
 void store_sha256_pieces(const struct store_piece *pieces, uint32_t len,
                          uint8_t ret_hash[STORE_HASH_BYTES]);

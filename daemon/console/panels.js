@@ -245,7 +245,7 @@ export function trafficLines(now, signal) {
     });
     const wait = chart({
         title: 'Latency',
-        note: 'From a request’s last byte to its answer, all routes.',
+        note: 'Of questions, from the last byte to the answer.',
         signal,
         columns: ['Time', 'Half', '95 of 100', '99 of 100'],
         rows: () =>

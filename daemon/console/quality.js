@@ -58,8 +58,8 @@ function show(main, view) {
             [
                 `${count(value(f, 'learnd_connections'))} connections`,
                 `${count(value(f, 'learnd_queue_texts'))} texts waiting`,
-                `${bytes(value(f, 'learnd_resident_bytes'))} of memory`,
-                `${count(value(f, 'learnd_swaps'))} versions published`,
+                `${bytes(value(f, 'process_resident_memory_bytes'))} of memory`,
+                `${count(value(f, 'learnd_swaps_total'))} versions published`,
             ].join(' · '),
         );
         if (!before) return;
