@@ -118,6 +118,8 @@ static const char **slot_of(struct http_parser *p)
         {"last-event-id", offsetof(struct http_request, last_event_id)},
         {"accept-encoding", offsetof(struct http_request, accept_encoding)},
         {"if-none-match", offsetof(struct http_request, if_none_match)},
+        {"traceparent", offsetof(struct http_request, traceparent)},
+        {"tracestate", offsetof(struct http_request, tracestate)},
     };
 
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
@@ -145,6 +147,25 @@ static int on_value(llhttp_t *l, const char *at, size_t len)
     return count(p, len);
 }
 
+/* A tracing header that comes again never costs the request (W3C Trace Context 3.2): of two
+ * traceparents neither counts, two tracestates are one list. True: it was one. */
+static bool trace_again(struct http_parser *p, const char **slot)
+{
+    const char *first = *slot, *again = p->text + (p->in_value ? p->value_at : p->text_len - 1);
+    size_t at = p->text_len;
+
+    if (slot == &p->request.traceparent)
+        *slot = "";
+    if (slot != &p->request.tracestate)
+        return slot == &p->request.traceparent;
+    if (text_add(p, first, strlen(first)) == 0 && text_add(p, ",", 1) == 0 &&
+        text_add(p, again, strlen(again) + 1) == 0)
+        *slot = p->text + at;
+    else
+        p->text_len = at;
+    return true;
+}
+
 static int on_value_complete(llhttp_t *l)
 {
     struct http_parser *p = self(l);
@@ -159,9 +180,9 @@ static int on_value_complete(llhttp_t *l)
     p->text[p->text_len++] = '\0';
     if (slot != NULL && *slot != NULL && is_list(&p->request, slot))
         slot = NULL; /* of a list that comes in several lines the first is enough for us */
-    if (slot != NULL && *slot != NULL)
+    if (slot != NULL && *slot != NULL && !trace_again(p, slot))
         return refuse(p, 400, "duplicate_header", "a header that must be single came twice");
-    if (slot != NULL)
+    else if (slot != NULL && *slot == NULL)
         *slot = p->text + (p->in_value ? p->value_at : p->text_len - 1);
     if (strcasecmp(p->name, "expect") == 0 && llhttp_get_http_minor(l) >= 1) {
         if (!p->in_value || strcasecmp(p->text + p->value_at, "100-continue") != 0)

@@ -38,6 +38,7 @@ struct exchange_ref exchange_ref(const struct exchange *x);
 void *exchange_server(const struct exchange *x); /* what loops_open was given */
 const struct http_request *exchange_request(const struct exchange *x);
 const char *exchange_request_id(const struct exchange *x); /* 26 characters, ULID */
+const char *exchange_trace_id(const struct exchange *x);   /* 32 hex digits, or NULL: no trace */
 int64_t exchange_started_us(const struct exchange *x);     /* monotonic, of the last byte */
 /* The decoded text of the i-th {} of the route's pattern. */
 const char *exchange_param(const struct exchange *x, uint32_t i);

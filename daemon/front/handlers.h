@@ -59,8 +59,9 @@ void handle_info(struct exchange *x);
 void handle_request(struct exchange *x);
 void handle_live(struct exchange *x);
 void handle_ready(struct exchange *x);
-void handle_metrics(struct exchange *x);
 void handle_openapi(struct exchange *x);
+/* metrics_page.c */
+void handle_metrics(struct exchange *x);
 
 /* The model of the path or of a request: a reference, or NULL after answering 404 unknown_model. */
 struct snapshot *handlers_model(struct exchange *x, const char *name, const char *field);

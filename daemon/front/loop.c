@@ -435,6 +435,8 @@ int loops_open(const struct settings *settings, uint32_t inherited, uint32_t len
         rc = adopt_all(loops, NOTIFY_FIRST_FD + (int)i, why, why_bytes);
     for (uint32_t i = 0; inherited == 0 && i < settings->listen_len && rc == 0; i++)
         rc = bind_all(loops, settings->listen[i], why, why_bytes);
+    for (uint32_t i = 0; i < loops->len && rc == 0; i++)
+        loops->loops[i]->log_requests = settings->log_requests;
     if (rc == 0)
         *ret_loops = loops; /* before the threads: a handler may look there */
     for (uint32_t i = 0; i < len && rc == 0; i++)
