@@ -30,6 +30,7 @@ static void apply(struct server *server)
     const struct settings *s = &server->settings;
 
     log_level_set(s->log_level);
+    trainer_yield_to(server->trainer, (int64_t)s->train_yield_ms * 1000);
     trainer_schedule(server->trainer, !s->train_manual, s->train_from, s->train_to, s->train_hours);
 }
 

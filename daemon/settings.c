@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "daemon/limits.h"
+#include "daemon/serve/device.h"
 #include "daemon/state_folder.h"
 
 typedef int apply_fn(struct settings *s, const char *value, char *why, size_t why_bytes);
@@ -72,12 +73,9 @@ static int set_listen(struct settings *s, const char *value, char *why, size_t w
 
 static int set_device(struct settings *s, const char *value, char *why, size_t why_bytes)
 {
-    (void)s;
-    if (strcmp(value, "auto") == 0 || strcmp(value, "cpu") == 0)
-        return 0;
-    snprintf(why, why_bytes,
-             strncmp(value, "cuda", 4) == 0 ? "this build has no CUDA backend; use auto or cpu"
-                                            : "must be auto or cpu");
+    if (strlen(value) < sizeof s->device && device_choice_check(value) == 0)
+        return copy(s->device, value, why, why_bytes);
+    snprintf(why, why_bytes, "must be auto, cpu, cuda:N or plugin:PATH, N from 0 to 63");
     return -EINVAL;
 }
 
@@ -141,9 +139,37 @@ static int set_train_threads(struct settings *s, const char *value, char *why, s
     return number(value, 1, LIMIT_LANES, why, why_bytes, &s->train_threads);
 }
 
+static int set_train_yield(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return number(value, 0, 60000, why, why_bytes, &s->train_yield_ms);
+}
+
 static int set_drain_grace(struct settings *s, const char *value, char *why, size_t why_bytes)
 {
     return number(value, 0, 3600, why, why_bytes, &s->drain_grace_s);
+}
+
+/* 64M, 1.5G is not: a whole number of bytes, or of KiB, MiB, GiB. */
+static int set_disk_free_min(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    static const char units[] = "KMG";
+    char *end;
+    const char *unit;
+    unsigned long long n;
+    int shift = 0;
+
+    errno = 0;
+    n = strtoull(value, &end, 10);
+    if (*end != '\0') {
+        unit = strchr(units, *end);
+        shift = unit != NULL && end[1] == '\0' ? 10 * (int)(unit - units + 1) : -1;
+    }
+    if (*value < '0' || *value > '9' || errno != 0 || shift < 0 || n > (1ULL << 50) >> shift) {
+        snprintf(why, why_bytes, "must be bytes, as in 64M (K, M or G; 0: not watched)");
+        return -EINVAL;
+    }
+    s->disk_free_min = (uint64_t)n << shift;
+    return 0;
 }
 
 static int set_log_level(struct settings *s, const char *value, char *why, size_t why_bytes)
@@ -174,6 +200,11 @@ static void carry_train_window(struct settings *s, const struct settings *from)
 static void carry_train_hours(struct settings *s, const struct settings *from)
 {
     s->train_hours = from->train_hours;
+}
+
+static void carry_train_yield(struct settings *s, const struct settings *from)
+{
+    s->train_yield_ms = from->train_yield_ms;
 }
 
 static void carry_drain_grace(struct settings *s, const struct settings *from)
@@ -221,6 +252,8 @@ static const struct setting {
     {"train-window", set_train_window, false, carry_train_window},
     {"train-hours", set_train_hours, false, carry_train_hours},
     {"train-threads", set_train_threads, false, NULL},
+    {"train-yield-p99-ms", set_train_yield, false, carry_train_yield},
+    {"disk-free-min", set_disk_free_min, false, NULL},
     {"drain-grace", set_drain_grace, false, carry_drain_grace},
 };
 
@@ -255,13 +288,14 @@ static void begin_list(struct settings *s, const struct setting *setting)
 const char *settings_help(void)
 {
     return "usage: learnd [--config FILE] [--state DIR] [--listen ADDR:PORT|unix:PATH]...\n"
-           "              [--encoder DIR] [--device auto|cpu] [--precision bf16|fp32]\n"
+           "              [--encoder DIR] [--device auto|cpu|cuda:N] [--precision bf16|fp32]\n"
            "              [--lanes N] [--loops N] [--max-tokens N]\n"
            "              [--train auto|manual] [--train-window HH:MM-HH:MM]\n"
-            "              [--train-hours N] [--train-threads N] [--drain-grace S]\n"
-            "              [--log-level debug|info|warn|error]\n"
-            "              [--log-requests none|sampled|all] [--tensorboard DIR]\n"
-            "              [--check-config] [--help] [--version]\n"
+           "              [--train-hours N] [--train-threads N] [--train-yield-p99-ms N]\n"
+           "              [--disk-free-min BYTES] [--drain-grace S]\n"
+           "              [--log-level debug|info|warn|error]\n"
+           "              [--log-requests none|sampled|all] [--tensorboard DIR]\n"
+           "              [--check-config] [--help] [--version]\n"
            "\n"
            "Every setting can also stand in the config file (state = /var/lib/learnd) or in the\n"
            "environment (LEARND_STATE). A flag beats the environment, which beats the file.\n";
@@ -485,7 +519,8 @@ static void defaults(struct settings *s)
     const char *home = getenv("HOME"), *cache = getenv("XDG_CACHE_HOME");
 
     home = home != NULL ? home : "/";
-    *s = (struct settings){.log_level = LOG_LEVEL_INFO};
+    *s =
+        (struct settings){.device = "auto", .log_level = LOG_LEVEL_INFO, .disk_free_min = 64 << 20};
     state_folder_default(s->state, sizeof s->state);
     if (cache != NULL && *cache != '\0')
         snprintf(s->encoder, sizeof s->encoder, "%s/learnd/all-MiniLM-L6-v2", cache);

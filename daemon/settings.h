@@ -20,15 +20,18 @@ struct settings {
     char encoder[SETTINGS_PATH_BYTES];
     char listen[SETTINGS_LISTEN_MAX][SETTINGS_PATH_BYTES]; /* "ADDR:PORT" or "unix:PATH" */
     uint32_t listen_len;
-    bool fp32;                /* precision */
-    uint32_t lanes;           /* 0: one a core */
-    uint32_t loops;           /* 0: one */
-    uint32_t max_tokens;      /* 0: the encoder folder's own */
-    bool train_manual;        /* runs start when asked for, and never else */
-    uint32_t train_hours;     /* a run on schedule; 0: none */
-    uint32_t train_threads;   /* 0: one a core */
-    int train_from, train_to; /* minutes of the day in which runs may start; equal: any */
-    uint32_t drain_grace_s;   /* not ready, but serving, before it drains */
+    bool fp32;                        /* precision */
+    char device[SETTINGS_PATH_BYTES]; /* serve/device.h */
+    uint32_t lanes;                   /* 0: one a core, two on a device */
+    uint32_t loops;                   /* 0: one */
+    uint32_t max_tokens;              /* 0: the encoder folder's own */
+    bool train_manual;                /* runs start when asked for, and never else */
+    uint32_t train_hours;             /* a run on schedule; 0: none */
+    uint32_t train_threads;           /* 0: one a core */
+    uint32_t train_yield_ms;          /* runs pause while the p99 of requests is above; 0: never */
+    int train_from, train_to;         /* minutes of the day in which runs may start; equal: any */
+    uint32_t drain_grace_s;           /* not ready, but serving, before it drains */
+    uint64_t disk_free_min;           /* bytes; below it nothing is learned. 0: not watched */
     enum log_level log_level;
     enum log_requests log_requests;
     char tensorboard[SETTINGS_PATH_BYTES]; /* where runs are also written; "": nowhere */

@@ -168,7 +168,8 @@ enum ctl_exit ctl_call_any(struct ctl *ctl, const char *method, const char *targ
     if (rc != 0 || (root != NULL && json_kind(root) != JSON_KIND_OBJECT) ||
         (root == NULL && answer.status / 100 != 2)) {
         json_free(root);
-        ctl_fail("not_learnd", "%s answers %ld, and not as learnd does", ctl->options.url, answer.status);
+        ctl_fail("not_learnd", "%s answers %ld, and not as learnd does", ctl->options.url,
+                 answer.status);
         ctl_hint("does --url name a learnd?");
         return CTL_FAILED;
     }

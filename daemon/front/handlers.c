@@ -71,9 +71,11 @@ void handlers_failure(int rc, struct api_problem *problem)
         {-ENOENT, 404, "unknown_model", "the model was removed meanwhile"},
         {-ENOMEM, 503, "out_of_memory", "no memory for this request"},
         {-ENOSPC, 507, "disk_full", "the disk is full; nothing of this was kept"},
+        {-EDQUOT, 507, "disk_low", "the disk has little room: nothing is learned until it has"},
         {-EROFS, 503, "read_only", "the state folder cannot be written; nothing of this was kept"},
         {-EUCLEAN, 503, "database_damaged", "the database is damaged; run learnctl doctor"},
         {-EMSGSIZE, 413, "line_too_long", "a line is longer than a line may be"},
+        {-ENODEV, 503, "device_failed", "the device failed at this; try again"},
         {-EDOM, 500, "not_a_number", "the encoder's answer is not a number"},
     };
 

@@ -199,6 +199,7 @@ void handle_model_create(struct exchange *x)
         if (create->from != NULL)
             snprintf(m->from, sizeof m->from, "%s", create->from);
         m->change.write = write_create;
+        m->change.grows = true;
         m->change.apply = apply_create;
         if (settings_text(m) == NULL) {
             exchange_failed(x, -ENOMEM);
@@ -382,6 +383,7 @@ void handle_label_add(struct exchange *x)
         snprintf(m->label, sizeof m->label, "%s", add->label);
         snprintf(m->name, sizeof m->name, "%s", s->model_name);
         m->change.write = write_label;
+        m->change.grows = true;
         m->change.committed = committed_label;
         m->change.wait_applied = true;
         post(m, x);

@@ -358,11 +358,22 @@ static void written(struct change *change, int rc)
     front_post(&t->message);
 }
 
+/* Taking back must go on when there is no room to learn. */
+static bool grows(const struct teaching *t)
+{
+    for (uint32_t i = 0; i < t->items_len; i++)
+        if (!t->items[i].refused && t->items[i].feedback.op != STORE_WITHDRAW &&
+            t->items[i].feedback.op != STORE_DELETE)
+            return true;
+    return false;
+}
+
 int teaching_post(struct teaching *t, bool wait_applied)
 {
     t->change = (struct change){.write = write_items,
                                 .committed = committed,
                                 .done = written,
+                                .grows = grows(t),
                                 .own_marks = true,
                                 .wait_applied = wait_applied};
     return keeper_post(t->server->keeper, &t->change);

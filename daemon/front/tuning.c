@@ -202,6 +202,12 @@ static struct tuning *adding(struct exchange *x)
     return NULL;
 }
 
+static void add(struct tuning *t, struct exchange *x)
+{
+    t->errand.change.grows = true;
+    errand_write(&t->errand, x);
+}
+
 void handle_run_add(struct exchange *x)
 {
     const struct http_request *r = exchange_request(x);
@@ -212,7 +218,7 @@ void handle_run_add(struct exchange *x)
     if (api_parse_run(r->body, r->body_bytes, &t->settings, &t->errand.problem) != 0)
         errand_refuse(&t->errand, x);
     else
-        errand_write(&t->errand, x);
+        add(t, x);
 }
 
 /* Is there a folder that looks like an encoder? Whether it is one, the run finds out. */
@@ -242,7 +248,7 @@ void handle_encoder_import(struct exchange *x)
         check_folder(t->settings.folder, &t->errand.problem) != 0)
         errand_refuse(&t->errand, x);
     else
-        errand_write(&t->errand, x);
+        add(t, x);
 }
 
 /* ---- looking --------------------------------------------------------------------------------- */

@@ -166,7 +166,7 @@ static int queue_write(struct change *change, struct store *store)
 static bool start_if_due(struct trainer *t, const struct model_row *m)
 {
     struct trigger_settings settings = trigger_settings_default;
-    struct queue_change c = {.change = {.write = queue_write, .model = m->model}};
+    struct queue_change c = {.change = {.write = queue_write, .grows = true, .model = m->model}};
     struct trigger_signals signals;
     struct last_run last;
     enum trigger why;

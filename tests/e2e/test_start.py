@@ -36,8 +36,8 @@ def refused_start(tmp_path, *args, encoder=TINY, state=None, **more):
     (["--lanes", "two"], ["--lanes", "whole number from 1 to"]),
     (["--max-tokens", "4"], ["--max-tokens", "whole number from 8 to"]),
     (["--precision", "fp8"], ["--precision", "bf16 or fp32"]),
-    (["--device", "cuda:0"], ["--device", "no CUDA"]),
-    (["--device", "tpu"], ["--device", "auto or cpu"]),
+    (["--device", "tpu"], ["--device", "auto, cpu, cuda:N"]),
+    (["--train-yield-p99-ms", "-1"], ["--train-yield-p99-ms", "whole number from 0 to"]),
     (["--log-level", "loud"], ["--log-level", "debug, info, warn or error"]),
     (["--state", ""], ["--state", "path"]),
     (["--config", "/nowhere/learnd.conf"], ["/nowhere/learnd.conf", "No such file"]),
@@ -94,7 +94,7 @@ def test_help_and_version():
     assert run("--version").stdout.startswith("learnd ")
     text = run("--help").stdout
     for flag in ("--config", "--state", "--listen", "--encoder", "--device", "--precision",
-                 "--lanes", "--max-tokens", "--check-config"):
+                 "--lanes", "--max-tokens", "--check-config", "--train-yield-p99-ms"):
         assert flag in text
 
 
@@ -190,7 +190,7 @@ def small_disk(tmp_path):
 
 def test_read_only_state_folder(tmp_path, small_disk):
     disk = small_disk("64m")
-    daemon = Daemon(disk / "state", tmp_path / "log").start()
+    daemon = Daemon(disk / "state", tmp_path / "log", args=["--disk-free-min", "0"]).start()
     daemon.teach([("a b", "x"), ("c d", "y")])
     before = daemon.ask("a b", top_k=2)
     daemon.stop()
@@ -263,7 +263,7 @@ def test_full_disk_while_serving(tmp_path, small_disk, disk, refusal):
     goes on."""
     if disk == "tmpfs":
         folder = small_disk("3m")
-        daemon = Daemon(folder / "state", tmp_path / "log")
+        daemon = Daemon(folder / "state", tmp_path / "log", args=["--disk-free-min", "0"])
     else:
         folder = tmp_path
         daemon = Daemon(folder / "state", tmp_path / "log", preexec=limit_files(600 << 10))
@@ -287,7 +287,7 @@ def test_full_disk_while_serving(tmp_path, small_disk, disk, refusal):
                 break
         assert ready["status"] == "unready"
         assert {c["name"]: c["ok"] for c in ready["checks"]} == \
-            {"journal": False, "forward": True, "learner": True}
+            {"journal": False, "forward": True, "learner": True, "disk": True}
         daemon.get("/health/live")
         for i in range(200):  # the same for a small row
             made = daemon.call("POST", "/v1/models", {"name": f"more{i}"})
