@@ -119,13 +119,22 @@ $(BUILD)/learnctl: $(call obj,daemon/ctl/ctl_main.c) $(BUILD)/libctl.a $(LIBS)
 $(BUILD)/libproto.a: $(PROTO_OBJ)
 $(BUILD)/libkernels.a: $(KERNELS_OBJ)
 $(BUILD)/libstore.a: $(STORE_OBJ)
-$(BUILD)/libdaemon.a: $(DAEMON_OBJ)
+$(BUILD)/libdaemon.a: $(DAEMON_OBJ) $(BUILD)/daemon/console/page_files.o
 $(BUILD)/libctl.a: $(CTL_OBJ)
 $(BUILD)/lib%.a:
 	@rm -f $@
 	$(call Q,AR)ar rcs $@ $^
 
 $(BUILD)/proto/openapi.o: proto/openapi.json
+# The web page and its charts: every file as it is and packed, in one table (daemon/front/page.h).
+PAGE_SRC  = $(sort $(wildcard daemon/console/*.html daemon/console/*.css daemon/console/*.js daemon/console/*.svg))
+CHART_JS := $(firstword $(wildcard /usr/share/javascript/chart.js/chart.min.js /usr/share/nodejs/chart.js/dist/chart.min.js))
+$(BUILD)/daemon/console/page_files.c: daemon/console/embed.sh $(PAGE_SRC) $(CHART_JS)
+	@mkdir -p $(@D)
+	$(if $(CHART_JS),,@echo "chart.js is missing (libjs-chart.js): deploy/deps.sh run" >&2; exit 1)
+	$(call Q,GEN)daemon/console/embed.sh $@ $(PAGE_SRC) $(CHART_JS)
+$(BUILD)/daemon/console/page_files.o: $(BUILD)/daemon/console/page_files.c
+	$(call Q,CC)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(call Q,CC)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<

@@ -1,9 +1,11 @@
 /* main.c -- the daemon from start to stop, top to bottom.
  *
  * Start: settings -> encoder and tokenizer -> store (locked) -> lanes -> keeper, reader -> learner,
- * which brings every model live -> trainer -> loops, which open the door last. Stop: the reverse:
- * loops drain -> trainer keeps a checkpoint -> learner saves -> keeper and reader finish what they
- * have -> lanes -> store. Signals are taken by the main thread alone.
+ * which brings every model live -> trainer -> a first text through a lane -> loops, which open the
+ * door last. Stop: not ready, but serving for drain-grace, so that a proxy looks elsewhere -> the
+ * reverse: loops drain -> trainer keeps a checkpoint -> learner saves -> keeper and reader finish
+ * what they have -> lanes -> store. Signals are taken by the main thread alone: SIGHUP reads the
+ * settings again. What a service manager is told meanwhile: attend.h.
  */
 #include <errno.h>
 #include <malloc.h>
@@ -14,10 +16,15 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "daemon/attend.h"
 #include "daemon/clock.h"
+#include "daemon/learn/embed.h"
 #include "daemon/learn/weights_hash.h"
 #include "daemon/limits.h"
 #include "daemon/log.h"
+#include "daemon/notify.h"
+#include "daemon/preflight.h"
+#include "daemon/reload.h"
 #include "daemon/server.h"
 #include "daemon/training.h"
 
@@ -25,6 +32,7 @@ enum { EXIT_START = 1, EXIT_USAGE = 2, WHY_BYTES = 1024 };
 
 static struct server server;
 static char why[WHY_BYTES];
+static int inherited; /* sockets that listen already */
 static uint8_t base_sha256[STORE_HASH_BYTES];
 
 /* Everything that the stop order must know of beside the server. */
@@ -215,27 +223,84 @@ static int open_learning(void)
     return open_training(&parts);
 }
 
+/* Who is let in finds lanes that have worked: a real text goes through one of them. */
+static int encode_first(void)
+{
+    static const char text[] = "ready";
+    struct tokenizer_input input = {text, sizeof text - 1, NULL, 0};
+    int32_t ids[8];
+    uint8_t types[8];
+    struct work_item item = {.ids = ids, .types = types};
+    int rc = tokenizer_encode(server.base->tokenizer, &input, TOKENIZER_TRUNCATE_RIGHT, 8, ids,
+                              types, &item.len, NULL);
+
+    item.embedding = calloc(server.base->dim, sizeof(float));
+    if (rc == 0)
+        rc = item.embedding != NULL ? embed_texts(server.batcher, server.base, &item, 1) : -ENOMEM;
+    free(item.embedding);
+    if (rc != 0)
+        snprintf(why, sizeof why, "encoder %.400s cannot encode a first text: %s",
+                 server.settings.encoder, strerror(-rc));
+    return rc;
+}
+
+static int open_door(void)
+{
+    server.started_us = clock_unix_us();
+    server.loops_len = server.settings.loops > 0 ? server.settings.loops : 1;
+    return loops_open(&server.settings, (uint32_t)inherited, server.loops_len, server_routes,
+                      server_routes_len, server.bus, server_round, &server, why, sizeof why,
+                      &server.loops);
+}
+
+static int check_state(void)
+{
+    char note[512];
+    int rc = preflight_state(&server.settings, why, sizeof why, note, sizeof note);
+
+    if (rc == 0 && note[0] != '\0')
+        log_warn("start", "event", "note", "text", note, NULL);
+    return rc;
+}
+
 static int start(void)
 {
-    int rc = open_encoder();
+    int rc = check_state();
 
+    attend_step("opening the encoder", NULL);
+    if (rc == 0)
+        rc = open_encoder();
+    attend_step("opening the state folder", NULL);
     if (rc == 0)
         rc = open_state();
     if (rc == 0)
         rc = open_lanes();
+    attend_step("bringing the models live", &server);
     if (rc == 0)
         rc = open_learning();
-    if (rc == 0) {
-        server.started_us = clock_unix_us();
-        server.loops_len = server.settings.loops > 0 ? server.settings.loops : 1;
-        rc = loops_open(&server.settings, server.loops_len, server_routes, server_routes_len,
-                        server.bus, server_round, &server, why, sizeof why, &server.loops);
-    }
-    return rc;
+    if (rc == 0)
+        rc = encode_first();
+    return rc == 0 ? open_door() : rc;
+}
+
+/* Not ready, but serving: whoever looks after us sends people elsewhere. Another signal to stop
+ * ends the wait. */
+static void leave(const sigset_t *signals)
+{
+    const struct timespec grace = {(time_t)server.settings.drain_grace_s, 0};
+    int caught;
+
+    atomic_store(&server.leaving, true);
+    attend_leaving(server.settings.drain_grace_s);
+    loops_leave(server.loops);
+    do
+        caught = grace.tv_sec > 0 ? sigtimedwait(signals, NULL, &grace) : -1;
+    while (caught == SIGHUP || (caught < 0 && errno == EINTR));
 }
 
 static void stop(void)
 {
+    attend_step("stopping", NULL);
     loops_drain(server.loops);
     trainer_close(server.trainer);
     learner_stop(server.learner);
@@ -292,12 +357,55 @@ static void return_large_blocks(void)
     (void)mallopt(M_MMAP_THRESHOLD, 512 << 10);
 }
 
+static int check_config(void)
+{
+    char note[512];
+
+    if (preflight_all(&server.settings, why, sizeof why, note, sizeof note) != 0) {
+        fprintf(stderr, "learnd: %s\n", why);
+        return EXIT_USAGE;
+    }
+    if (note[0] != '\0')
+        printf("learnd: note: %s\n", note);
+    printf("learnd: the configuration is good\n");
+    return 0;
+}
+
+/* What the environment hands over: who wants to be told, and sockets. */
+static int meet_manager(void)
+{
+    int rc = notify_open(why, sizeof why);
+
+    if (rc == 0)
+        inherited = notify_sockets(SETTINGS_LISTEN_MAX, why, sizeof why);
+    if (rc == 0 && inherited < 0)
+        rc = inherited;
+    if (rc == 0 && attend_open() != 0) {
+        snprintf(why, sizeof why, "the threads cannot be started");
+        rc = -EAGAIN;
+    }
+    return rc;
+}
+
+static void serve(int argc, char **argv, const sigset_t *signals)
+{
+    int caught;
+
+    attend_ready(&server);
+    while (sigwait(signals, &caught) == 0 && caught == SIGHUP) {
+        (void)notify_reloading();
+        reload(&server, argc, argv);
+        (void)notify_send("READY=1");
+    }
+    log_info("main", "event", "stopping", "signal", strsignal(caught), NULL);
+    leave(signals);
+}
+
 int main(int argc, char **argv)
 {
     int64_t started = clock_us();
     char took[32];
     sigset_t signals;
-    int caught;
 
     wait_without_spinning(argv);
     return_large_blocks();
@@ -310,24 +418,22 @@ int main(int argc, char **argv)
         printf("%s", server.settings.help ? settings_help() : "learnd " LEARND_VERSION "\n");
         return 0;
     }
-    if (server.settings.check_config) {
-        printf("learnd: the configuration is good\n");
-        return 0;
-    }
+    if (server.settings.check_config)
+        return check_config();
     log_open(server.settings.log_level);
     block_signals(&signals);
-    if (start() != 0) {
+    if (meet_manager() != 0 || start() != 0) {
         log_error("start", "event", "failed", "why", why, NULL);
+        (void)notify_send("STATUS=%.400s", why);
         fprintf(stderr, "learnd: %s\n", why);
         return EXIT_START;
     }
     snprintf(took, sizeof took, "%lld", (long long)(clock_us() - started) / 1000);
     log_info("start", "event", "ready", "version", LEARND_VERSION, "encoder",
              server.settings.encoder, "state", server.settings.state, "took_ms", took, NULL);
-    while (sigwait(&signals, &caught) == 0 && caught == SIGHUP)
-        log_info("main", "event", "reload", "text", "settings are read at start only", NULL);
-    log_info("main", "event", "stopping", "signal", strsignal(caught), NULL);
+    serve(argc, argv, &signals);
     stop();
     log_info("main", "event", "stopped", NULL);
+    attend_close();
     return 0;
 }

@@ -3,6 +3,8 @@
 #ifndef LEARND_SERVER_H
 #define LEARND_SERVER_H
 
+#include <stdatomic.h>
+
 #include "daemon/front/loop.h"
 #include "daemon/learn/keeper.h"
 #include "daemon/learn/learner.h"
@@ -19,7 +21,6 @@
 #include "daemon/serve/ring.h"
 #include "daemon/settings.h"
 #include "daemon/version.h"
-
 
 struct server {
     struct settings settings;
@@ -39,7 +40,8 @@ struct server {
     struct learner *learner;
     struct trainer *trainer;
     struct loops *loops;
-    int64_t started_us; /* Unix time */
+    atomic_bool leaving; /* not ready any more, though it still serves */
+    int64_t started_us;  /* Unix time */
 };
 
 extern const struct route server_routes[];

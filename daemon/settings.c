@@ -11,6 +11,7 @@
 #include "daemon/state_folder.h"
 
 typedef int apply_fn(struct settings *s, const char *value, char *why, size_t why_bytes);
+typedef void carry_fn(struct settings *s, const struct settings *from);
 
 static int copy(char to[SETTINGS_PATH_BYTES], const char *value, char *why, size_t why_bytes)
 {
@@ -55,10 +56,17 @@ static int set_encoder(struct settings *s, const char *value, char *why, size_t 
 
 static int set_listen(struct settings *s, const char *value, char *why, size_t why_bytes)
 {
+    const char *colon = strrchr(value, ':'); /* port 0 is another one each time */
+
     if (s->listen_len == SETTINGS_LISTEN_MAX) {
         snprintf(why, why_bytes, "at most %d addresses", SETTINGS_LISTEN_MAX);
         return -EINVAL;
     }
+    for (uint32_t i = 0; i < s->listen_len; i++)
+        if (strcmp(s->listen[i], value) == 0 && (colon == NULL || strcmp(colon, ":0") != 0)) {
+            snprintf(why, why_bytes, "%.80s is given twice", value);
+            return -EINVAL;
+        }
     return copy(s->listen[s->listen_len++], value, why, why_bytes);
 }
 
@@ -156,6 +164,22 @@ static int set_disk_free_min(struct settings *s, const char *value, char *why, s
     return 0;
 }
 
+static int set_retention_days_runs(struct settings *s, const char *value, char *why,
+                                   size_t why_bytes)
+{
+    return number(value, 0, 36500, why, why_bytes, &s->retention_days_runs);
+}
+
+static int set_encoders_kept(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return number(value, 1, 1000, why, why_bytes, &s->encoders_kept);
+}
+
+static int set_drain_grace(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return number(value, 0, 3600, why, why_bytes, &s->drain_grace_s);
+}
+
 static int set_log_level(struct settings *s, const char *value, char *why, size_t why_bytes)
 {
     if (log_level_parse(value, &s->log_level) == 0)
@@ -164,29 +188,106 @@ static int set_log_level(struct settings *s, const char *value, char *why, size_
     return -EINVAL;
 }
 
+/* What a setting that may change at run time takes over. */
+static void carry_log_level(struct settings *s, const struct settings *from)
+{
+    s->log_level = from->log_level;
+}
+
+static void carry_train(struct settings *s, const struct settings *from)
+{
+    s->train_manual = from->train_manual;
+}
+
+static void carry_train_window(struct settings *s, const struct settings *from)
+{
+    s->train_from = from->train_from;
+    s->train_to = from->train_to;
+}
+
+static void carry_train_hours(struct settings *s, const struct settings *from)
+{
+    s->train_hours = from->train_hours;
+}
+
+static void carry_drain_grace(struct settings *s, const struct settings *from)
+{
+    s->drain_grace_s = from->drain_grace_s;
+}
+
+static int set_log_requests(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    static const char *const names[] = {"sampled", "none", "all"};
+
+    for (int i = 0; i <= LOG_REQUESTS_ALL; i++)
+        if (strcmp(value, names[i]) == 0) {
+            s->log_requests = (enum log_requests)i;
+            return 0;
+        }
+    snprintf(why, why_bytes, "must be none, sampled or all");
+    return -EINVAL;
+}
+
+static int set_tensorboard(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return copy(s->tensorboard, value, why, why_bytes);
+}
+
 static const struct setting {
     const char *name;
     apply_fn *apply;
-    bool many; /* a later source replaces the list, one source may repeat it */
+    bool many;       /* a later source replaces the list, one source may repeat it */
+    carry_fn *carry; /* NULL: read at the start only */
 } table[] = {
-    {"config", set_config, false},
-    {"state", set_state, false},
-    {"listen", set_listen, true},
-    {"encoder", set_encoder, false},
-    {"device", set_device, false},
-    {"precision", set_precision, false},
-    {"lanes", set_lanes, false},
-    {"loops", set_loops, false},
-    {"max-tokens", set_max_tokens, false},
-    {"log-level", set_log_level, false},
-    {"train", set_train, false},
-    {"train-window", set_train_window, false},
-    {"train-hours", set_train_hours, false},
-    {"train-threads", set_train_threads, false},
-    {"disk-free-min", set_disk_free_min, false},
+    {"config", set_config, false, NULL},
+    {"state", set_state, false, NULL},
+    {"listen", set_listen, true, NULL},
+    {"encoder", set_encoder, false, NULL},
+    {"device", set_device, false, NULL},
+    {"precision", set_precision, false, NULL},
+    {"lanes", set_lanes, false, NULL},
+    {"loops", set_loops, false, NULL},
+    {"max-tokens", set_max_tokens, false, NULL},
+    {"log-level", set_log_level, false, carry_log_level},
+    {"log-requests", set_log_requests, false, NULL},
+    {"tensorboard", set_tensorboard, false, NULL},
+    {"train", set_train, false, carry_train},
+    {"train-window", set_train_window, false, carry_train_window},
+    {"train-hours", set_train_hours, false, carry_train_hours},
+    {"train-threads", set_train_threads, false, NULL},
+    {"disk-free-min", set_disk_free_min, false, NULL},
+    {"retention-days-runs", set_retention_days_runs, false, NULL},
+    {"encoders-kept", set_encoders_kept, false, NULL},
+    {"drain-grace", set_drain_grace, false, carry_drain_grace},
 };
 
 enum { TABLE_LEN = sizeof table / sizeof *table };
+
+_Static_assert((int)TABLE_LEN <= (int)SETTINGS_MAX, "every setting can be compared");
+
+/* Every source comes through here: the value is checked, and that it was given is remembered. */
+static int give(struct settings *s, const struct setting *setting, const char *value, char *why,
+                size_t why_bytes)
+{
+    uint64_t *given = &s->given[setting - table], hash = *given;
+    int rc = setting->apply(s, value, why, why_bytes);
+
+    if (rc != 0)
+        return rc;
+    if (!setting->many || hash == 0)
+        hash = 14695981039346656037U; /* FNV-1a; values of a list follow one another */
+    for (; *value != '\0'; value++)
+        hash = (hash ^ (unsigned char)*value) * 1099511628211U;
+    *given = (hash ^ 0xff) * 1099511628211U;
+    return 0;
+}
+
+/* A later source replaces what an earlier one gave of a list. */
+static void begin_list(struct settings *s, const struct setting *setting)
+{
+    s->listen_len = 0;
+    s->given[setting - table] = 0;
+}
 
 const char *settings_help(void)
 {
@@ -194,10 +295,11 @@ const char *settings_help(void)
            "              [--encoder DIR] [--device auto|cpu] [--precision bf16|fp32]\n"
            "              [--lanes N] [--loops N] [--max-tokens N]\n"
            "              [--train auto|manual] [--train-window HH:MM-HH:MM]\n"
-           "              [--train-hours N] [--train-threads N]\n"
-           "              [--disk-free-min BYTES]\n"
-           "              [--log-level debug|info|warn|error] [--check-config] [--help] "
-           "[--version]\n"
+           "              [--train-hours N] [--train-threads N] [--drain-grace S]\n"
+           "              [--disk-free-min BYTES] [--retention-days-runs N] [--encoders-kept N]\n"
+           "              [--log-level debug|info|warn|error]\n"
+           "              [--log-requests none|sampled|all] [--tensorboard DIR]\n"
+           "              [--check-config] [--help] [--version]\n"
            "\n"
            "Every setting can also stand in the config file (state = /var/lib/learnd) or in the\n"
            "environment (LEARND_STATE). A flag beats the environment, which beats the file.\n";
@@ -255,11 +357,11 @@ static const char *suggest(const char *name, char text[64])
 }
 
 /* LEARND_MAX_TOKENS of max-tokens. */
-static const char *environment(const struct setting *setting)
+static const char *environment(const struct setting *setting, char name[64])
 {
-    char name[64] = "LEARND_";
-    size_t at = strlen(name);
+    size_t at = 7;
 
+    memcpy(name, "LEARND_", at);
     for (const char *p = setting->name; *p != '\0'; p++)
         name[at++] = *p == '-' ? '_' : (char)(*p - 32);
     name[at] = '\0';
@@ -279,7 +381,9 @@ static char *trim(char *text)
     return text;
 }
 
-static int read_line(struct settings *s, char *line, char *why, size_t why_bytes)
+/* lines: where each setting stands already; 0: nowhere. */
+static int read_line(struct settings *s, char *line, int number_of_line, int lines[TABLE_LEN],
+                     char *why, size_t why_bytes)
 {
     char *key = trim(line), *equals = strchr(key, '='), reason[128], near[64];
     const struct setting *setting;
@@ -298,7 +402,13 @@ static int read_line(struct settings *s, char *line, char *why, size_t why_bytes
                  setting == NULL ? suggest(key, near) : " (it names this file)");
         return -EINVAL;
     }
-    if (setting->apply(s, trim(equals + 1), reason, sizeof reason) != 0) {
+    if (!setting->many && lines[setting - table] > 0) {
+        snprintf(why, why_bytes, "%s stands in line %d already", setting->name,
+                 lines[setting - table]);
+        return -EINVAL;
+    }
+    lines[setting - table] = number_of_line;
+    if (give(s, setting, trim(equals + 1), reason, sizeof reason) != 0) {
         snprintf(why, why_bytes, "%s %s", setting->name, reason);
         return -EINVAL;
     }
@@ -309,7 +419,7 @@ static int read_file(struct settings *s, char *why, size_t why_bytes)
 {
     char line[SETTINGS_PATH_BYTES + 64], reason[256];
     FILE *file = fopen(s->config, "r");
-    int number_of_line = 0, rc = 0;
+    int lines[TABLE_LEN] = {0}, number_of_line = 0, rc = 0;
 
     if (file == NULL) {
         snprintf(why, why_bytes, "config file %.200s: %s", s->config, strerror(errno));
@@ -321,7 +431,7 @@ static int read_file(struct settings *s, char *why, size_t why_bytes)
             snprintf(reason, sizeof reason, "the line is too long");
             rc = -EINVAL;
         } else {
-            rc = read_line(s, line, reason, sizeof reason);
+            rc = read_line(s, line, number_of_line, lines, reason, sizeof reason);
         }
     }
     if (rc != 0) {
@@ -339,17 +449,17 @@ static int read_file(struct settings *s, char *why, size_t why_bytes)
 
 static int read_environment(struct settings *s, char *why, size_t why_bytes)
 {
-    char reason[128];
+    char reason[128], name[64];
 
     for (int i = 0; i < TABLE_LEN; i++) {
-        const char *value = environment(&table[i]);
+        const char *value = environment(&table[i], name);
 
         if (value == NULL || *value == '\0' || table[i].apply == set_config)
             continue;
         if (table[i].many)
-            s->listen_len = 0;
-        if (table[i].apply(s, value, reason, sizeof reason) != 0) {
-            snprintf(why, why_bytes, "environment, %s: %s", table[i].name, reason);
+            begin_list(s, &table[i]);
+        if (give(s, &table[i], value, reason, sizeof reason) != 0) {
+            snprintf(why, why_bytes, "environment, %s: %s %s", name, table[i].name, reason);
             return -EINVAL;
         }
     }
@@ -397,10 +507,10 @@ static int read_flags(struct settings *s, int argc, char **argv, bool config_onl
         if (config_only != (setting->apply == set_config))
             continue;
         if (setting->many && !listened) {
-            s->listen_len = 0;
+            begin_list(s, setting);
             listened = true;
         }
-        if (setting->apply(s, value, reason, sizeof reason) != 0) {
+        if (give(s, setting, value, reason, sizeof reason) != 0) {
             snprintf(why, why_bytes, "--%s %s", setting->name, reason);
             return -EINVAL;
         }
@@ -413,7 +523,8 @@ static void defaults(struct settings *s)
     const char *home = getenv("HOME"), *cache = getenv("XDG_CACHE_HOME");
 
     home = home != NULL ? home : "/";
-    *s = (struct settings){.log_level = LOG_LEVEL_INFO, .disk_free_min = 64 << 20};
+    *s = (struct settings){
+        .log_level = LOG_LEVEL_INFO, .disk_free_min = 64 << 20, .encoders_kept = 4};
     state_folder_default(s->state, sizeof s->state);
     if (cache != NULL && *cache != '\0')
         snprintf(s->encoder, sizeof s->encoder, "%s/learnd/all-MiniLM-L6-v2", cache);
@@ -430,7 +541,7 @@ int settings_read(int argc, char **argv, char *why, size_t why_bytes, struct set
 
     defaults(&s);
     if (config != NULL && *config != '\0' && copy(s.config, config, reason, sizeof reason) != 0) {
-        snprintf(why, why_bytes, "environment, config: %s", reason);
+        snprintf(why, why_bytes, "environment, LEARND_CONFIG: config %s", reason);
         return -EINVAL;
     }
     rc = read_flags(&s, argc, argv, true, why, why_bytes);
@@ -445,4 +556,18 @@ int settings_read(int argc, char **argv, char *why, size_t why_bytes, struct set
     if (rc == 0)
         *ret_settings = s;
     return rc;
+}
+
+void settings_reload(struct settings *s, const struct settings *now,
+                     void (*tell)(void *ud, const char *name, bool reloads), void *ud)
+{
+    for (int i = 0; i < TABLE_LEN; i++) {
+        if (s->given[i] == now->given[i])
+            continue;
+        tell(ud, table[i].name, table[i].carry != NULL);
+        if (table[i].carry == NULL)
+            continue;
+        table[i].carry(s, now);
+        s->given[i] = now->given[i];
+    }
 }

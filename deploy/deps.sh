@@ -22,6 +22,8 @@ add libopenblas-dev "algebra of the head"
 add libutf8proc-dev "Unicode"
 add nettle-dev "SHA-256"
 add libcurl4-openssl-dev "learnctl"
+add libjs-chart.js "charts of the web page, built into the daemon"
+add gzip "the web page is packed when it is built"
 add ca-certificates "fetching the encoder"
 add python3 "fetching the encoder"
 add python3-pip "fetching the encoder"
@@ -35,6 +37,9 @@ if [ "$want" != run ]; then
     add python3-requests "end-to-end tests"
     add python3-jsonschema "end-to-end tests: answers against openapi.json"
     add git "the house rules look at what is tracked"
+    add chromium "the web page is tested in it"
+    add chromium-driver "tests drive it"
+    add python3-selenium "tests drive it"
 fi
 if [ "$want" = fuzz ]; then
     add clang "libFuzzer"

@@ -2,9 +2,14 @@
  *
  * The table is small because the models are fixed: a BERT encoder and the head. Operations only
  * enqueue; the first failure of a device sticks to the context and comes out of sync(). On the CPU
- * they run at once. Forward operations write (=). Backward operations (with training) will write
- * activation gradients (=) and add to parameter gradients (+=); they join this table, each beside
- * its forward.
+ * they run at once. Forward operations write (=); fine-tuning has a table of its own beside this
+ * one, backend_training.h.
+ *
+ * Memory is of two kinds. Device memory (alloc): tables, gamma, beta, bias, activations; the host
+ * reaches it by upload and download only. Shared memory (alloc_shared): small things that the host
+ * makes or reads: ids, types, offsets, the rows of dropout, the y of pool, length, dembedding. An
+ * operation reads what it needs of offsets at once and the device reads the rest later: what is
+ * shared may be changed, and read, only after sync(). On the CPU both are plain memory.
  *
  * Letters: B sequences, T tokens of the packed batch, C channels, H heads, F feed-forward, V
  * vocabulary, L labels, M features, N rows, K inner dimension. All matrices are row-major; stride =
@@ -24,6 +29,12 @@ struct kmat; /* a weight matrix in the layout its device wants */
 enum kdtype { K_F32, K_BF16 };
 enum kact { K_NONE, K_GELU }; /* exact GELU: x Phi(x) */
 enum kpool { K_POOL_MEAN, K_POOL_CLS };
+/* Whose work a device takes first where it has both. */
+enum kpriority { K_SERVING, K_TRAINING };
+
+/* Of a loadable backend: it opens only for a daemon built with the same one. Raised with any change
+ * of this header or of backend_training.h. */
+enum { BACKEND_ABI = 1 };
 
 /* Device memory, borrowed. */
 struct kview {
@@ -31,26 +42,44 @@ struct kview {
     enum kdtype dtype;
 };
 
-struct backend {
-    const char *name;
+struct backend_training;
 
-    /* ctx_open: scratch for batches of rows_max rows; threads_max cores one operation may use. 0,
-     * -ENOMEM, -EIO. */
-    int (*ctx_open)(uint32_t rows_max, uint32_t threads_max, struct kctx **ret_ctx);
+struct backend {
+    const char *name;                        /* "cpu", "cuda:0" */
+    const struct backend_training *training; /* NULL: the device cannot train */
+
+    /* ctx_open: scratch for batches of rows_max rows; threads_max cores one operation may use (of
+     * the CPU; a device has its own). 0, -ENOMEM, -EIO, -ENODEV. */
+    int (*ctx_open)(uint32_t rows_max, uint32_t threads_max, enum kpriority priority,
+                    struct kctx **ret_ctx);
     void (*ctx_close)(struct kctx *k);
     /* Cores that the following operations use, 1 .. threads_max. Results do not depend on it. */
     void (*ctx_threads)(struct kctx *k, uint32_t threads);
-    /* Waits for everything enqueued. 0, or the first failure: -ENOMEM, -EIO. */
+    /* Waits for everything enqueued. 0, or the first failure since the last sync: -ENOMEM, -EIO;
+     * -ENODEV: the device is lost to this process, and every later call says the same. */
     int (*sync)(struct kctx *k);
 
     /* Rows that an activation buffer needs for a batch of N: kernels work on a ladder of row
      * counts. */
     uint32_t (*rows)(uint32_t N);
-    /* Device memory, 64-byte aligned, zeroed. */
+    /* Takes `bytes` from the device now, so that later allocs need not ask for them. 0, -ENOMEM. */
+    int (*reserve)(size_t bytes);
+    /* Device memory, 64-byte aligned, zeroed. Given back only when nothing enqueued uses it. */
     int (*alloc)(size_t bytes, void **ret_data);
     void (*dealloc)(void *data);
-    /* Copies n fp32 values in, rounding to nearest even where dtype is K_BF16. */
+    /* Shared memory, 64-byte aligned, zeroed: one address for host and device. */
+    int (*alloc_shared)(size_t bytes, void **ret_data);
+    void (*dealloc_shared)(void *data);
+    /* Copies n fp32 values in, rounding to nearest even where dtype is K_BF16. Done on return;
+     * nothing enqueued may use them. Runs beside the work of contexts. 0, -EIO, -ENODEV. */
     int (*upload)(void *device, enum kdtype dtype, const float *host, size_t n);
+    /* And out: n values as fp32. */
+    int (*download)(float *host, const void *device, enum kdtype dtype, size_t n);
+    /* Bytes of device memory that this process holds, and that the device has; 0: not counted. */
+    void (*memory)(uint64_t *ret_used, uint64_t *ret_total);
+    /* The device's clock, and the share of the last moments in which it had work (all processes').
+     * 0, -ENOTSUP: nobody says. */
+    int (*activity)(uint32_t *ret_busy_percent, uint32_t *ret_clock_mhz);
 
     /* w(M,K) fp32 on the host -> the layout of linear(). dtype: what linear computes in. */
     int (*mat_load)(const float *w, uint32_t M, uint32_t K, enum kdtype dtype,
@@ -94,5 +123,11 @@ struct backend {
 /* The cpu backend: oneDNN for linear, own loops (AVX-512, AVX2 or plain, chosen when first used)
  * for the rest. */
 const struct backend *backend_cpu(void);
+
+/* What a loadable backend exports; backend_load.h calls it. ordinal: which device. 0 with a table
+ * that lives as long as the process; -EPROTO (another BACKEND_ABI), -ENODEV (no driver, no such
+ * device, or an unfit one), -ENOMEM, -EIO: `why` says it in a sentence for a person. */
+int learnd_backend_open(uint32_t abi, uint32_t ordinal, char *why, size_t why_bytes,
+                        const struct backend **ret_backend);
 
 #endif

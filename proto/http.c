@@ -116,12 +116,21 @@ static const char **slot_of(struct http_parser *p)
         {"idempotency-key", offsetof(struct http_request, idempotency_key)},
         {"origin", offsetof(struct http_request, origin)},
         {"last-event-id", offsetof(struct http_request, last_event_id)},
+        {"accept-encoding", offsetof(struct http_request, accept_encoding)},
+        {"if-none-match", offsetof(struct http_request, if_none_match)},
+        {"traceparent", offsetof(struct http_request, traceparent)},
+        {"tracestate", offsetof(struct http_request, tracestate)},
     };
 
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcasecmp(p->name, known[i].name) == 0)
             return (const char **)((char *)&p->request + known[i].offset);
     return NULL;
+}
+
+static bool is_list(const struct http_request *r, const char **slot)
+{
+    return slot == (const char **)&r->accept_encoding || slot == (const char **)&r->if_none_match;
 }
 
 static int on_value(llhttp_t *l, const char *at, size_t len)
@@ -138,6 +147,25 @@ static int on_value(llhttp_t *l, const char *at, size_t len)
     return count(p, len);
 }
 
+/* A tracing header that comes again never costs the request (W3C Trace Context 3.2): of two
+ * traceparents neither counts, two tracestates are one list. True: it was one. */
+static bool trace_again(struct http_parser *p, const char **slot)
+{
+    const char *first = *slot, *again = p->text + (p->in_value ? p->value_at : p->text_len - 1);
+    size_t at = p->text_len;
+
+    if (slot == &p->request.traceparent)
+        *slot = "";
+    if (slot != &p->request.tracestate)
+        return slot == &p->request.traceparent;
+    if (text_add(p, first, strlen(first)) == 0 && text_add(p, ",", 1) == 0 &&
+        text_add(p, again, strlen(again) + 1) == 0)
+        *slot = p->text + at;
+    else
+        p->text_len = at;
+    return true;
+}
+
 static int on_value_complete(llhttp_t *l)
 {
     struct http_parser *p = self(l);
@@ -150,9 +178,11 @@ static int on_value_complete(llhttp_t *l)
     while (p->in_value && p->text_len > p->value_at && strchr(" \t", p->text[p->text_len - 1]))
         p->text_len--; /* what stands behind a value is not part of it (RFC 9110 5.5) */
     p->text[p->text_len++] = '\0';
-    if (slot != NULL && *slot != NULL)
+    if (slot != NULL && *slot != NULL && is_list(&p->request, slot))
+        slot = NULL; /* of a list that comes in several lines the first is enough for us */
+    if (slot != NULL && *slot != NULL && !trace_again(p, slot))
         return refuse(p, 400, "duplicate_header", "a header that must be single came twice");
-    if (slot != NULL)
+    else if (slot != NULL && *slot == NULL)
         *slot = p->text + (p->in_value ? p->value_at : p->text_len - 1);
     if (strcasecmp(p->name, "expect") == 0 && llhttp_get_http_minor(l) >= 1) {
         if (!p->in_value || strcasecmp(p->text + p->value_at, "100-continue") != 0)
@@ -349,6 +379,7 @@ const char *http_reason(int status)
         {201, "Created"},
         {202, "Accepted"},
         {204, "No Content"},
+        {304, "Not Modified"},
         {400, "Bad Request"},
         {401, "Unauthorized"},
         {403, "Forbidden"},
@@ -385,7 +416,7 @@ size_t http_write_head(char *head, size_t head_bytes, int status, const char *co
                  content_type != NULL ? "Content-Type: " : "",
                  content_type != NULL ? content_type : "", content_type != NULL ? "\r\n" : "");
 
-    if (status != 204 && len > 0 && (size_t)len < head_bytes)
+    if (status != 204 && status != 304 && len > 0 && (size_t)len < head_bytes)
         len +=
             snprintf(head + len, head_bytes - (size_t)len, "Content-Length: %zu\r\n", body_bytes);
     if (len > 0 && (size_t)len < head_bytes)
@@ -471,4 +502,22 @@ int http_query(const char *query, const char *name, char *out, size_t out_bytes)
         query += *query == '&';
     }
     return -ENOENT;
+}
+
+bool http_accepts(const char *accept_encoding, const char *coding)
+{
+    size_t len = strlen(coding);
+
+    for (const char *at = accept_encoding; at != NULL && *at != '\0';) {
+        size_t item = strcspn(at, ",");
+        const char *weight = memchr(at, ';', item);
+
+        if (strncasecmp(at, coding, len) == 0 && strspn(at + len, " \t,;") > 0)
+            return weight == NULL || strcspn(weight, "123456789") < item - (size_t)(weight - at);
+        if (strcasecmp(at, coding) == 0)
+            return true;
+        at += item;
+        at += strspn(at, ", \t");
+    }
+    return false;
 }

@@ -216,7 +216,7 @@ int store_migrate(struct store *s)
     }
     if (rc == 0 && s->mode == STORE_READER && version < STEPS) {
         snprintf(s->why, sizeof s->why, "the database has not been set up yet");
-        return -EUCLEAN;
+        return -ESTALE;
     }
     for (; rc == 0 && version < STEPS; version++)
         rc = take_step(s, version);

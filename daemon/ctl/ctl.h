@@ -10,6 +10,8 @@
  *     ctl_review.c  review, next                         ctl_erase.c   erase
  *     ctl_runs.c    train runs cancel                    ctl_eval.c    eval
  *     ctl_backup.c  backup, restore                      ctl_doctor.c  doctor
+ *     ctl_watch.c   watch                                ctl_annotate.c annotate
+ *     ctl_bench.c   bench                                ctl_completion.c completion
  *     ctl_encoders.c versions encoders rollback export-encoder import-encoder
  *
  * Results go to stdout, everything else to stderr. In human form texts of the daemon are cleaned of
@@ -21,6 +23,7 @@
 #define LEARND_CTL_H
 
 #include "daemon/ctl/ctl_options.h"
+#include "daemon/ctl/ctl_say.h"
 
 /* Kept for ever: scripts look at them. */
 enum ctl_exit {
@@ -80,13 +83,15 @@ enum ctl_exit ctl_next(struct ctl *ctl);
 enum ctl_exit ctl_backup(struct ctl *ctl);
 enum ctl_exit ctl_restore(struct ctl *ctl);
 enum ctl_exit ctl_doctor(struct ctl *ctl);
+enum ctl_exit ctl_watch(struct ctl *ctl);
+enum ctl_exit ctl_annotate(struct ctl *ctl);
+enum ctl_exit ctl_bench(struct ctl *ctl);
+enum ctl_exit ctl_completion(struct ctl *ctl);
 enum ctl_exit ctl_status(struct ctl *ctl);
 enum ctl_exit ctl_version(struct ctl *ctl);
 
-/* "learnctl: ..." and a line end, on stderr. */
-void ctl_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
-/* The same, with how the command is used; returns CTL_USAGE, so that `return ctl_misused(...)`
- * reads well. */
+/* An error of the code "usage", with how the command is used; returns CTL_USAGE, so that
+ * `return ctl_misused(...)` reads well. */
 enum ctl_exit ctl_misused(const struct ctl *ctl, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

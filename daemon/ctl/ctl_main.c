@@ -107,6 +107,13 @@ static const struct ctl_command commands[] = {
      "where it was; \"reset\" says that some events may be missing. --model shows those of one "
      "model.\n",
      "types since limit", ctl_events},
+    {"watch", "", "a live view: rates, times, versions, runs, events",
+     "On a terminal a screen that is drawn anew every second, until q or Ctrl-C; else a line for "
+     "each\n"
+     "event and one of figures every second, until it is interrupted, or --limit N lines. It comes "
+     "back\n"
+     "when the daemon does.\n",
+     "types every limit", ctl_watch},
     {"review", "", "what was taught and may be wrong, the most doubtful first",
      "likely_wrong: the rest of the examples prefers another label. contradicting: annotators do "
      "not\n"
@@ -133,6 +140,13 @@ static const struct ctl_command commands[] = {
      "was\n"
      "found, 2: it cannot be checked.\n",
      "state deep repair find", ctl_doctor},
+    {"bench", "[-f FILE]", "put a load of questions on the daemon, and time and check the answers",
+     "FILE: a text a line, or jsonl. Closed loop, or with --rate an open one whose times count "
+     "from\n"
+     "when a question was due. Answers must be as the contract says, and the same for the same "
+     "text\n"
+     "and version. Nothing is stored. Ends with 4: some were refused, 3: an answer was wrong.\n",
+     "file format connections rate seconds requests dump anywhere", ctl_bench},
     {"status", "", "is it ready, what runs, what is there",
      "Ends with 3 if the daemon is not ready.\n", "", ctl_status},
     {"version", "", "of this program", "", "", ctl_version},
@@ -140,26 +154,17 @@ static const struct ctl_command commands[] = {
 
 enum { COMMANDS_LEN = sizeof commands / sizeof *commands };
 
-void ctl_say(const char *format, ...)
-{
-    va_list args;
-
-    fputs("learnctl: ", stderr);
-    va_start(args, format);
-    vfprintf(stderr, format, args);
-    va_end(args);
-    fputc('\n', stderr);
-}
-
 enum ctl_exit ctl_misused(const struct ctl *ctl, const char *format, ...)
 {
+    char said[1024];
     va_list args;
 
-    fputs("learnctl: ", stderr);
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    vsnprintf(said, sizeof said, format, args);
     va_end(args);
-    fprintf(stderr, "\nusage: learnctl %s %s\n", ctl->command->name, ctl->command->usage);
+    ctl_fail("usage", "%s", said);
+    if (!ctl->options.json)
+        fprintf(stderr, "usage: learnctl %s %s\n", ctl->command->name, ctl->command->usage);
     return CTL_USAGE;
 }
 
@@ -222,7 +227,7 @@ static enum ctl_exit read_key(const struct ctl_options *o, char key[KEY_BYTES])
     } else {
         file = fopen(o->key_file, "r");
         if (file == NULL) {
-            ctl_say("%s: %s", o->key_file, strerror(errno));
+            ctl_fail_file(o->key_file);
             return CTL_USAGE;
         }
         if (fgets(key, KEY_BYTES, file) == NULL)
@@ -232,7 +237,7 @@ static enum ctl_exit read_key(const struct ctl_options *o, char key[KEY_BYTES])
     key[strcspn(key, "\r\n")] = '\0';
     if (key_is_good(key, strlen(key)))
         return CTL_OK;
-    ctl_say("%s holds no key", o->key_file != NULL ? o->key_file : "LEARNCTL_KEY");
+    ctl_fail("file", "%s holds no key", o->key_file != NULL ? o->key_file : "LEARNCTL_KEY");
     return CTL_USAGE;
 }
 
@@ -249,12 +254,27 @@ static enum ctl_exit connect_and_run(struct ctl *ctl)
     settings.key = key[0] != '\0' ? key : NULL;
     rc = ctl_http_open(&settings, why, sizeof why, &ctl->http);
     if (rc != 0) {
-        ctl_say("%s", why);
+        ctl_fail(rc == -EINVAL ? "usage" : "no_memory", "%s", why);
         return rc == -EINVAL ? CTL_USAGE : CTL_FAILED;
     }
     code = ctl->command->run(ctl);
     ctl_http_close(ctl->http);
     return code;
+}
+
+/* Also where the flags cannot be read: what is wrong with them is said as it was asked for. */
+static bool asked_for_json(int argc, char **argv)
+{
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (strcmp(argv[i], "--json") == 0 || strcmp(argv[i], "-j") == 0)
+            return true;
+    return false;
+}
+
+static bool color_is_good(const char *color)
+{
+    return color == NULL || strcmp(color, "auto") == 0 || strcmp(color, "always") == 0 ||
+           strcmp(color, "never") == 0;
 }
 
 static enum ctl_exit run(struct ctl *ctl, int argc, char **argv)
@@ -263,11 +283,16 @@ static enum ctl_exit run(struct ctl *ctl, int argc, char **argv)
     int rest = 0;
 
     ctl_options_init(&ctl->options);
+    ctl->options.json = asked_for_json(argc, argv);
+    ctl_say_init(ctl->options.json, NULL);
     if (ctl_options_read(&ctl->options, ctl->command->options, argc, argv, &rest, why,
                          sizeof why) != 0)
         return ctl_misused(ctl, "%s", why);
+    ctl_say_init(ctl->options.json, ctl->options.color);
     if (ctl->options.help)
         return help_of(ctl->command);
+    if (!color_is_good(ctl->options.color))
+        return ctl_misused(ctl, "--color is auto, always or never");
     if (ctl->options.timeout_s < 0.001 || ctl->options.timeout_s > 1e6)
         return ctl_misused(ctl, "--timeout needs seconds, up to a million");
     if (ctl->options.wait != NULL && strcmp(ctl->options.wait, "durable") != 0 &&
@@ -280,7 +305,7 @@ static enum ctl_exit run(struct ctl *ctl, int argc, char **argv)
 
 static enum ctl_exit unknown(const char *name)
 {
-    ctl_say("there is no command \"%.40s\"; learnctl --help lists them", name);
+    ctl_fail("usage", "there is no command \"%.40s\"; learnctl --help lists them", name);
     return CTL_USAGE;
 }
 
@@ -296,9 +321,10 @@ static enum ctl_exit dispatch(int argc, char **argv)
     if (copy == NULL)
         return ctl_no_memory();
     memcpy(copy, argv, (size_t)argc * sizeof *copy);
+    ctl_say_init(asked_for_json(argc, argv), NULL);
     ctl_options_init(&first);
     if (ctl_options_read(&first, NULL, argc, copy, &rest, why, sizeof why) != 0) {
-        ctl_say("%s", why);
+        ctl_fail("usage", "%s", why);
         free(copy);
         return CTL_USAGE;
     }
@@ -329,7 +355,7 @@ int main(int argc, char **argv)
     setlocale(LC_CTYPE, "C.UTF-8"); /* for widths; input and output are UTF-8 whatever the locale */
     code = dispatch(argc - 1, argv + 1);
     if (fflush(stdout) != 0 || ferror(stdout)) {
-        ctl_say("stdout: %s", strerror(errno));
+        ctl_fail_file("stdout");
         return CTL_USAGE;
     }
     return code;

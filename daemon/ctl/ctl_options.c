@@ -30,6 +30,8 @@ static const struct row rows[] = {
      "a file that holds the key to send (or the key in LEARNCTL_KEY)"},
     {"timeout", '\0', true, NUMBER, AT(timeout_s), "SECONDS", "for one request (60)"},
     {"json", 'j', true, FLAG, AT(json), NULL, "the daemon's JSON, one object a line"},
+    {"color", '\0', true, TEXT, AT(color), "WHEN",
+     "auto (on a terminal, unless NO_COLOR is set), always or never"},
     {"quiet", 'q', true, FLAG, AT(quiet), NULL, "no progress, no summary"},
     {"help", 'h', true, FLAG, AT(help), NULL, "this text"},
 
@@ -97,6 +99,17 @@ static const struct row rows[] = {
     {"margin", '\0', false, TEXT, AT(margin), "SHARE", "accuracy that the gate may lose (0.015)"},
     {"force", '\0', false, FLAG, AT(force), NULL, "swap although the gate refuses"},
     {"watch", 'w', false, FLAG, AT(watch), NULL, "stay until the run has ended"},
+    {"connections", '\0', false, WHOLE, AT(connections), "N", "connections at once (16)"},
+    {"rate", '\0', false, NUMBER, AT(rate), "R",
+     "send R a second, whether answers come or not; without it each\n"
+     "connection asks again when it has its answer"},
+    {"seconds", '\0', false, NUMBER, AT(seconds), "S", "for so long (10)"},
+    {"requests", '\0', false, WHOLE, AT(requests), "N", "so many, instead or at most"},
+    {"dump", '\0', false, TEXT, AT(dump), "FILE",
+     "a line for each answer: begun_us,ms,text,version,score"},
+    {"anywhere", '\0', false, FLAG, AT(anywhere), NULL, "also a daemon on another machine"},
+    {"review", '\0', false, FLAG, AT(review), NULL, "what was taught and may be wrong, instead"},
+    {"every", '\0', false, NUMBER, AT(every_s), "SECONDS", "how often figures are taken (1)"},
     {"yes", '\0', false, FLAG, AT(yes), NULL, "do it without asking"},
     {"state", '\0', false, TEXT, AT(state), "DIR",
      "the state folder (or LEARND_STATE; else the daemon's own default)"},
@@ -122,6 +135,11 @@ void ctl_options_init(struct ctl_options *o)
                               .threshold = -1,
                               .weight = -1,
                               .limit = -1,
+                              .connections = -1,
+                              .requests = -1,
+                              .rate = -1,
+                              .seconds = -1,
+                              .every_s = -1,
                               .url = "http://127.0.0.1:8080"};
     if (url != NULL && *url != '\0')
         o->url = url;

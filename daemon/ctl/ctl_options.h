@@ -18,6 +18,7 @@ struct ctl_options {
     const char *url, *model, *key, *key_file; /* key: only from the environment */
     double timeout_s;
     bool json, quiet, help;
+    const char *color;
     /* asking */
     const char *file, *pair, *truncate, *at;
     const char *among[CTL_AMONG_MAX];
@@ -46,6 +47,14 @@ struct ctl_options {
     /* a state folder */
     const char *state, *find;
     bool copy, deep, repair, everything, proof;
+    /* a load */
+    long connections, requests;
+    double rate, seconds;
+    const char *dump;
+    bool anywhere;
+    /* at a terminal */
+    bool review;
+    double every_s;
 };
 
 /* Defaults, then the environment: LEARNCTL_URL, LEARNCTL_MODEL, LEARNCTL_KEY. */

@@ -638,6 +638,7 @@ void handle_classify(struct exchange *x)
         exchange_problem(x, &problem);
         return;
     }
+    metrics_observe(METRICS_SPAN_PARSE, clock_us() - exchange_started_us(x));
     s = handlers_model(x, c->model, "model");
     if (s == NULL) {
         api_classify_free(c);
@@ -677,6 +678,7 @@ void handle_embed(struct exchange *x)
         exchange_problem(x, &problem);
         return;
     }
+    metrics_observe(METRICS_SPAN_PARSE, clock_us() - exchange_started_us(x));
     s = handlers_model(x, e->model, "model");
     if (s == NULL) {
         api_embed_free(e);

@@ -13,14 +13,16 @@
 #include <string.h>
 
 #include "daemon/clock.h"
+#include "daemon/front/access_log.h"
 #include "daemon/metrics.h"
 
-enum { HEAD_BYTES = 1024 };
+enum { HEAD_BYTES = 2048, LINES_BYTES = 1280 };
 
 struct answer {
     uv_write_t write;
     struct conn *conn;
     char *body; /* owned, from api_buffer; NULL: none, or static */
+    int64_t written_us;
     char head[HEAD_BYTES];
 };
 
@@ -142,12 +144,15 @@ static void begin_exchange(struct conn *c)
     c->x.active = true;
     c->x.streaming = c->x.flowing = false;
     c->x.head_only = r->method != NULL && strcmp(r->method, "HEAD") == 0;
-    c->x.keep_alive = r->keep_alive && !c->loop->draining;
+    c->x.keep_alive = r->keep_alive && !c->loop->draining && !atomic_load(&c->loop->leaving);
     c->x.started_us = clock_us();
     c->x.gone = NULL;
     c->x.user = NULL;
     c->x.route = NULL;
     make_id(c);
+    c->x.trace = (struct trace){.id = ""};
+    if (r->traceparent != NULL && trace_parse(r->traceparent, &c->x.trace) == 0)
+        trace_span(draw(c->loop), c->x.trace.span);
 }
 
 static void tell_gone(struct conn *c)
@@ -303,6 +308,7 @@ static void complete(struct conn *c)
         c->x.route->stream->on_end(&c->x);
         return;
     }
+    metrics_observe(METRICS_SPAN_RECEIVE, c->since_us - c->begun_us);
     c->x.active = true;
     c->x.started_us = c->since_us;
     if (c->x.route == NULL)
@@ -323,7 +329,7 @@ static void parse(struct conn *c, const char *bytes, size_t len)
         bytes += used;
         len -= used;
         if (!busy && http_busy(c->parser))
-            c->since_us = clock_us();
+            c->since_us = c->begun_us = clock_us();
         if (event == HTTP_MORE)
             break;
         if (event == HTTP_HEADERS && !take_headers(c))
@@ -361,6 +367,8 @@ static void on_written(uv_write_t *write, int status)
     struct answer *a = (struct answer *)write;
     struct conn *c = a->conn;
 
+    if (status == 0)
+        metrics_observe(METRICS_SPAN_WRITE, clock_us() - a->written_us);
     api_free(a->body);
     free(a);
     conn_written(c, status);
@@ -399,18 +407,19 @@ static void send_answer(struct exchange *x, int status, const char *type, char *
     struct conn *c = x->conn;
     struct answer *a = calloc(1, sizeof *a);
     uv_buf_t bufs[2];
-    char lines[256];
-    size_t head;
+    char lines[LINES_BYTES];
+    size_t head, own;
 
     if (x->streaming) /* answered before its body was through: the rest is not wanted */
         x->keep_alive = false;
-    snprintf(lines, sizeof lines, "X-Request-Id: %s\r\n%s", x->request_id,
-             extra != NULL ? extra : "");
+    access_log_headers(x, lines, sizeof lines);
+    own = strlen(lines);
+    snprintf(lines + own, sizeof lines - own, "%s", extra != NULL ? extra : "");
     head = a != NULL
                ? http_write_head(a->head, sizeof a->head, status, type, len, x->keep_alive, lines)
                : 0;
-    metrics_answer(status);
-    metrics_observe(METRICS_SPAN_TOTAL, clock_us() - x->started_us);
+    metrics_answer(route_class(x->route), status, clock_us() - x->started_us);
+    access_log_answer(x, status, len);
     if (head == 0 || c->closing) {
         free(a);
         api_free(body);
@@ -420,6 +429,7 @@ static void send_answer(struct exchange *x, int status, const char *type, char *
     }
     a->conn = c;
     a->body = body;
+    a->written_us = clock_us();
     bufs[0] = uv_buf_init(a->head, (unsigned)head);
     bufs[1] = uv_buf_init((char *)(uintptr_t)bytes, (unsigned)len);
     c->writing++;
@@ -458,9 +468,10 @@ void exchange_json(struct exchange *x, int status, struct api_buffer *body)
     exchange_reply(x, status, "application/json", body, NULL);
 }
 
-void exchange_static(struct exchange *x, const char *content_type, const char *bytes, size_t len)
+void exchange_static(struct exchange *x, int status, const char *content_type, const char *bytes,
+                     size_t len, const char *extra_headers)
 {
-    send_answer(x, 200, content_type, NULL, bytes, len, NULL);
+    send_answer(x, status, content_type, NULL, bytes, len, extra_headers);
 }
 
 void exchange_problem(struct exchange *x, const struct api_problem *problem)
@@ -528,6 +539,7 @@ void conn_tick(struct conn *c, int64_t now_us)
             refuse(c, 408, "request_timeout", "the request took too long to arrive");
         }
     } else if (seconds >= LIMIT_IDLE_S) {
+        metrics_add(METRICS_IDLE_CLOSED, 1);
         conn_close(c);
     }
 }
@@ -557,6 +569,8 @@ static void turn_away(struct listener *listener)
     } *io = calloc(1, sizeof *io);
 
     metrics_add(METRICS_CONNECTIONS_REFUSED, 1);
+    metrics_turned_away(503);
+    metrics_refusal("too_many_connections");
     if (io == NULL)
         return;
     if (listener->local)
@@ -628,6 +642,11 @@ const struct http_request *exchange_request(const struct exchange *x)
 const char *exchange_request_id(const struct exchange *x)
 {
     return x->request_id;
+}
+
+const char *exchange_trace_id(const struct exchange *x)
+{
+    return *x->trace.id != '\0' ? x->trace.id : NULL;
 }
 
 int64_t exchange_started_us(const struct exchange *x)

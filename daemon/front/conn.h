@@ -11,6 +11,7 @@
 #include "daemon/front/router.h"
 #include "daemon/limits.h"
 #include "daemon/settings.h"
+#include "proto/trace.h"
 
 enum { REQUEST_ID_CHARS = 27 };
 
@@ -25,6 +26,7 @@ struct exchange {
     bool flowing, in_chunks; /* its answer has begun and has no end yet */
     bool head_only, keep_alive;
     char request_id[REQUEST_ID_CHARS];
+    struct trace trace; /* id "": the request belongs to none */
     int64_t started_us;
     const struct route *route;
     struct route_match match;
@@ -51,6 +53,7 @@ struct conn {
     uint32_t writing; /* answers not yet taken by the client */
     bool close_after; /* when they are */
     int64_t since_us; /* since when it is in its present state, for time limits */
+    int64_t begun_us; /* when the request under way sent its first byte */
     char *held;       /* bytes behind the request under way */
     size_t held_len;
 };
@@ -83,7 +86,9 @@ struct loop {
     pthread_mutex_t lock; /* of the answers box */
     struct front_message *first, **last;
     bool closed;
-    atomic_bool stop; /* drain and end */
+    atomic_ullong beats; /* wakes answered, for the watchdog */
+    atomic_bool leaving; /* a client is told to come by another connection next time */
+    atomic_bool stop;    /* drain and end */
     bool draining;
     int64_t drain_until_us;
     uint64_t random[2];    /* of request ids */
@@ -95,6 +100,7 @@ struct loop {
     char input[65536];
     const struct route *routes;
     size_t routes_len;
+    enum log_requests log_requests;
     void *server;
 };
 

@@ -48,6 +48,8 @@ const struct route server_routes[] = {
     {"GET", "/health/ready", handle_ready, ROLE_NONE, 0, NULL},
     {"GET", "/metrics", handle_metrics, ROLE_NONE, 0, NULL},
     {"GET", "/openapi.json", handle_openapi, ROLE_NONE, 0, NULL},
+    {"GET", "/", handle_page, ROLE_NONE, 0, NULL},
+    {"GET", "/console/{}", handle_page_file, ROLE_NONE, 0, NULL},
 };
 
 const size_t server_routes_len = sizeof server_routes / sizeof *server_routes;

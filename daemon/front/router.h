@@ -3,6 +3,7 @@
 #define LEARND_ROUTER_H
 
 #include "daemon/front/exchange.h"
+#include "daemon/metrics.h"
 
 enum {
     ROUTE_PARAMS_MAX = 3,
@@ -36,6 +37,9 @@ struct route_match {
     char allow[64];            /* the Allow header's value, then */
     char params[ROUTE_PARAMS_MAX][ROUTE_PARAM_BYTES];
 };
+
+/* What kind of request a route's are; NULL: a path that nothing answers. */
+enum metrics_class route_class(const struct route *route);
 
 /* HEAD is answered by GET's handler. */
 void router_find(const struct route *routes, size_t routes_len, const char *method,

@@ -112,6 +112,7 @@ void handle_feedback(struct exchange *x)
     }
     l->feedback = f;
     l->started_us = clock_us();
+    metrics_observe(METRICS_SPAN_PARSE, l->started_us - exchange_started_us(x));
     for (uint32_t i = 0; i < f->items_len; i++)
         teaching_add(&l->teaching, &f->items[i], NULL, r->idempotency_key, i);
     l->teaching.message.ref = exchange_ref(x);

@@ -391,6 +391,8 @@ void teaching_count(const struct teaching *t)
 
     for (uint32_t i = 0; i < t->items_len; i++) {
         refused += t->items[i].refused;
+        if (t->items[i].refused)
+            metrics_item_refusal(t->items[i].problem.code);
         duplicate += !t->items[i].refused && t->items[i].receipt.duplicate;
     }
     metrics_add(METRICS_FEEDBACK_REJECTED, refused);

@@ -11,6 +11,7 @@
 #include "daemon/events.h"
 #include "daemon/learn/learner.h"
 #include "daemon/log.h"
+#include "daemon/metrics.h"
 
 struct keeper {
     pthread_t thread;
@@ -20,7 +21,7 @@ struct keeper {
     struct learner *learner;
     struct disk_guard disk;
     atomic_bool guarded; /* disk is filled in */
-    atomic_ullong commits, changes, failures;
+    atomic_ullong commits, changes, failures, turns;
     atomic_llong commit_us_last;
 };
 
@@ -116,8 +117,12 @@ static void commit_group(struct keeper *k, struct change *list)
             rc = write_one(k, c);
         len++;
     }
-    if (rc == 0)
+    if (rc == 0) {
+        int64_t begun = clock_us();
+
         rc = store_commit(k->store);
+        metrics_observe(METRICS_SPAN_FSYNC, clock_us() - begun);
+    }
     if (rc != 0) {
         log_error("journal", "event", "write_failed", "why", store_why(k->store), NULL);
         events_warning(k->bus, NULL, "journal_write_failed", strerror(-rc));
@@ -135,9 +140,9 @@ static void commit_group(struct keeper *k, struct change *list)
         if (c->after_commit && rc == 0)
             c->rc = c->write(c, k->store);
         seq = rc == 0 && c->rc == 0 ? c->seq : 0;
-        pass_on(k, c, rc);
-        if (seq != 0 && k->learner != NULL)
+        if (seq != 0 && k->learner != NULL) /* first: from here on the learner's time counts */
             learner_hint(k->learner);
+        pass_on(k, c, rc);
     }
 }
 
@@ -146,6 +151,7 @@ static void *run(void *arg)
     struct keeper *k = arg;
     struct msg *list;
 
+    pthread_setname_np(pthread_self(), "keeper");
     for (;;) {
         list = mailbox_wait(&k->box, DISK_LOOK_US);
         if (list == NULL && mailbox_closed(&k->box)) {
@@ -155,8 +161,11 @@ static void *run(void *arg)
         }
         if (atomic_load(&k->guarded))
             look_at_disk(k);
-        if (list != NULL)
-            commit_group(k, (struct change *)list);
+        if (list == NULL)
+            continue;
+        atomic_fetch_add(&k->turns, 1);
+        commit_group(k, (struct change *)list);
+        atomic_fetch_add(&k->turns, 1);
     }
     return NULL;
 }
@@ -208,8 +217,9 @@ void keeper_close(struct keeper *k)
     free(k);
 }
 
-struct keeper_counts keeper_counts(const struct keeper *k)
+struct keeper_counts keeper_counts(struct keeper *k)
 {
-    return (struct keeper_counts){atomic_load(&k->commits), atomic_load(&k->changes),
-                                  atomic_load(&k->failures), atomic_load(&k->commit_us_last)};
+    return (struct keeper_counts){atomic_load(&k->commits),  atomic_load(&k->changes),
+                                  atomic_load(&k->failures), atomic_load(&k->commit_us_last),
+                                  atomic_load(&k->turns),    mailbox_len(&k->box)};
 }

@@ -69,7 +69,9 @@ void keeper_close(struct keeper *keeper);
 struct keeper_counts {
     uint64_t commits, changes, failures;
     int64_t commit_us_last;
+    uint64_t turns; /* boxes taken and done with: odd while one is being written */
+    uint32_t waiting;
 };
-struct keeper_counts keeper_counts(const struct keeper *keeper);
+struct keeper_counts keeper_counts(struct keeper *keeper);
 
 #endif

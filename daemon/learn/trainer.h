@@ -61,8 +61,11 @@ struct trainer_parts {
     bool automatic;  /* runs start by themselves, with settings_text, */
     int64_t look_us; /* looked for what is due so often */
     const char *settings_text;
+    const char *tensorboard;    /* folder; NULL or "": runs are not written there */
     int window_from, window_to; /* but for drift only in these minutes of the day; equal: any */
     double every_hours;         /* a run on schedule; 0: none */
+    uint32_t encoders_kept;     /* of a model, beside the live one; at least 1 */
+    int64_t retention_days;     /* runs that ended before are forgotten; 0: never */
     int (*settings_read)(const char *text, struct trainer_settings *ret_settings);
     /* Texts for the run's row: malloc'd; NULL: no memory. */
     char *(*progress_write)(const struct trainer_progress *progress);
@@ -72,6 +75,9 @@ struct trainer_parts {
 
 /* parts are copied, what they point to is borrowed. 0, -ENOMEM, -EAGAIN. */
 int trainer_open(const struct trainer_parts *parts, struct trainer **ret_trainer);
+/* When runs start by themselves from now on (as in the parts). Any thread. */
+void trainer_schedule(struct trainer *trainer, bool automatic, int window_from, int window_to,
+                      double every_hours);
 /* Runs have been added or are to be cancelled, or a model is to follow its store. NULL is fine. */
 void trainer_hint(struct trainer *trainer);
 /* Ends the thread within a step; a run under way keeps a checkpoint and goes on after the next
@@ -80,8 +86,20 @@ void trainer_close(struct trainer *trainer);
 
 struct trainer_counts {
     uint64_t runs, accepted, refused, failed, cancelled, steps, examples, rollbacks;
+    uint64_t forced;                /* of the accepted: against the gate */
+    uint64_t reasons[GATE_REASONS]; /* what spoke against, by bit of enum gate_reason */
     bool running;
 };
 struct trainer_counts trainer_counts(const struct trainer *trainer);
+
+/* The run under way, as it was told of last: once a second and at every change of phase. */
+struct trainer_now {
+    int64_t run;
+    char model[LIVE_NAME_BYTES];
+    uint64_t step, steps;
+    double loss, lr, grad_norm, examples_per_s, eta_s; /* NAN: not known */
+};
+/* False: none is. Any thread. */
+bool trainer_now(struct trainer *trainer, struct trainer_now *ret_now);
 
 #endif

@@ -78,20 +78,21 @@ static int count_label(void *ud, const struct store_event *row)
 }
 
 /* The hour of the day, local time, within [from, to)? A window may go past midnight. */
-static bool in_window(const struct trainer_parts *p)
+static bool in_window(const struct trainer *t)
 {
+    int from = atomic_load(&t->window_from), to = atomic_load(&t->window_to);
     time_t now = (time_t)(clock_unix_us() / 1000000);
     struct tm local;
     int minute;
 
-    if (p->window_from == p->window_to)
+    if (from == to)
         return true;
     if (localtime_r(&now, &local) == NULL)
         return false;
     minute = local.tm_hour * 60 + local.tm_min;
-    if (p->window_from < p->window_to)
-        return minute >= p->window_from && minute < p->window_to;
-    return minute >= p->window_from || minute < p->window_to;
+    if (from < to)
+        return minute >= from && minute < to;
+    return minute >= from || minute < to;
 }
 
 /* What the model's own count says of its error: alarms since the last run began, and whether the
@@ -128,7 +129,7 @@ static int read_signals(struct trainer *t, const struct model_row *m,
                                 .error_reference = NAN,
                                 .error_sigma = NAN,
                                 .hours_since_run = INFINITY,
-                                .in_window = in_window(&t->parts)};
+                                .in_window = in_window(t)};
     struct last_run last = {.parent = 0};
     int rc = store_begin(store);
 
@@ -173,7 +174,7 @@ static bool start_if_due(struct trainer *t, const struct model_row *m)
     if (read_signals(t, m, &signals, &last) != 0)
         return false;
     settings.enabled = true;
-    settings.schedule_hours = t->parts.every_hours;
+    settings.schedule_hours = atomic_load(&t->every_hours);
     why = trigger_due(&signals, &settings);
     if (why == TRIGGER_NONE || (why != TRIGGER_DRIFT && !signals.in_window))
         return false;
@@ -296,90 +297,4 @@ void trainer_watch(struct trainer *t)
             if (l.rows[i].encoder != 0 && !atomic_load(&t->stopping))
                 watch_model(t, &l.rows[i]);
     free(l.rows);
-}
-
-/* ---- sweeping -------------------------------------------------------------------------------- */
-
-enum { HELD_MAX = 4, DROP_ROWS = 2000, ENCODERS_MAX = 1024 };
-
-struct versions {
-    uint32_t len, held;
-    struct {
-        int64_t encoder;
-        bool held, gone;
-    } rows[ENCODERS_MAX]; /* of one model, by number; more than there is room for wait their turn */
-};
-
-static int list_version(void *ud, const struct store_encoder *row)
-{
-    struct versions *v = ud;
-    bool held = strcmp(row->state, "held") == 0;
-    bool gone = strcmp(row->state, "refused") == 0 || strcmp(row->state, "removed") == 0;
-
-    if ((!held && !gone) || v->len == ENCODERS_MAX)
-        return 0;
-    v->rows[v->len].encoder = row->id;
-    v->rows[v->len].held = held;
-    v->rows[v->len++].gone = gone;
-    v->held += held;
-    return 0;
-}
-
-struct version_change {
-    struct change change; /* first */
-    int64_t encoder;
-    bool more;
-};
-
-static int remove_write(struct change *change, struct store *store)
-{
-    return store_encoder_state(store, ((struct version_change *)change)->encoder, "removed");
-}
-
-static int drop_write(struct change *change, struct store *store)
-{
-    struct version_change *c = (struct version_change *)change;
-
-    return store_embedding_drop(store, c->encoder, DROP_ROWS, &c->more);
-}
-
-/* In pieces, so that corrections get their turn. */
-static void drop_embeddings(struct trainer *t, int64_t encoder)
-{
-    struct version_change c = {.encoder = encoder, .more = true};
-
-    c.change.write = drop_write;
-    while (c.more && !atomic_load(&t->stopping) && trainer_keep(t, &c.change) == 0)
-        continue;
-}
-
-static int sweep_write(struct change *change, struct store *store)
-{
-    (void)change;
-    return store_encoder_sweep(store);
-}
-
-void trainer_sweep(struct trainer *t, int64_t model)
-{
-    struct change files = {.write = sweep_write, .after_commit = true};
-    struct versions *v = calloc(1, sizeof *v);
-    int rc = v != NULL ? store_begin(t->parts.learner.store) : -ENOMEM;
-
-    if (rc == 0) {
-        rc = store_encoder_scan(t->parts.learner.store, model, list_version, v);
-        store_rollback(t->parts.learner.store);
-    }
-    for (uint32_t i = 0; rc == 0 && i < v->len; i++) {
-        if (v->rows[i].held && v->held > HELD_MAX) { /* the oldest */
-            struct version_change c = {.change = {.write = remove_write},
-                                       .encoder = v->rows[i].encoder};
-
-            v->rows[i].gone = trainer_keep(t, &c.change) == 0; /* not if it serves another model */
-            v->held--;
-        }
-        if (v->rows[i].gone)
-            drop_embeddings(t, v->rows[i].encoder);
-    }
-    free(v);
-    (void)trainer_keep(t, &files);
 }

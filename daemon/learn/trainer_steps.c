@@ -232,6 +232,7 @@ static int steps(struct run *run, uint64_t steps_len, uint32_t *rows, struct tea
         atomic_fetch_add(&run->trainer->examples, s->len);
         run->steps_done = step + 1;
         tell(run, step + 1, steps_len, &s->report, examples);
+        run_board_step(run, step + 1, &s->report);
         if (clock_us() - run->kept_us > CHECKPOINT_US) {
             (void)run_checkpoint(run);
             run->kept_us = clock_us();

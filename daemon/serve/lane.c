@@ -34,7 +34,7 @@ struct lane {
     float *probabilities, *shares;
     size_t probabilities_len, shares_len;
     struct head_answer *answers;
-    atomic_ullong batches, texts, tokens, failures;
+    atomic_ullong batches, texts, tokens, failures, turns;
 };
 
 static int reserve(void **block, size_t *have, size_t want, size_t size)
@@ -190,12 +190,26 @@ static uint32_t part(struct work_item **items, struct work_item **vectors, uint3
     return texts;
 }
 
+/* The next batch; counts the turns that begin and end with it. */
+static uint32_t take(struct lane *lane, uint32_t *ret_threads)
+{
+    uint32_t len;
+
+    if (atomic_load(&lane->turns) % 2 != 0)
+        atomic_fetch_add(&lane->turns, 1);
+    len = batcher_take(lane->batcher, lane->items, ret_threads);
+    if (len > 0)
+        atomic_fetch_add(&lane->turns, 1);
+    return len;
+}
+
 static void *run(void *arg)
 {
     struct lane *lane = arg;
     uint32_t all, len, threads;
 
-    while ((all = batcher_take(lane->batcher, lane->items, &threads)) > 0) {
+    pthread_setname_np(pthread_self(), "lane");
+    while ((all = take(lane, &threads)) > 0) {
         int64_t started = clock_us();
         int rc;
 
@@ -286,5 +300,6 @@ void lane_close(struct lane *lane)
 struct lane_counts lane_counts(const struct lane *lane)
 {
     return (struct lane_counts){atomic_load(&lane->batches), atomic_load(&lane->texts),
-                                atomic_load(&lane->tokens), atomic_load(&lane->failures)};
+                                atomic_load(&lane->tokens), atomic_load(&lane->failures),
+                                atomic_load(&lane->turns)};
 }

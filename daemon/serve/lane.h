@@ -13,6 +13,7 @@ struct lane;
 /* What lanes did, for the metrics page. Any thread may read it. */
 struct lane_counts {
     uint64_t batches, texts, tokens, failures;
+    uint64_t turns; /* batches begun and ended: odd while one is under way */
 };
 
 /* Starts the thread. 0, -ENOMEM, -EAGAIN. limits as given to the batcher; encoder: the one to be

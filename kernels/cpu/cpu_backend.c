@@ -29,12 +29,14 @@ static uint32_t team_max(uint32_t threads)
     return threads < limit ? threads : limit;
 }
 
-static int ctx_open(uint32_t rows_max, uint32_t threads_max, struct kctx **ret_ctx)
+static int ctx_open(uint32_t rows_max, uint32_t threads_max, enum kpriority priority,
+                    struct kctx **ret_ctx)
 {
     struct kctx *k = calloc(1, sizeof *k);
     int rc;
 
     (void)rows_max; /* scratch grows with the longest text, not with the batch */
+    (void)priority; /* a thread's niceness is its own */
     if (k == NULL)
         return -ENOMEM;
     k->simd = simd_pick();
@@ -124,6 +126,33 @@ static int upload(void *device, enum kdtype dtype, const float *host, size_t n)
     return 0;
 }
 
+static int download(float *host, const void *device, enum kdtype dtype, size_t n)
+{
+    if (dtype == K_BF16)
+        simd_pick()->from_bf16(host, device, n);
+    else
+        memcpy(host, device, n * sizeof *host);
+    return 0;
+}
+
+static int reserve(size_t bytes)
+{
+    (void)bytes; /* the kernel hands out pages when they are touched */
+    return 0;
+}
+
+static void memory(uint64_t *ret_used, uint64_t *ret_total)
+{
+    *ret_used = *ret_total = 0;
+}
+
+static int activity(uint32_t *ret_busy_percent, uint32_t *ret_clock_mhz)
+{
+    (void)ret_busy_percent;
+    (void)ret_clock_mhz;
+    return -ENOTSUP;
+}
+
 static void embed(struct kctx *k, struct kview y, const int32_t *ids, const uint8_t *types,
                   const uint32_t *offsets, uint32_t B, struct kview word, struct kview position,
                   struct kview segment, const float *gamma, const float *beta, float eps,
@@ -205,6 +234,7 @@ const struct backend *backend_cpu(void)
 {
     static const struct backend table = {
         .name = "cpu",
+        .training = &cpu_training,
         .ctx_open = ctx_open,
         .ctx_close = ctx_close,
         .ctx_threads = ctx_threads,
@@ -212,7 +242,13 @@ const struct backend *backend_cpu(void)
         .rows = cpu_linear_rows,
         .alloc = alloc,
         .dealloc = free,
+        .alloc_shared = alloc,
+        .dealloc_shared = free,
+        .reserve = reserve,
         .upload = upload,
+        .download = download,
+        .memory = memory,
+        .activity = activity,
         .mat_load = cpu_mat_load,
         .mat_free = cpu_mat_free,
         .embed = embed,

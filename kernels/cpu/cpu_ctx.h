@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "kernels/backend.h"
+#include "kernels/backend_training.h"
 
 struct kctx {
     const struct simd_table *simd;
@@ -20,6 +20,8 @@ struct kctx {
     float *shared; /* (shared_len) what a team writes together; training only */
     size_t shared_len;
 };
+
+extern const struct backend_training cpu_training; /* cpu_training.c */
 
 /* A team is worth its wake-up only for this many values of work. */
 enum { CPU_TEAM_VALUES_MIN = 16384 };

@@ -405,28 +405,28 @@ static void adamw(struct kctx *k, float *w, float *m, float *v, float *grad, siz
     }
 }
 
+const struct backend_training cpu_training = {
+    .mat_open = cpu_mat_train_open,
+    .mat_close = cpu_mat_train_close,
+    .mat_set = mat_set,
+    .linear = linear,
+    .linear_dx = linear_dx,
+    .linear_dw = linear_dw,
+    .embed = embed,
+    .embed_back = embed_back,
+    .add_layernorm = add_layernorm,
+    .add_layernorm_back = add_layernorm_back,
+    .gelu = gelu,
+    .gelu_back = gelu_back,
+    .attention_back = attention_back,
+    .pool = pool,
+    .pool_back = pool_back,
+    .add = add,
+    .sum_squares = sum_squares,
+    .adamw = adamw,
+};
+
 const struct backend_training *backend_cpu_training(void)
 {
-    static const struct backend_training table = {
-        .mat_open = cpu_mat_train_open,
-        .mat_close = cpu_mat_train_close,
-        .mat_set = mat_set,
-        .linear = linear,
-        .linear_dx = linear_dx,
-        .linear_dw = linear_dw,
-        .embed = embed,
-        .embed_back = embed_back,
-        .add_layernorm = add_layernorm,
-        .add_layernorm_back = add_layernorm_back,
-        .gelu = gelu,
-        .gelu_back = gelu_back,
-        .attention_back = attention_back,
-        .pool = pool,
-        .pool_back = pool_back,
-        .add = add,
-        .sum_squares = sum_squares,
-        .adamw = adamw,
-    };
-
-    return &table;
+    return &cpu_training;
 }

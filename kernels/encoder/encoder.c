@@ -121,7 +121,7 @@ int encoder_ctx_open(const struct encoder *e, uint32_t tokens_max, uint32_t seqs
     ctx->dtype = e->dtype;
     ctx->tokens_max = tokens_max;
     ctx->seqs_max = seqs_max;
-    rc = e->backend->ctx_open(tokens_max, cores > 0 ? (uint32_t)cores : 1, &ctx->k);
+    rc = e->backend->ctx_open(tokens_max, cores > 0 ? (uint32_t)cores : 1, K_SERVING, &ctx->k);
     if (rc == 0)
         rc = encoder_ctx_use(ctx, e);
     if (rc != 0) {

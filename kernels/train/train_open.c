@@ -81,7 +81,7 @@ static int scratch_open(struct train *t)
     if (all == NULL)
         return -ENOMEM;
     t->loss = (struct loss_scratch){all, all + L, all + 2 * L, all + 3 * L};
-    return t->backend->ctx_open(rows, t->settings.threads, &t->k);
+    return t->backend->ctx_open(rows, t->settings.threads, K_TRAINING, &t->k);
 }
 
 static int open_all(struct train *t, const uint8_t *used, uint32_t used_len,

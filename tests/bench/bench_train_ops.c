@@ -173,7 +173,7 @@ static void open_step(struct step *s, const struct settings *set)
     for (uint32_t b = 0; b < s->B; b++) /* 5 .. 24 tokens */
         s->offsets[b + 1] = s->offsets[b] + 5 + (b * 7919 + 13) % 20;
     s->T = s->offsets[s->B];
-    if (s->be->ctx_open(s->T, set->threads, &s->k) != 0)
+    if (s->be->ctx_open(s->T, set->threads, K_TRAINING, &s->k) != 0)
         err(1, "context");
     s->be->ctx_threads(s->k, set->threads);
     s->block = floats(s, all);

@@ -56,7 +56,8 @@ def test_every_operation_answers(shared, model, contract):
                  f"/v1/models/{model}/versions/{taught['version']}", "/v1/info", "/health/live",
                  "/health/ready", "/openapi.json"):
         shared.get(path)
-    shared.call("GET", "/metrics", expect=200)
+    for path in ("/metrics", "/", "/console/app.js"):
+        shared.call("GET", path, expect=200)
     with EventStream(shared, f"types=label&model={model}") as stream:
         shared.post(f"/v1/models/{model}/labels", {"label": "event"}, expect=201)
         assert next(stream).kind == "label"

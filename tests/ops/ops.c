@@ -227,7 +227,7 @@ static void compare_case(const struct backend *be, const struct ops_case *c)
         report(c, "its inputs cannot be made");
         return;
     }
-    if (be->ctx_open(run.rows, THREADS_MAX, &k) == 0 && view_open(&run, &whole) == 0 &&
+    if (be->ctx_open(run.rows, THREADS_MAX, K_SERVING, &k) == 0 && view_open(&run, &whole) == 0 &&
         view_open(&run, &part) == 0) {
         ops_run_device(&run, k, 0, run.units, whole);
         fine = be->sync(k) == 0 && close_to_plain(&run, whole, problem, sizeof problem) &&
@@ -255,8 +255,8 @@ static void compare_rungs(const struct backend *be, enum kdtype dtype, uint32_t 
         report(&c, "its inputs cannot be made");
         return;
     }
-    fine = be->ctx_open(run.rows, THREADS_MAX, &k) == 0 && view_open(&run, &whole) == 0 &&
-           view_open(&run, &part) == 0;
+    fine = be->ctx_open(run.rows, THREADS_MAX, K_SERVING, &k) == 0 &&
+           view_open(&run, &whole) == 0 && view_open(&run, &part) == 0;
     if (fine)
         ops_run_device(&run, k, 0, run.units, whole);
     for (uint32_t N = 1; N < c.N && fine; N = be->rows(N) + 1) {
@@ -284,7 +284,7 @@ static void compare_nan(const struct backend *be, const struct ops_case *c, uint
     const float nan_value = NAN;
 
     if (ops_run_init(&run, c, be, 5) != 0 || view_open(&run, &y) != 0 ||
-        be->ctx_open(run.rows, 1, &k) != 0) {
+        be->ctx_open(run.rows, 1, K_SERVING, &k) != 0) {
         report(c, "its inputs cannot be made");
         return;
     }
@@ -374,7 +374,7 @@ static void bench_case(const struct backend *be, const struct ops_case *c, unsig
     char shape[64];
 
     if (ops_run_init(&run, c, be, 1) != 0 || view_open(&run, &y) != 0 ||
-        be->ctx_open(run.rows, 1, &k) != 0)
+        be->ctx_open(run.rows, 1, K_SERVING, &k) != 0)
         exit(1);
     ops_run_device(&run, k, 0, run.units, y); /* makes what is made on first use */
     for (int i = 0; i < SAMPLES; i++) {

@@ -251,7 +251,7 @@ static void check_case(const struct grad_case *c, uint64_t seed)
     snprintf(name, sizeof name, "grad %s %s %d: %u x %u x %u, %u tokens, dropout %.1f",
              grad_name(c), c->dtype == K_BF16 ? "bf16" : "fp32", c->how, c->N, c->M, c->K,
              c->lens[0], (double)c->p);
-    if (backend_cpu()->ctx_open(1024, THREADS_MAX, &k) != 0 ||
+    if (backend_cpu()->ctx_open(1024, THREADS_MAX, K_TRAINING, &k) != 0 ||
         grad_init(&run, c, backend_cpu(), backend_cpu_training(), k, seed) != 0) {
         backend_cpu()->ctx_close(k);
         report(false, name, problem);
@@ -324,7 +324,7 @@ static void check_dropout(void)
     uint64_t keys[DROP_ROWS];
     struct kctx *k = NULL;
 
-    if (backend_cpu()->ctx_open(DROP_ROWS, 2, &k) != 0) {
+    if (backend_cpu()->ctx_open(DROP_ROWS, 2, K_TRAINING, &k) != 0) {
         report(false, "dropout", "no memory");
         return;
     }
@@ -365,7 +365,7 @@ static void check_adamw(void)
     bool close = true, cleared = true;
     struct kctx *k = NULL;
 
-    if (backend_cpu()->ctx_open(1, 2, &k) != 0) {
+    if (backend_cpu()->ctx_open(1, 2, K_TRAINING, &k) != 0) {
         report(false, "adamw", "no memory");
         return;
     }
@@ -410,7 +410,7 @@ static void check_sums(void)
     struct kctx *k = NULL;
     bool fine = true;
 
-    if (backend_cpu()->ctx_open(1, 2, &k) != 0) {
+    if (backend_cpu()->ctx_open(1, 2, K_TRAINING, &k) != 0) {
         report(false, "sums", "no memory");
         return;
     }

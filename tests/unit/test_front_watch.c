@@ -52,7 +52,7 @@ static int open_all(void **state)
         return -1;
     snprintf(server.settings.listen[0], sizeof server.settings.listen[0], "unix:%s/s", folder);
     server.settings.listen_len = 1;
-    return loops_open(&server.settings, 1, routes, 1, server.bus, nothing_gathered, &server, why,
+    return loops_open(&server.settings, 0, 1, routes, 1, server.bus, nothing_gathered, &server, why,
                       sizeof why, &server.loops);
 }
 

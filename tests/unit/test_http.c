@@ -52,6 +52,8 @@ static void note_request(struct log *l, const struct http_request *r)
     note_header(l, "auth", r->authorization);
     note_header(l, "key", r->idempotency_key);
     note_header(l, "origin", r->origin);
+    note_header(l, "accept", r->accept_encoding);
+    note_header(l, "match", r->if_none_match);
     note(l, "%s%s%s", r->keep_alive ? "" : " close", r->expect_continue ? " expect" : "",
          r->has_body ? " body" : "");
 }
@@ -517,6 +519,8 @@ static void test_write_head(void **state)
     http_write_head(head, sizeof head, 405, NULL, 0, false, "Allow: GET, HEAD\r\n");
     assert_string_equal(head, "HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n"
                               "Connection: close\r\nAllow: GET, HEAD\r\n\r\n");
+    http_write_head(head, sizeof head, 304, NULL, 0, true, "ETag: \"a\"\r\n");
+    assert_string_equal(head, "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n");
     http_write_head(head, sizeof head, 204, NULL, 0, true, NULL);
     assert_string_equal(head, "HTTP/1.1 204 No Content\r\n\r\n"); /* RFC 9110 8.6: no length */
     len = http_write_head(head, sizeof head, 200, "t", 1, true, NULL);
@@ -546,6 +550,43 @@ static void decodes(const char *text, bool plus, const char *wanted)
     assert_int_equal(http_percent_decode(buffer, len, plus, &got), 0);
     assert_int_equal(got, strlen(wanted));
     assert_memory_equal(buffer, wanted, got);
+}
+
+static void test_accepts(void **state)
+{
+    static const char *const yes[] = {
+        "gzip",
+        "GZip",
+        "gzip, deflate, br, zstd",
+        "br,gzip",
+        "br , gzip ;q=0.5",
+        "gzip;q=0.001",
+        "gzip;q=1.0, identity; q=0",
+    };
+    static const char *const no[] = {
+        "", "br", "xgzip", "gzipx", "gzip;q=0", "gzip; q=0.000, br", "br;q=1", ", ,", "identity",
+    };
+
+    (void)state;
+    assert_false(http_accepts(NULL, "gzip"));
+    for (size_t i = 0; i < sizeof yes / sizeof *yes; i++)
+        if (!http_accepts(yes[i], "gzip"))
+            fail_msg("%s", yes[i]);
+    for (size_t i = 0; i < sizeof no / sizeof *no; i++)
+        if (http_accepts(no[i], "gzip"))
+            fail_msg("%s", no[i]);
+}
+
+/* A list may come in several lines (RFC 9110 5.3), and then the first is enough. */
+static void test_lists_of_headers(void **state)
+{
+    static const char input[] = "GET / HTTP/1.1\r\n" HOST "Accept-Encoding: br\r\n"
+                                "If-None-Match: \"a\", W/\"b\"\r\nAccept-Encoding: gzip\r\n"
+                                "If-None-Match: \"c\"\r\n\r\n";
+    struct log l = run(input, sizeof input - 1, WHOLE);
+
+    (void)state;
+    assert_non_null(strstr(l.text, "accept=[br] match=[\"a\", W/\"b\"]\n"));
 }
 
 static void test_percent_decode(void **state)
@@ -596,6 +637,7 @@ int main(void)
         cmocka_unit_test(test_smuggling),      cmocka_unit_test(test_folding),
         cmocka_unit_test(test_bare_line_ends), cmocka_unit_test(test_chunks_that_are_none),
         cmocka_unit_test(test_not_http),       cmocka_unit_test(test_write_head),
+        cmocka_unit_test(test_accepts),        cmocka_unit_test(test_lists_of_headers),
         cmocka_unit_test(test_percent_decode), cmocka_unit_test(test_query),
     };
 

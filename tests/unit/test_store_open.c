@@ -117,7 +117,7 @@ static void test_reader_needs_a_database(void **state)
     (void)state;
     refused(STORE_READER, -EIO, "unable to open");
     raw("PRAGMA journal_mode=WAL");
-    refused(STORE_READER, -EUCLEAN, "not been set up");
+    refused(STORE_READER, -ESTALE, "not been set up");
     assert_int_equal(raw_number("SELECT count(*) FROM sqlite_schema"), 0);
 }
 
