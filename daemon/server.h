@@ -14,16 +14,24 @@
 #include "daemon/serve/asked.h"
 #include "daemon/serve/batcher.h"
 #include "daemon/serve/bus.h"
+#include "daemon/serve/device.h"
 #include "daemon/serve/encoders.h"
 #include "daemon/serve/lane.h"
 #include "daemon/serve/live.h"
 #include "daemon/serve/rate.h"
+#include "daemon/serve/recent.h"
 #include "daemon/serve/ring.h"
 #include "daemon/settings.h"
 #include "daemon/version.h"
 
+struct access;
+
 struct server {
     struct settings settings;
+    struct device *device;
+    struct recent *recent; /* how long texts took of late */
+    struct access *access;
+    int64_t use_written_us; /* of the keys; the first loop's */
     struct encoders *encoders;
     struct held_encoder *base;
     char encoder_sha256[65]; /* of the base's model.safetensors, hex */

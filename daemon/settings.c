@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "daemon/limits.h"
+#include "daemon/serve/device.h"
 #include "daemon/state_folder.h"
 
 typedef int apply_fn(struct settings *s, const char *value, char *why, size_t why_bytes);
@@ -72,12 +73,9 @@ static int set_listen(struct settings *s, const char *value, char *why, size_t w
 
 static int set_device(struct settings *s, const char *value, char *why, size_t why_bytes)
 {
-    (void)s;
-    if (strcmp(value, "auto") == 0 || strcmp(value, "cpu") == 0)
-        return 0;
-    snprintf(why, why_bytes,
-             strncmp(value, "cuda", 4) == 0 ? "this build has no CUDA backend; use auto or cpu"
-                                            : "must be auto or cpu");
+    if (strlen(value) < sizeof s->device && device_choice_check(value) == 0)
+        return copy(s->device, value, why, why_bytes);
+    snprintf(why, why_bytes, "must be auto, cpu, cuda:N or plugin:PATH, N from 0 to 63");
     return -EINVAL;
 }
 
@@ -141,6 +139,27 @@ static int set_train_threads(struct settings *s, const char *value, char *why, s
     return number(value, 1, LIMIT_LANES, why, why_bytes, &s->train_threads);
 }
 
+static int set_train_yield(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return number(value, 0, 60000, why, why_bytes, &s->train_yield_ms);
+}
+
+static int set_retention_days_runs(struct settings *s, const char *value, char *why,
+                                   size_t why_bytes)
+{
+    return number(value, 0, 36500, why, why_bytes, &s->retention_days_runs);
+}
+
+static int set_encoders_kept(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return number(value, 1, 1000, why, why_bytes, &s->encoders_kept);
+}
+
+static int set_drain_grace(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return number(value, 0, 3600, why, why_bytes, &s->drain_grace_s);
+}
+
 /* 64M, 1.5G is not: a whole number of bytes, or of KiB, MiB, GiB. */
 static int set_disk_free_min(struct settings *s, const char *value, char *why, size_t why_bytes)
 {
@@ -164,28 +183,42 @@ static int set_disk_free_min(struct settings *s, const char *value, char *why, s
     return 0;
 }
 
-static int set_retention_days_runs(struct settings *s, const char *value, char *why,
-                                   size_t why_bytes)
-{
-    return number(value, 0, 36500, why, why_bytes, &s->retention_days_runs);
-}
-
-static int set_encoders_kept(struct settings *s, const char *value, char *why, size_t why_bytes)
-{
-    return number(value, 1, 1000, why, why_bytes, &s->encoders_kept);
-}
-
-static int set_drain_grace(struct settings *s, const char *value, char *why, size_t why_bytes)
-{
-    return number(value, 0, 3600, why, why_bytes, &s->drain_grace_s);
-}
-
 static int set_log_level(struct settings *s, const char *value, char *why, size_t why_bytes)
 {
     if (log_level_parse(value, &s->log_level) == 0)
         return 0;
     snprintf(why, why_bytes, "must be debug, info, warn or error");
     return -EINVAL;
+}
+
+static int set_admin_key_file(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return copy(s->admin_key_file, value, why, why_bytes);
+}
+
+static int set_cors_origins(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return origins_parse(value, &s->access.origins, why, why_bytes);
+}
+
+static int set_trusted_proxies(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return networks_parse(value, &s->access.proxies, why, why_bytes);
+}
+
+static int set_metrics_open(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    s->access.metrics_open = strcmp(value, "yes") == 0;
+    if (s->access.metrics_open || strcmp(value, "no") == 0)
+        return 0;
+    snprintf(why, why_bytes, "must be yes or no");
+    return -EINVAL;
+}
+
+static int set_connections(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return number(value, 4 * LIMIT_EVENT_STREAMS, LIMIT_CONNECTIONS, why, why_bytes,
+                  &s->connections);
 }
 
 /* What a setting that may change at run time takes over. */
@@ -208,6 +241,11 @@ static void carry_train_window(struct settings *s, const struct settings *from)
 static void carry_train_hours(struct settings *s, const struct settings *from)
 {
     s->train_hours = from->train_hours;
+}
+
+static void carry_train_yield(struct settings *s, const struct settings *from)
+{
+    s->train_yield_ms = from->train_yield_ms;
 }
 
 static void carry_drain_grace(struct settings *s, const struct settings *from)
@@ -255,10 +293,16 @@ static const struct setting {
     {"train-window", set_train_window, false, carry_train_window},
     {"train-hours", set_train_hours, false, carry_train_hours},
     {"train-threads", set_train_threads, false, NULL},
+    {"train-yield-p99-ms", set_train_yield, false, carry_train_yield},
     {"disk-free-min", set_disk_free_min, false, NULL},
     {"retention-days-runs", set_retention_days_runs, false, NULL},
     {"encoders-kept", set_encoders_kept, false, NULL},
     {"drain-grace", set_drain_grace, false, carry_drain_grace},
+    {"admin-key-file", set_admin_key_file, false, NULL},
+    {"cors-origins", set_cors_origins, false, NULL},
+    {"trusted-proxies", set_trusted_proxies, false, NULL},
+    {"metrics-open", set_metrics_open, false, NULL},
+    {"connections", set_connections, false, NULL},
 };
 
 enum { TABLE_LEN = sizeof table / sizeof *table };
@@ -292,11 +336,15 @@ static void begin_list(struct settings *s, const struct setting *setting)
 const char *settings_help(void)
 {
     return "usage: learnd [--config FILE] [--state DIR] [--listen ADDR:PORT|unix:PATH]...\n"
-           "              [--encoder DIR] [--device auto|cpu] [--precision bf16|fp32]\n"
+           "              [--encoder DIR] [--device auto|cpu|cuda:N] [--precision bf16|fp32]\n"
            "              [--lanes N] [--loops N] [--max-tokens N]\n"
            "              [--train auto|manual] [--train-window HH:MM-HH:MM]\n"
-           "              [--train-hours N] [--train-threads N] [--drain-grace S]\n"
-           "              [--disk-free-min BYTES] [--retention-days-runs N] [--encoders-kept N]\n"
+           "              [--train-hours N] [--train-threads N] [--train-yield-p99-ms N]\n"
+           "              [--disk-free-min BYTES] [--drain-grace S]\n"
+           "              [--retention-days-runs N] [--encoders-kept N]\n"
+           "              [--admin-key-file FILE] [--cors-origins ORIGIN,...]\n"
+           "              [--trusted-proxies ADDR[/BITS]|unix,...] [--metrics-open yes|no]\n"
+           "              [--connections N]\n"
            "              [--log-level debug|info|warn|error]\n"
            "              [--log-requests none|sampled|all] [--tensorboard DIR]\n"
            "              [--check-config] [--help] [--version]\n"
@@ -523,8 +571,11 @@ static void defaults(struct settings *s)
     const char *home = getenv("HOME"), *cache = getenv("XDG_CACHE_HOME");
 
     home = home != NULL ? home : "/";
-    *s = (struct settings){
-        .log_level = LOG_LEVEL_INFO, .disk_free_min = 64 << 20, .encoders_kept = 4};
+    *s = (struct settings){.device = "auto",
+                           .log_level = LOG_LEVEL_INFO,
+                           .disk_free_min = 64 << 20,
+                           .encoders_kept = 4,
+                           .connections = SETTINGS_CONNECTIONS};
     state_folder_default(s->state, sizeof s->state);
     if (cache != NULL && *cache != '\0')
         snprintf(s->encoder, sizeof s->encoder, "%s/learnd/all-MiniLM-L6-v2", cache);

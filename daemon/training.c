@@ -70,7 +70,10 @@ static char *progress_write(const struct trainer_progress *p)
                                         .examples = p->examples,
                                         .held_out = p->held_out,
                                         .labels = p->labels,
-                                        .resumed = p->resumed};
+                                        .resumed = p->resumed,
+                                        .yields = p->yields,
+                                        .yield_s = p->yield_s,
+                                        .device = p->device};
 
     api_write_run_progress(&b, &progress);
     return text_of(&b);
@@ -155,6 +158,7 @@ int training_parts(const struct settings *s, struct trainer_parts *parts)
                      : cores < 1           ? 1
                      : cores > LIMIT_LANES ? LIMIT_LANES
                                            : (uint32_t)cores;
+    parts->yield_p99_us = (int64_t)s->train_yield_ms * 1000;
     parts->automatic = !s->train_manual;
     parts->look_us = LOOK_US;
     parts->encoders_kept = s->encoders_kept;

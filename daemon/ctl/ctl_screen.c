@@ -177,6 +177,28 @@ void ctl_screen_key(int timeout_ms, struct ctl_key *ret_key)
 
 /* ---- frames ---------------------------------------------------------------------------------- */
 
+/* A line, up to the columns there are; sequences take none. */
+static void add_line(struct api_buffer *out, const char *line, size_t len, unsigned columns)
+{
+    for (size_t at = 0; at < len;) {
+        const char *escape = memchr(line + at, '\033', len - at);
+        size_t text = escape != NULL ? (size_t)(escape - line) - at : len - at;
+        unsigned width = 0;
+
+        api_buffer_add(out, line + at, ctl_measure(line + at, text, columns, &width));
+        columns -= width;
+        at += text;
+        if (at == len)
+            break;
+        text = 1;
+        while (at + text < len && !(line[at + text] >= 'a' && line[at + text] <= 'z'))
+            text++;
+        text += at + text < len;
+        api_buffer_add(out, line + at, text);
+        at += text;
+    }
+}
+
 void ctl_screen_show(const struct api_buffer *frame)
 {
     struct api_buffer out = API_BUFFER_INIT;
@@ -191,7 +213,7 @@ void ctl_screen_show(const struct api_buffer *frame)
 
         if (row > 1)
             api_buffer_add_string(&out, "\r\n");
-        api_buffer_add(&out, at, len);
+        add_line(&out, at, len, columns);
         api_buffer_add_string(&out, "\033[K");
         at += len + 1;
     }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "daemon/clock.h"
+#include "daemon/front/device_page.h"
 #include "daemon/front/handlers.h"
 #include "daemon/metrics.h"
 #include "proto/openapi.h"
@@ -51,6 +52,8 @@ static void arrive_info(struct front_message *message, struct exchange *x)
     const struct server *s = i->server;
     const struct encoder_info *e = encoder_info(s->base->encoder);
     const char *name = strrchr(s->settings.encoder, '/');
+    struct device_report device;
+    char backend[16];
     struct api_buffer body = API_BUFFER_INIT;
     struct api_info info = {.version = LEARND_VERSION,
                             .encoder = name != NULL ? name + 1 : s->settings.encoder,
@@ -60,8 +63,7 @@ static void arrive_info(struct front_message *message, struct exchange *x)
                             .layers = e->layers,
                             .tokens_max = s->base->tokens_max,
                             .parameters = e->parameters,
-                            .backend = e->backend,
-                            .device = "cpu",
+                            .backend = backend,
                             .precision = e->precision == ENCODER_BF16 ? "bf16" : "fp32",
                             .lanes = s->lanes_len,
                             .loops = s->loops_len,
@@ -71,6 +73,13 @@ static void arrive_info(struct front_message *message, struct exchange *x)
                             .body_bytes_max = LIMIT_BODY_BYTES,
                             .feedback_bytes_max = LIMIT_FEEDBACK_BODY_BYTES};
 
+    device_read(s->device, &device);
+    snprintf(backend, sizeof backend, "%.*s", (int)strcspn(device.name, ":"), device.name);
+    info.device = device.name;
+    info.device_degraded = device.degraded;
+    info.device_why = device.why;
+    info.device_bytes_used = device.memory_used;
+    info.device_bytes_total = device.memory_total;
     if (x != NULL && i->rc != 0) {
         exchange_failed(x, i->rc);
     } else if (x != NULL) {
@@ -169,17 +178,21 @@ static void arrive_probe(struct front_message *message, struct exchange *x)
     bool leaving = atomic_load(&p->server->leaving);
     bool ready = p->encode_rc == 0 && p->write_rc == 0 && !leaving;
     bool behind = learner_counts(p->server->learner).behind != 0;
+    struct device_report device;
 
+    device_read(p->server->device, &device);
     if (x != NULL) {
-        api_health_begin(&body, ready ? "ready" : "unready");
+        api_health_begin(&body, !ready ? "unready" : device.degraded ? "degraded" : "ready");
         api_health_check(&body, "forward", p->encode_rc == 0,
                          p->encode_rc == 0 ? "a text was encoded" : strerror(-p->encode_rc));
         api_health_check(&body, "journal", p->write_rc == 0,
                          p->write_rc == 0 ? "a write is on disk" : strerror(-p->write_rc));
+        api_health_check(&body, "device", !device.degraded,
+                         device.degraded ? device.why : device.name);
         api_health_check(&body, "learner", true, behind ? "catching up" : "caught up");
-        check_disk(p->server, &body);
         if (leaving)
             api_health_check(&body, "serving", false, "the daemon is stopping");
+        check_disk(p->server, &body);
         api_health_end(&body);
         if (!ready)
             metrics_refusal("unready");

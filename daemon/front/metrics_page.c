@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "daemon/clock.h"
+#include "daemon/front/device_page.h"
 #include "daemon/front/handlers.h"
 #include "daemon/metrics.h"
 #include "daemon/process.h"
@@ -39,6 +40,7 @@ static const char gauge[] = "gauge", counter[] = "counter";
 static void write_process(const struct server *s, struct api_buffer *body)
 {
     struct process_figures p = process_read();
+    struct disk_guard_state disk = keeper_disk(s->keeper);
     struct state_figures d = process_state(s->settings.state);
     const struct value values[] = {
         {"process_cpu_seconds_total", "Time on processors.", counter, p.cpu_s},
@@ -51,6 +53,7 @@ static void write_process(const struct server *s, struct api_buffer *body)
         {"learnd_journal_bytes", "The database file.", gauge, d.journal_bytes},
         {"learnd_journal_wal_bytes", "What is not in it yet: its WAL.", gauge, d.wal_bytes},
         {"learnd_state_free_bytes", "Free for learnd where its state is.", gauge, d.free_bytes},
+        {"learnd_disk_low", "1 while nothing is learned for lack of room.", gauge, disk.low},
         {"learnd_state_size_bytes", "Size of that file system.", gauge, d.filesystem_bytes},
     };
 
@@ -163,6 +166,10 @@ static void write_runs(const struct server *s, struct api_buffer *body)
         {"learnd_runs_cancelled_total", "Runs that were cancelled.", counter, (double)t.cancelled},
         {"learnd_run_steps_total", "Steps of all runs.", counter, (double)t.steps},
         {"learnd_run_examples_total", "Examples in those steps.", counter, (double)t.examples},
+        {"learnd_run_yields_total", "Pauses of runs for the sake of requests.", counter,
+         (double)t.yields},
+        {"learnd_run_yield_seconds_total", "How long they were.", counter,
+         (double)t.yield_us / 1e6},
         {"learnd_rollbacks_total", "Encoders put back by hand.", counter, (double)t.rollbacks},
     };
 
@@ -311,6 +318,7 @@ void handle_metrics(struct exchange *x)
     metrics_page(add_text, &body);
     write_process(s, &body);
     write_serving(s, &body);
+    device_gauges(s, add_text, &body);
     write_learning(s, &body);
     write_runs(s, &body);
     write_models(s, &body);

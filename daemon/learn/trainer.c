@@ -224,11 +224,14 @@ static int take_run(void *ud, const struct store_run *row)
 /* True: there was one, and there may be another. */
 static bool do_next(struct trainer *t)
 {
-    struct run run = {
-        .trainer = t,
-        .phase = "planning",
-        .progress = {
-            .loss = NAN, .lr = NAN, .grad_norm = NAN, .examples_per_s = NAN, .eta_s = NAN}};
+    struct run run = {.trainer = t,
+                      .phase = "planning",
+                      .progress = {.loss = NAN,
+                                   .lr = NAN,
+                                   .grad_norm = NAN,
+                                   .examples_per_s = NAN,
+                                   .eta_s = NAN,
+                                   .device = device_backend(t->parts.device)->name}};
     int rc = store_begin(t->parts.learner.store);
     bool ended;
 
@@ -362,6 +365,7 @@ static void *work(void *arg)
 {
     struct trainer *t = arg;
 
+    pthread_setname_np(pthread_self(), "trainer");
     (void)setpriority(PRIO_PROCESS, 0, NICE); /* on Linux: of this thread */
     trainer_watch(t);
     while (!atomic_load(&t->stopping)) {
@@ -369,9 +373,9 @@ static void *work(void *arg)
         (void)trainer_follow(t);
         if (do_next(t))
             continue;
-        if (clock_us() - t->looked_us >= t->parts.look_us) {
+        if (atomic_load(&t->automatic) && clock_us() - t->looked_us >= t->parts.look_us) {
             t->looked_us = clock_us();
-            if (atomic_load(&t->automatic) && trainer_look(t))
+            if (trainer_look(t))
                 continue;
         }
         trainer_retain(t);
@@ -385,13 +389,9 @@ static void *work(void *arg)
     return NULL;
 }
 
-void trainer_schedule(struct trainer *t, bool automatic, int window_from, int window_to,
-                      double every_hours)
+void trainer_yield_to(struct trainer *t, int64_t p99_us)
 {
-    atomic_store(&t->automatic, automatic);
-    atomic_store(&t->window_from, window_from);
-    atomic_store(&t->window_to, window_to);
-    atomic_store(&t->every_hours, every_hours);
+    atomic_store(&t->yield_p99_us, p99_us);
 }
 
 void trainer_hint(struct trainer *t)
@@ -403,6 +403,16 @@ void trainer_hint(struct trainer *t)
         (void)mailbox_post(&t->box, &t->hint);
 }
 
+void trainer_schedule(struct trainer *t, bool automatic, int window_from, int window_to,
+                      double every_hours)
+{
+    atomic_store(&t->automatic, automatic);
+    atomic_store(&t->window_from, window_from);
+    atomic_store(&t->window_to, window_to);
+    atomic_store(&t->every_hours, every_hours);
+    trainer_hint(t);
+}
+
 int trainer_open(const struct trainer_parts *parts, struct trainer **ret_trainer)
 {
     struct trainer *t = calloc(1, sizeof *t);
@@ -411,18 +421,20 @@ int trainer_open(const struct trainer_parts *parts, struct trainer **ret_trainer
     if (t == NULL)
         return -ENOMEM;
     t->parts = *parts;
-    trainer_schedule(t, parts->automatic, parts->window_from, parts->window_to, parts->every_hours);
+    trainer_yield_to(t, parts->yield_p99_us);
     pthread_mutex_init(&t->now_lock, NULL);
     rc = mailbox_init(&t->box, UINT32_MAX); /* it holds one hint at most */
     if (rc != 0) {
         free(t);
         return rc;
     }
+    trainer_schedule(t, parts->automatic, parts->window_from, parts->window_to, parts->every_hours);
     rc = stepper_open(&t->stepper);
     if (rc == 0)
         rc = -pthread_create(&t->thread, NULL, work, t);
     if (rc != 0) {
         stepper_close(t->stepper);
+        (void)mailbox_take(&t->box);
         mailbox_done(&t->box);
         free(t);
         return rc;
@@ -456,6 +468,8 @@ struct trainer_counts trainer_counts(const struct trainer *t)
                                .examples = atomic_load(&t->examples),
                                .rollbacks = atomic_load(&t->rollbacks),
                                .forced = atomic_load(&t->forced),
+                               .yields = atomic_load(&t->yields),
+                               .yield_us = atomic_load(&t->yield_us),
                                .running = atomic_load(&t->running)};
 
     for (int i = 0; i < GATE_REASONS; i++)

@@ -10,6 +10,8 @@
 #include "daemon/learn/material.h"
 #include "daemon/learn/stepper.h"
 #include "daemon/learn/trainer.h"
+#include "daemon/learn/yielding.h"
+#include "daemon/serve/recent.h"
 #include "kernels/train/plan.h"
 
 enum { RUN_WHY_BYTES = STORE_REASON_BYTES_MAX };
@@ -28,8 +30,10 @@ struct trainer {
     atomic_bool automatic; /* trainer_parts's, as the last schedule says, */
     atomic_int window_from, window_to;
     _Atomic double every_hours;
+    atomic_llong yield_p99_us; /* as it was set last */
     atomic_bool running;
     atomic_ullong runs, accepted, refused, failed, cancelled, steps, examples, rollbacks, forced;
+    atomic_ullong yields, yield_us;
     atomic_ullong reasons[GATE_REASONS];
     pthread_mutex_t now_lock;
     struct trainer_now now; /* run 0: none is under way */
@@ -56,6 +60,8 @@ struct run {
     struct train *train;
     struct snapshot *teacher; /* replay: what the live pair says */
     struct trainer_progress progress;
+    struct yielding yielding;
+    int64_t yield_us; /* spent in it */
     const char *phase;
     int64_t phase_us, told_us, kept_us; /* monotonic: phase began; row written; checkpoint */
     uint64_t phase_first;               /* step at which this life of the phase began */
@@ -89,6 +95,9 @@ int run_plan(struct run *run);
 int run_checkpoint(struct run *run);
 /* trainer_steps.c */
 int run_train(struct run *run);
+/* trainer_yield.c. Waits while requests are slow: 0; no longer than that: -EAGAIN; or until
+ * somebody wants something of the trainer: -EINTR. Any of the trainer's threads, one at a time. */
+int run_yield(struct run *run, int64_t us_max);
 /* trainer_build.c */
 int run_write(struct run *run);
 int run_import(struct run *run);

@@ -38,11 +38,11 @@ def test_little_room(tmp_path, small_disk):  # noqa: F811
     try:
         kept = d.teach(LESSONS)["accepted"]
         assert disk_check(d)["ok"] and metric(d, "learnd_disk_low") == 0
-        assert MIN < metric(d, "learnd_disk_free_bytes") < 24 << 20
+        assert MIN < metric(d, "learnd_state_free_bytes") < 24 << 20
         before = d.ask("where is my card", top_k=2)["results"][0]["labels"]
         stream = EventStream(d, "types=warning")
         filler = folder / "filler"
-        filler.write_bytes(b"x" * (int(metric(d, "learnd_disk_free_bytes")) - MIN // 2))
+        filler.write_bytes(b"x" * (int(metric(d, "learnd_state_free_bytes")) - MIN // 2))
         until(lambda: metric(d, "learnd_disk_low") == 1)
 
         assert next(stream).data["code"] == "disk_low"

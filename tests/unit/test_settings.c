@@ -104,7 +104,8 @@ static void test_defaults(void **state)
     assert_int_equal(s.listen_len, 1);
     assert_string_equal(s.listen[0], "127.0.0.1:8080");
     assert_false(s.fp32 || s.check_config || s.help || s.version);
-    assert_int_equal(s.lanes + s.loops + s.max_tokens, 0);
+    assert_int_equal(s.lanes + s.loops + s.max_tokens + s.train_yield_ms, 0);
+    assert_string_equal(s.device, "auto");
     assert_int_equal(s.disk_free_min, 64 << 20);
     assert_int_equal(s.log_level, LOG_LEVEL_INFO);
     setenv("XDG_STATE_HOME", "/xdg/state", 1);
@@ -120,7 +121,7 @@ static void test_every_flag(void **state)
 {
     struct settings s = good("--state /s --listen [::1]:1 --listen unix:/run/l --encoder=/e "
                              "--device cpu --precision fp32 --lanes 3 --loops 2 --max-tokens 128 "
-                             "--log-level debug --check-config");
+                             "--log-level debug --train-yield-p99-ms 40 --check-config");
 
     (void)state;
     assert_string_equal(s.state, "/s");
@@ -129,6 +130,9 @@ static void test_every_flag(void **state)
     assert_string_equal(s.listen[1], "unix:/run/l");
     assert_string_equal(s.encoder, "/e");
     assert_true(s.fp32 && s.check_config);
+    assert_string_equal(s.device, "cpu");
+    assert_string_equal(good("--device cuda:1").device, "cuda:1");
+    assert_int_equal(s.train_yield_ms, 40);
     assert_int_equal(s.lanes, 3);
     assert_int_equal(s.loops, 2);
     assert_int_equal(s.max_tokens, 128);
@@ -197,16 +201,23 @@ static void test_wrong_lines(void **state)
     bad_line("lanes = 3 # three", "lanes must be a whole number");
     bad_line("state = ", "state must be a path");
     bad_line("precision = int8", "precision must be bf16 or fp32");
+    bad_line("retention-days-runs = -1", "retention-days-runs must be a whole number from 0");
+    bad_line("retention-days-runs = 1d", "retention-days-runs must be a whole number");
+    bad_line("encoders-kept = 0", "encoders-kept must be a whole number from 1 to 1000");
     bad_line("disk-free-min = 64MB", "disk-free-min must be bytes, as in 64M");
     bad_line("disk-free-min = 1.5G", "disk-free-min must be bytes");
     bad_line("disk-free-min = -1", "disk-free-min must be bytes");
     bad_line("disk-free-min = M", "disk-free-min must be bytes");
     bad_line("disk-free-min = 99999999999G", "disk-free-min must be bytes");
     bad_line("log-level = loud", "log-level must be debug, info, warn or error");
+    bad_line("device = cuda", "device must be auto, cpu, cuda:N or plugin:PATH, N from 0 to 63");
+    bad_line("device = cuda:64", "device must be auto, cpu, cuda:N or plugin:PATH");
+    bad_line("device = ", "device must be auto, cpu, cuda:N or plugin:PATH");
+    bad_line("train-yield-p99-ms = 60001", "train-yield-p99-ms must be a whole number from 0 to");
+    bad_line("train-yield-p99-ms = fast", "train-yield-p99-ms must be a whole number from 0 to");
     bad_line("drain-grace = 1h", "drain-grace must be a whole number from 0 to 3600");
     bad_line("log-requests = some", "log-requests must be none, sampled or all");
     bad_line("tensorboard =", "tensorboard must be a path of 1 to 1023 bytes");
-    bad_line("device = cuda:0", "device this build has no CUDA backend");
     memset(long_line, 'x', sizeof long_line - 1);
     long_line[sizeof long_line - 1] = '\0';
     bad_line(long_line, "the line is too long");
@@ -300,10 +311,11 @@ static void test_reload(void **state)
     settings_reload(&s, &now, note, NULL);
     assert_string_equal(changes, "");
     now = good("--lanes 3 --log-level debug --train-window 01:00-02:30 --train manual "
-               "--train-hours 7 --drain-grace 9 --listen 127.0.0.1:1 --listen 127.0.0.1:3");
+               "--train-hours 7 --train-yield-p99-ms 30 --drain-grace 9 --listen 127.0.0.1:1 "
+               "--listen 127.0.0.1:3");
     settings_reload(&s, &now, note, NULL);
     assert_string_equal(changes, "listen- lanes- log-level+ train+ train-window+ train-hours+ "
-                                 "drain-grace+ ");
+                                 "train-yield-p99-ms+ drain-grace+ ");
     assert_int_equal(s.lanes, 2);
     assert_string_equal(s.listen[1], "127.0.0.1:2");
     assert_int_equal(s.log_level, LOG_LEVEL_DEBUG);
@@ -312,6 +324,7 @@ static void test_reload(void **state)
     assert_true(s.train_manual);
     assert_int_equal(s.train_hours, 7);
     assert_int_equal(s.drain_grace_s, 9);
+    assert_int_equal(s.train_yield_ms, 30);
     /* What waits for a restart is told again; what is in force is not. */
     changes[0] = '\0';
     settings_reload(&s, &now, note, NULL);
@@ -320,7 +333,8 @@ static void test_reload(void **state)
     now = good("--lanes 2 --listen 127.0.0.1:1 --listen 127.0.0.1:2");
     changes[0] = '\0';
     settings_reload(&s, &now, note, NULL);
-    assert_string_equal(changes, "log-level+ train+ train-window+ train-hours+ drain-grace+ ");
+    assert_string_equal(changes, "log-level+ train+ train-window+ train-hours+ "
+                                 "train-yield-p99-ms+ drain-grace+ ");
     assert_int_equal(s.log_level, LOG_LEVEL_INFO);
     assert_int_equal(s.drain_grace_s, 0);
     /* The same list in another order, or cut elsewhere, is another list. */
@@ -348,7 +362,7 @@ static void test_help_names_every_flag(void **state)
         "--config",       "--state", "--listen",  "--encoder",      "--device",
         "--precision",    "--lanes", "--loops",   "--max-tokens",   "--log-level",
         "--check-config", "--help",  "--version", "--log-requests", "--tensorboard",
-        "--drain-grace"};
+        "--drain-grace",  "--train-yield-p99-ms"};
 
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
