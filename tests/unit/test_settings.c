@@ -219,6 +219,9 @@ static void test_wrong_lines(void **state)
     bad_line("lanes = 3 # three", "lanes must be a whole number");
     bad_line("state = ", "state must be a path");
     bad_line("precision = int8", "precision must be bf16 or fp32");
+    bad_line("retention-days-runs = -1", "retention-days-runs must be a whole number from 0");
+    bad_line("retention-days-runs = 1d", "retention-days-runs must be a whole number");
+    bad_line("encoders-kept = 0", "encoders-kept must be a whole number from 1 to 1000");
     bad_line("disk-free-min = 64MB", "disk-free-min must be bytes, as in 64M");
     bad_line("disk-free-min = 1.5G", "disk-free-min must be bytes");
     bad_line("disk-free-min = -1", "disk-free-min must be bytes");
