@@ -150,6 +150,7 @@ CXXFLAGS  = $(filter-out -std=c11,$(CFLAGS)) -std=c++20 -Wno-unknown-pragmas
 $(SHIM): $(SHIM_OBJ)
 	@mkdir -p $(@D)
 	$(call Q,LD)$(CXX) -shared $(LDFLAGS) -o $@ $^ -lm
+$(BUILD)/shim/%.o: CFLAGS := $(patsubst -O1,-O2,$(CFLAGS))
 $(BUILD)/shim/%.o: %.cu
 	@mkdir -p $(@D)
 	$(call Q,CXX)$(CXX) -Itests/cuda/shim $(CPPFLAGS) -include tests/cuda/shim_ptx.h $(CXXFLAGS) -fPIC -x c++ -c -o $@ $<
@@ -188,7 +189,7 @@ $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BENCH_OBJ) $(LIBS)
 	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 clean:
-	rm -rf build build-asan build-tsan build-fuzz
+	rm -rf build build-asan build-tsan build-fuzz build-cuda
 
 .PHONY: all run test asan tsan check bench fuzz fuzz-build tidy format install tests clean
 .SECONDARY:

@@ -64,6 +64,7 @@ for t in "$build"/tests/fuzz/fuzz_*; do
     [ -x "$t" ] && [ "${t%.o}" = "$t" ] && [ "${t%.d}" = "$t" ] &&
         count "$t" 600 "$tally" "$t" "tests/fuzz/corpus/$(basename "$t" | sed s/fuzz_//)"
 done
+[ "$build" = build ] && count "cuda-compile (sm_90a)" 900 "$tally" tests/cuda/compile.sh
 [ "$build" = build ] && [ -x tests/tidy_test.sh ] && count tests/tidy_test.sh 300 "$tally" tests/tidy_test.sh
 
 pytest='/(passed|failed|skipped|error)/ && / in [0-9.]+s/ { for (i = 1; i <= NF; i++) { if ($i ~ /^passed/) p += $(i-1); if ($i ~ /^failed/) f += $(i-1); if ($i ~ /^error/) f += $(i-1); if ($i ~ /^skipped/) s += $(i-1) } }'

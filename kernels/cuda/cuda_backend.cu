@@ -38,6 +38,8 @@ static struct {
     uint64_t age;              /* of what upload() has written: atomic */
 } cuda;
 
+extern const struct backend cuda_table;
+
 /* ---- failures ---------------------------------------------------------------------------------
  */
 
@@ -253,7 +255,7 @@ static int ctx_open(uint32_t rows_max, uint32_t threads_max, enum kpriority prio
         free(k);
         return rc;
     }
-    rc = cuda_blas_open(k->stream, &k->blas);
+    rc = cuda_blas_open(&cuda_table, k->stream, &k->blas);
     if (rc != 0) {
         ctx_close(k);
         return rc;
@@ -380,7 +382,7 @@ static int mat_load(const float *w, uint32_t M, uint32_t K, enum kdtype dtype,
 
     cuda_here();
     if (rc == 0)
-        rc = cuda_blas_plans(dtype, M, K, &mat->plans);
+        rc = cuda_blas_plans(&cuda_table, dtype, M, K, &mat->plans);
     if (rc == 0)
         rc = cuda_take((size_t)M * K * element_bytes(dtype), &mat->data);
     if (rc == 0)
@@ -443,7 +445,7 @@ static void pool(struct kctx *k, float *y, struct kview x, const uint32_t *offse
     cuda_pool(k, y, NULL, x, offsets, B, C, how);
 }
 
-static const struct backend table = {
+const struct backend cuda_table = {
     .name = cuda.name,
     .training = &cuda_training,
     .ctx_open = ctx_open,
@@ -485,9 +487,12 @@ static int device_find(uint32_t ordinal, char *why, size_t why_bytes)
 
     (void)cudaDriverGetVersion(&driver);
     if (error != cudaSuccess) {
-        snprintf(why, why_bytes, "CUDA: %s (driver: CUDA %d.%d; needed: %d.%d)",
-                 cudaGetErrorString(error), driver / 1000, driver % 1000 / 10,
-                 CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+        if (driver == 0)
+            snprintf(why, why_bytes, "CUDA: no NVIDIA driver is installed");
+        else
+            snprintf(why, why_bytes, "CUDA: %s (the driver is for CUDA %d.%d, needed is %d.%d)",
+                     cudaGetErrorString(error), driver / 1000, driver % 1000 / 10,
+                     CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
         return -ENODEV;
     }
     if (ordinal >= (uint32_t)devices) {
@@ -564,6 +569,6 @@ learnd_backend_open(uint32_t abi, uint32_t ordinal, char *why, size_t why_bytes,
             return rc;
         open = true;
     }
-    *ret_backend = &table;
+    *ret_backend = &cuda_table;
     return 0;
 }

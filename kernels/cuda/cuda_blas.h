@@ -22,18 +22,20 @@
 struct cuda_blas;  /* one context's handle, workspace and chosen algorithms */
 struct cuda_plans; /* the algorithms of one (M,K) in one dtype; made once, never freed */
 
-/* Whether matrix products are to be had at all: 0, or -ENODEV with `why`. */
+/* Whether matrix products are to be had at all: 0, or -ENODEV with `why`. First of all. */
 int cuda_blas_check(char *why, size_t why_bytes);
-/* stream: a cudaStream_t. 0, -ENOMEM, -EIO, -ENODEV. */
-int cuda_blas_open(void *stream, struct cuda_blas **ret_blas);
+/* be: the backend itself, for memory. stream: a cudaStream_t. 0, -ENOMEM, -EIO, -ENODEV. */
+int cuda_blas_open(const struct backend *be, void *stream, struct cuda_blas **ret_blas);
 void cuda_blas_close(struct cuda_blas *blas);
 
-/* Any thread; the first call of a shape probes, some milliseconds. */
-int cuda_blas_plans(enum kdtype dtype, uint32_t M, uint32_t K, struct cuda_plans **ret_plans);
+/* Any thread; the first call of a shape probes, a tenth of a second. Errors as open. */
+int cuda_blas_plans(const struct backend *be, enum kdtype dtype, uint32_t M, uint32_t K,
+                    struct cuda_plans **ret_plans);
 /* Up to which row count one algorithm serves N rows. */
 uint32_t cuda_blas_rows(uint32_t N);
 
-/* y(N,M) = x(N,K) w(M,K)^T + bias(M); bias of y's dtype, or NULL. plans NULL: no promise. */
+/* y(N,M) = x(N,K) w(M,K)^T + bias(M); bias of y's dtype, or NULL. plans NULL: no promise.
+ * All three: 0 or -EIO; they only enqueue. */
 int cuda_blas_y(struct cuda_blas *blas, const struct cuda_plans *plans, enum kdtype dtype, void *y,
                 const void *x, const void *w, const void *bias, uint32_t N, uint32_t M, uint32_t K);
 /* dx(N,K) = dy(N,M) w(M,K). */

@@ -17,10 +17,11 @@ int cuda_blas_check(char *why, size_t why_bytes)
     return 0;
 }
 
-int cuda_blas_open(void *stream, struct cuda_blas **ret_blas)
+int cuda_blas_open(const struct backend *be, void *stream, struct cuda_blas **ret_blas)
 {
     struct cuda_blas *blas = calloc(1, sizeof *blas);
 
+    (void)be;
     (void)stream;
     if (blas == NULL)
         return -ENOMEM;
@@ -33,8 +34,10 @@ void cuda_blas_close(struct cuda_blas *blas)
     free(blas);
 }
 
-int cuda_blas_plans(enum kdtype dtype, uint32_t M, uint32_t K, struct cuda_plans **ret_plans)
+int cuda_blas_plans(const struct backend *be, enum kdtype dtype, uint32_t M, uint32_t K,
+                    struct cuda_plans **ret_plans)
 {
+    (void)be;
     (void)dtype;
     (void)M;
     (void)K;
