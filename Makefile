@@ -6,7 +6,8 @@
 #   make bench    benchmarks, as a table and CSV            make tsan     tests under TSan
 #   make fuzz     fuzz for FUZZ_SECONDS a target            make format   clang-format in place
 #   make install  to DESTDIR and PREFIX                     make clean    remove build/
-# Variables: BUILD (build), SAN (address, thread), CUDA=1 (build/learnd-cuda.so too), CC, PREFIX, DESTDIR, ARGS (for run), V=1 (show commands).
+#   make deb      a Debian package in build/
+# Variables: BUILD (build), SAN (address, thread), CUDA=1 (build/learnd-cuda.so too), CC, PREFIX, SYSCONFDIR, DESTDIR, ARGS (for run), V=1 (show commands).
 
 MAKEFLAGS += --no-builtin-rules
 SHELL   := /bin/bash
@@ -14,6 +15,7 @@ SHELL   := /bin/bash
 CC      ?= cc
 BUILD   ?= build
 PREFIX  ?= /usr/local
+SYSCONFDIR ?= /etc
 SAN     ?=
 V       ?=
 Q        = $(if $(V),,@)$(if $(V),,echo '  $(1)  $@';)
@@ -25,7 +27,7 @@ LLHTTP_SRC := $(if $(wildcard /usr/include/llhttp.h),,$(wildcard /usr/share/llht
 CPPFLAGS = -I. -D_GNU_SOURCE -I$(dir $(LLHTTP_INC)) -MMD -MP
 CFLAGS   ?= -O3 -g
 CFLAGS   += -std=c11 -Wall -Wextra -Wshadow -Wvla -Werror -fno-strict-aliasing -pthread
-LDFLAGS  += -pthread
+LDFLAGS  += -pthread -Wl,--export-dynamic-symbol=backend_cpu # a loadable backend may wrap the CPU's
 LDLIBS   = -luv -ljansson -lsqlite3 -ldnnl -lopenblas -lutf8proc -lnettle -lm
 ifeq ($(LLHTTP_SRC),)
 LDLIBS  += -lllhttp
@@ -63,6 +65,7 @@ TRAIN_TOOLS = $(addprefix $(BUILD)/tests/,golden/train/dump_train quality/finetu
 # Of kernels/cuda what runs on the host as well, with tests/cuda in place of the toolkit.
 SHIM        = $(BUILD)/tests/cuda/shim-cuda.so
 SHIM_OBJ    = $(patsubst %.cu,$(BUILD)/shim/%.o,$(wildcard kernels/cuda/*.cu)) $(patsubst %.c,$(BUILD)/shim/%.o,$(wildcard tests/cuda/*.c))
+FAKE_DEVICE = $(BUILD)/tests/device/fake_device.so
 BENCH_OBJ   = $(call obj,$(filter-out tests/bench/bench_%,$(wildcard tests/bench/*.c)))
 
 all: $(BUILD)/learnd $(if $(CTL_OBJ),$(BUILD)/learnctl) $(if $(CUDA),$(BUILD)/learnd-cuda.so)
@@ -109,28 +112,52 @@ build-fuzz/fuzz_%: build-fuzz/tests/fuzz/fuzz_%.o $(PROTO_OBJ) \
 	$(call Q,LD)$(CC) -fsanitize=fuzzer,address,undefined -o $@ $^ -ljansson -lutf8proc -lm $(if $(LLHTTP_SRC),,-lllhttp)
 tidy:
 	tests/tidy.sh
+# A learnd.conf that is there stays. Manual pages and completions: whatever deploy/ has.
+install: to = $(DESTDIR)$(PREFIX)
 install: all
-	install -d $(DESTDIR)$(PREFIX)/bin
-	$(if $(CUDA),install -D -m 755 $(BUILD)/learnd-cuda.so $(DESTDIR)$(PREFIX)/lib/learnd/learnd-cuda.so)
-	install -m 755 $(BUILD)/learnd $(BUILD)/learnctl $(DESTDIR)$(PREFIX)/bin
+	install -d $(to)/bin $(to)/sbin $(addprefix $(to)/lib/,learnd systemd/system sysusers.d tmpfiles.d) $(DESTDIR)$(SYSCONFDIR)/learnd
+	install -m 755 $(BUILD)/learnd $(BUILD)/learnctl $(to)/bin
+	install -m 755 deploy/learnd-fetch-model $(to)/sbin
+	$(if $(CUDA),install -m 755 $(BUILD)/learnd-cuda.so $(to)/lib/learnd)
+	install -m 755 deploy/model.sh $(to)/lib/learnd
+	sed 's,/usr/bin/,$(PREFIX)/bin/,; s,/etc/learnd/,$(SYSCONFDIR)/learnd/,' deploy/learnd.service >$(to)/lib/systemd/system/learnd.service
+	install -m 644 deploy/learnd.socket $(to)/lib/systemd/system
+	install -m 644 deploy/learnd.sysusers $(to)/lib/sysusers.d/learnd.conf
+	install -m 644 deploy/learnd.tmpfiles $(to)/lib/tmpfiles.d/learnd.conf
+	[ -e $(DESTDIR)$(SYSCONFDIR)/learnd/learnd.conf ] || install -m 644 deploy/learnd.conf $(DESTDIR)$(SYSCONFDIR)/learnd
+	@$(foreach f,$(wildcard deploy/man/*.[1-8]),install -D -m 644 $(f) $(to)/share/man/man$(subst .,,$(suffix $(f)))/$(notdir $(f)) && )true
+	@$(foreach f,$(wildcard deploy/completion/*.bash),install -D -m 644 $(f) $(to)/share/bash-completion/completions/$(basename $(notdir $(f))) && )true
+	@$(foreach f,$(wildcard deploy/completion/_*),install -D -m 644 $(f) $(to)/share/zsh/vendor-completions/$(notdir $(f)) && )true
+	@$(foreach f,$(wildcard deploy/completion/*.fish),install -D -m 644 $(f) $(to)/share/fish/vendor_completions.d/$(notdir $(f)) && )true
+deb: all
+	@deploy/deb.sh $(BUILD)
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h' ':!kernels/text/unicode_tables.c')
-tests: all $(BUILD)/tests/sim/sim $(TRAIN_TOOLS) $(UNIT_BIN) $(OPS_BIN) $(SHIM) $(FUZZ_BIN) $(BENCH_BIN)
+tests: all $(FAKE_DEVICE) $(BUILD)/tests/sim/sim $(TRAIN_TOOLS) $(UNIT_BIN) $(OPS_BIN) $(SHIM) $(FUZZ_BIN) $(BENCH_BIN)
 
 $(BUILD)/learnd: $(call obj,daemon/main.c) $(LIBS)
 	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
-$(BUILD)/learnctl: $(call obj,daemon/ctl/ctl_main.c) $(BUILD)/libctl.a $(BUILD)/libproto.a $(BUILD)/libkernels.a
-	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ -lcurl -ljansson -lm
+$(BUILD)/learnctl: $(call obj,daemon/ctl/ctl_main.c) $(BUILD)/libctl.a $(LIBS)
+	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ -lcurl $(LDLIBS)
 $(BUILD)/libproto.a: $(PROTO_OBJ)
 $(BUILD)/libkernels.a: $(KERNELS_OBJ)
 $(BUILD)/libstore.a: $(STORE_OBJ)
-$(BUILD)/libdaemon.a: $(DAEMON_OBJ)
+$(BUILD)/libdaemon.a: $(DAEMON_OBJ) $(BUILD)/daemon/console/page_files.o
 $(BUILD)/libctl.a: $(CTL_OBJ)
 $(BUILD)/lib%.a:
 	@rm -f $@
 	$(call Q,AR)ar rcs $@ $^
 
 $(BUILD)/proto/openapi.o: proto/openapi.json
+# The web page and its charts: every file as it is and packed, in one table (daemon/front/page.h).
+PAGE_SRC  = $(sort $(wildcard daemon/console/*.html daemon/console/*.css daemon/console/*.js daemon/console/*.svg))
+CHART_JS := $(firstword $(wildcard /usr/share/javascript/chart.js/chart.min.js /usr/share/nodejs/chart.js/dist/chart.min.js))
+$(BUILD)/daemon/console/page_files.c: daemon/console/embed.sh $(PAGE_SRC) $(CHART_JS)
+	@mkdir -p $(@D)
+	$(if $(CHART_JS),,@echo "chart.js is missing (libjs-chart.js): deploy/deps.sh run" >&2; exit 1)
+	$(call Q,GEN)daemon/console/embed.sh $@ $(PAGE_SRC) $(CHART_JS)
+$(BUILD)/daemon/console/page_files.o: $(BUILD)/daemon/console/page_files.c
+	$(call Q,CC)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(call Q,CC)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
@@ -183,6 +210,10 @@ $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/replay_main.o
 	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(BUILD)/tests/ops/ops: $(call obj,$(wildcard tests/ops/*.c)) $(LIBS)
 	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+$(UNIT_BIN): | $(FAKE_DEVICE)
+$(FAKE_DEVICE): $(wildcard tests/device/*.c tests/device/*.h) kernels/backend.h kernels/backend_training.h
+	@mkdir -p $(@D)
+	$(call Q,CC)$(CC) $(filter-out -MMD -MP,$(CPPFLAGS)) $(CFLAGS) -fPIC -shared -o $@ $(filter %.c,$^)
 $(TRAIN_TOOLS): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/unit/train_fixture.o $(LIBS)
 	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BENCH_OBJ) $(LIBS)
@@ -191,6 +222,6 @@ $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BENCH_OBJ) $(LIBS)
 clean:
 	rm -rf build build-asan build-tsan build-fuzz build-cuda
 
-.PHONY: all run test asan tsan check bench fuzz fuzz-build tidy format install tests clean
+.PHONY: all run test asan tsan check bench fuzz fuzz-build tidy format install deb tests clean
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

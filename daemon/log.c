@@ -4,24 +4,46 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { LINE_BYTES = 2048 };
 
-static enum log_level threshold = LOG_LEVEL_INFO;
+static atomic_int threshold = LOG_LEVEL_INFO;
 static bool journal; /* systemd reads <N> as the level */
 
 static const char *const names[] = {"debug", "info", "warn", "error"};
 static const char *const prefixes[] = {"<7>", "<6>", "<4>", "<3>"};
 
+/* JOURNAL_STREAM names the journal's end by device and inode: a unit whose stderr goes to a file
+ * has the variable too. */
+static bool writes_to_journal(void)
+{
+    const char *stream = getenv("JOURNAL_STREAM");
+    char here[64];
+    struct stat st;
+
+    if (stream == NULL || fstat(STDERR_FILENO, &st) != 0)
+        return false;
+    snprintf(here, sizeof here, "%llu:%llu", (unsigned long long)st.st_dev,
+             (unsigned long long)st.st_ino);
+    return strcmp(stream, here) == 0;
+}
+
 void log_open(enum log_level least)
 {
-    threshold = least;
-    journal = getenv("JOURNAL_STREAM") != NULL;
+    log_level_set(least);
+    journal = writes_to_journal();
+}
+
+void log_level_set(enum log_level least)
+{
+    atomic_store_explicit(&threshold, (int)least, memory_order_relaxed);
 }
 
 int log_level_parse(const char *name, enum log_level *ret_level)
@@ -76,7 +98,7 @@ static void write_line(enum log_level level, const char *at, va_list pairs)
     struct line line = {.len = 0};
     const char *key, *value;
 
-    if (level < threshold)
+    if ((int)level < atomic_load_explicit(&threshold, memory_order_relaxed))
         return;
     if (journal)
         add_text(&line, prefixes[level]);
@@ -86,10 +108,12 @@ static void write_line(enum log_level level, const char *at, va_list pairs)
     add_text(&line, at);
     while ((key = va_arg(pairs, const char *)) != NULL) {
         value = va_arg(pairs, const char *);
+        if (value == NULL)
+            continue;
         add(&line, ' ');
         add_text(&line, key);
         add(&line, '=');
-        add_value(&line, value != NULL ? value : "");
+        add_value(&line, value);
     }
     line.bytes[line.len++] = '\n';
     while (write(STDERR_FILENO, line.bytes, line.len) < 0 && errno == EINTR)

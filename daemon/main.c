@@ -1,9 +1,11 @@
 /* main.c -- the daemon from start to stop, top to bottom.
  *
- * Start: settings -> encoder and tokenizer -> store (locked) -> lanes -> keeper, reader -> learner,
- * which brings every model live -> trainer -> loops, which open the door last. Stop: the reverse:
- * loops drain -> trainer keeps a checkpoint -> learner saves -> keeper and reader finish what they
- * have -> lanes -> store. Signals are taken by the main thread alone.
+ * Start: settings -> device -> encoder and tokenizer -> store (locked) -> lanes -> keeper, reader
+ * -> learner, which brings every model live -> trainer -> a first text through a lane -> loops,
+ * which open the door last. Stop: not ready, but serving for drain-grace, so that a proxy looks
+ * elsewhere -> the reverse: loops drain -> trainer keeps a checkpoint -> learner saves -> keeper
+ * and reader finish what they have -> lanes -> store. Signals are taken by the main thread alone:
+ * SIGHUP reads the settings again. What a service manager is told meanwhile: attend.h.
  */
 #include <errno.h>
 #include <malloc.h>
@@ -14,10 +16,19 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "daemon/attend.h"
 #include "daemon/clock.h"
+#include "daemon/descriptors.h"
+#include "daemon/events.h"
+#include "daemon/front/access.h"
+#include "daemon/front/trail.h"
+#include "daemon/learn/embed.h"
 #include "daemon/learn/weights_hash.h"
 #include "daemon/limits.h"
 #include "daemon/log.h"
+#include "daemon/notify.h"
+#include "daemon/preflight.h"
+#include "daemon/reload.h"
 #include "daemon/server.h"
 #include "daemon/training.h"
 
@@ -25,6 +36,7 @@ enum { EXIT_START = 1, EXIT_USAGE = 2, WHY_BYTES = 1024 };
 
 static struct server server;
 static char why[WHY_BYTES];
+static int inherited; /* sockets that listen already */
 static uint8_t base_sha256[STORE_HASH_BYTES];
 
 /* Everything that the stop order must know of beside the server. */
@@ -32,16 +44,37 @@ static struct {
     struct store *writer, *reader, *learner, *trainer;
 } stores;
 
+/* The one line, and the event, of what befalls the device. */
+static void tell_of_device(void *ud, const char *code, const char *text)
+{
+    (void)ud;
+    if (strcmp(code, "device_unavailable") == 0 && strcmp(server.settings.device, "auto") == 0)
+        log_info("device", "event", code, "text", text, NULL);
+    else
+        log_warn("device", "event", code, "text", text, NULL);
+    events_warning(server.bus, NULL, code, text);
+}
+
+static bool on_device(void)
+{
+    return device_backend(server.device) != backend_cpu();
+}
+
 static int open_encoder(void)
 {
     const struct settings *s = &server.settings;
-    const struct encoders_settings settings = {.base = s->encoder,
+    const struct encoders_settings settings = {.device = server.device,
+                                               .base = s->encoder,
                                                .state = s->state,
                                                .precision = s->fp32 ? ENCODER_FP32 : ENCODER_BF16,
                                                .tokens_max = s->max_tokens,
                                                .tokens_limit = LIMIT_TOKENS};
     int rc = encoders_open(&settings, why, sizeof why, &server.encoders);
 
+    if (on_device() && (rc == -ENOMEM || rc == -EIO || rc == -ENODEV)) {
+        device_lose(server.device, why);
+        rc = encoders_open(&settings, why, sizeof why, &server.encoders);
+    }
     if (rc == -ENOENT)
         log_error("start", "event", "hint", "text",
                   "no encoder there: deploy/model.sh fetches the default one, --encoder names "
@@ -49,6 +82,17 @@ static int open_encoder(void)
                   NULL);
     if (rc == 0)
         server.base = encoders_base(server.encoders);
+    return rc;
+}
+
+static int open_device(void)
+{
+    int rc = recent_open(&server.recent);
+
+    if (rc == 0)
+        rc = device_open(server.settings.device, tell_of_device, NULL, &server.device);
+    if (rc != 0)
+        snprintf(why, sizeof why, "out of memory");
     return rc;
 }
 
@@ -107,29 +151,64 @@ static int open_state(void)
     }
     rc = store_open(folder, STORE_READER, why, sizeof why, &stores.reader);
     if (rc == 0)
+        rc = access_open(stores.reader, &server.settings.access, server.settings.admin_key_file,
+                         why, sizeof why, &server.access);
+    if (rc == 0)
         rc = store_open(folder, STORE_READER, why, sizeof why, &stores.learner);
     return rc == 0 ? store_open(folder, STORE_READER, why, sizeof why, &stores.trainer) : rc;
 }
 
-static int open_lanes(void)
+static uint32_t cores_len(void)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+    return cores < 1 ? 1 : cores > LIMIT_LANES ? LIMIT_LANES : (uint32_t)cores;
+}
+
+/* On a device two: while it computes one batch the other lane packs and scores another. */
+static uint32_t lanes_wanted(void)
+{
+    return server.settings.lanes > 0 ? server.settings.lanes : on_device() ? 2 : cores_len();
+}
+
+static void close_lanes(void)
+{
+    batcher_shutdown(server.batcher);
+    for (uint32_t i = 0; i < server.lanes_len; i++)
+        lane_close(server.lanes[i]);
+    server.lanes_len = 0;
+}
+
+static int open_lanes_once(uint32_t len)
 {
     const struct batcher_limits limits = {.items_max = LIMIT_QUEUE_ITEMS,
                                           .batch_tokens_max = LIMIT_BATCH_TOKENS,
                                           .batch_items_max = LIMIT_BATCH_ITEMS,
                                           .share_tokens_min = LIMIT_SHARE_TOKENS,
                                           .learning_tokens = LIMIT_LEARNING_TOKENS,
-                                          .team_tokens_min = LIMIT_TEAM_TOKENS};
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    uint32_t len = server.settings.lanes > 0 ? server.settings.lanes
-                   : cores < 1               ? 1
-                   : cores > LIMIT_LANES     ? LIMIT_LANES
-                                             : (uint32_t)cores;
+                                          .team_tokens_min = LIMIT_TEAM_TOKENS,
+                                          .lost_threads = (cores_len() + len - 1) / len};
     int rc = batcher_open(&limits, len, &server.batcher);
 
     for (uint32_t i = 0; i < len && rc == 0; i++) {
         rc = lane_open(server.base, server.batcher, &limits, &server.lanes[i]);
         if (rc == 0)
             server.lanes_len++;
+    }
+    return rc;
+}
+
+static int open_lanes(void)
+{
+    int rc = open_lanes_once(lanes_wanted());
+
+    if (on_device() && (rc == -ENOMEM || rc == -EIO || rc == -ENODEV)) {
+        snprintf(why, sizeof why, "no room for %u lanes beside the encoders: %s", lanes_wanted(),
+                 strerror(-rc));
+        device_lose(server.device, why);
+        close_lanes();
+        batcher_close(server.batcher);
+        rc = open_lanes_once(lanes_wanted());
     }
     if (rc != 0)
         snprintf(why, sizeof why, "the lanes cannot be started: %s", strerror(-rc));
@@ -165,8 +244,11 @@ static int open_bus(void)
 
 static int open_training(const struct learner_parts *learner)
 {
-    struct trainer_parts parts = {
-        .learner = *learner, .to = server.learner, .base_sha256 = base_sha256};
+    struct trainer_parts parts = {.learner = *learner,
+                                  .to = server.learner,
+                                  .device = server.device,
+                                  .recent = server.recent,
+                                  .base_sha256 = base_sha256};
     int rc = training_parts(&server.settings, &parts);
 
     parts.learner.store = stores.trainer;
@@ -203,6 +285,7 @@ static int open_learning(void)
         return rc;
     }
     keeper_warn(server.keeper, server.bus);
+    keeper_guard(server.keeper, server.settings.state, server.settings.disk_free_min);
     parts.keeper = server.keeper;
     parts.live = server.live;
     parts.bus = server.bus;
@@ -214,36 +297,110 @@ static int open_learning(void)
     return open_training(&parts);
 }
 
+/* As many connections as the settings say, or as the system lets in. */
+static void make_room(void)
+{
+    uint32_t wanted = server.settings.connections, len = descriptors_for(wanted);
+    char have[16], asked[16];
+
+    server.settings.connections = len;
+    if (len == wanted)
+        return;
+    snprintf(have, sizeof have, "%u", len);
+    snprintf(asked, sizeof asked, "%u", wanted);
+    log_warn("start", "event", "few_descriptors", "connections", have, "wanted", asked, "text",
+             "the limit of open files (LimitNOFILE, ulimit -Hn) allows no more", NULL);
+}
+
+/* Who is let in finds lanes that have worked: a real text goes through one of them. */
+static int encode_first(void)
+{
+    static const char text[] = "ready";
+    struct tokenizer_input input = {text, sizeof text - 1, NULL, 0};
+    int32_t ids[8];
+    uint8_t types[8];
+    struct work_item item = {.ids = ids, .types = types};
+    int rc = tokenizer_encode(server.base->tokenizer, &input, TOKENIZER_TRUNCATE_RIGHT, 8, ids,
+                              types, &item.len, NULL);
+
+    item.embedding = calloc(server.base->dim, sizeof(float));
+    if (rc == 0)
+        rc = item.embedding != NULL ? embed_texts(server.batcher, server.base, &item, 1) : -ENOMEM;
+    free(item.embedding);
+    if (rc != 0)
+        snprintf(why, sizeof why, "encoder %.400s cannot encode a first text: %s",
+                 server.settings.encoder, strerror(-rc));
+    return rc;
+}
+
+static int open_door(void)
+{
+    make_room();
+    server.started_us = clock_unix_us();
+    server.loops_len = server.settings.loops > 0 ? server.settings.loops : 1;
+    return loops_open(&server.settings, (uint32_t)inherited, server.loops_len, server_routes,
+                      server_routes_len, server.bus, server.access, server_round, &server, why,
+                      sizeof why, &server.loops);
+}
+
+static int check_state(void)
+{
+    char note[512];
+    int rc = preflight_state(&server.settings, why, sizeof why, note, sizeof note);
+
+    if (rc == 0 && note[0] != '\0')
+        log_warn("start", "event", "note", "text", note, NULL);
+    return rc;
+}
+
 static int start(void)
 {
-    int rc = open_encoder();
+    int rc = check_state();
 
+    attend_step("opening the encoder", NULL);
+    if (rc == 0)
+        rc = open_device();
+    if (rc == 0)
+        rc = open_encoder();
+    attend_step("opening the state folder", NULL);
     if (rc == 0)
         rc = open_state();
     if (rc == 0)
         rc = open_lanes();
+    attend_step("bringing the models live", &server);
     if (rc == 0)
         rc = open_learning();
-    if (rc == 0) {
-        server.started_us = clock_unix_us();
-        server.loops_len = server.settings.loops > 0 ? server.settings.loops : 1;
-        rc = loops_open(&server.settings, server.loops_len, server_routes, server_routes_len,
-                        server.bus, server_round, &server, why, sizeof why, &server.loops);
-    }
-    return rc;
+    if (rc == 0)
+        rc = encode_first();
+    return rc == 0 ? open_door() : rc;
+}
+
+/* Not ready, but serving: whoever looks after us sends people elsewhere. Another signal to stop
+ * ends the wait. */
+static void leave(const sigset_t *signals)
+{
+    const struct timespec grace = {(time_t)server.settings.drain_grace_s, 0};
+    int caught;
+
+    atomic_store(&server.leaving, true);
+    attend_leaving(server.settings.drain_grace_s);
+    loops_leave(server.loops);
+    do
+        caught = grace.tv_sec > 0 ? sigtimedwait(signals, NULL, &grace) : -1;
+    while (caught == SIGHUP || (caught < 0 && errno == EINTR));
 }
 
 static void stop(void)
 {
+    attend_step("stopping", NULL);
     loops_drain(server.loops);
+    trail_use(&server, clock_us(), true);
     trainer_close(server.trainer);
     learner_stop(server.learner);
     keeper_close(server.keeper);
     learner_close(server.learner);
     reader_close(server.reader);
-    batcher_shutdown(server.batcher);
-    for (uint32_t i = 0; i < server.lanes_len; i++)
-        lane_close(server.lanes[i]);
+    close_lanes();
     loops_close(server.loops);
     batcher_close(server.batcher);
     live_close(server.live);
@@ -251,6 +408,7 @@ static void stop(void)
     asked_close(server.asked);
     bus_close(server.bus);
     rate_close(server.rate);
+    access_close(server.access);
     store_close(stores.trainer);
     store_close(stores.learner);
     store_close(stores.reader);
@@ -258,6 +416,8 @@ static void stop(void)
     store_close(stores.writer);
     encoders_put(server.base);
     encoders_close(server.encoders);
+    device_close(server.device);
+    recent_close(server.recent);
 }
 
 /* Every thread inherits the mask; the main thread waits for what was blocked. */
@@ -291,14 +451,58 @@ static void return_large_blocks(void)
     (void)mallopt(M_MMAP_THRESHOLD, 512 << 10);
 }
 
+static int check_config(void)
+{
+    char note[512];
+
+    if (preflight_all(&server.settings, why, sizeof why, note, sizeof note) != 0) {
+        fprintf(stderr, "learnd: %s\n", why);
+        return EXIT_USAGE;
+    }
+    if (note[0] != '\0')
+        printf("learnd: note: %s\n", note);
+    printf("learnd: the configuration is good\n");
+    return 0;
+}
+
+/* What the environment hands over: who wants to be told, and sockets. */
+static int meet_manager(void)
+{
+    int rc = notify_open(why, sizeof why);
+
+    if (rc == 0)
+        inherited = notify_sockets(SETTINGS_LISTEN_MAX, why, sizeof why);
+    if (rc == 0 && inherited < 0)
+        rc = inherited;
+    if (rc == 0 && attend_open() != 0) {
+        snprintf(why, sizeof why, "the threads cannot be started");
+        rc = -EAGAIN;
+    }
+    return rc;
+}
+
+static void serve(int argc, char **argv, const sigset_t *signals)
+{
+    int caught;
+
+    attend_ready(&server);
+    while (sigwait(signals, &caught) == 0 && caught == SIGHUP) {
+        (void)notify_reloading();
+        reload(&server, argc, argv);
+        (void)notify_send("READY=1");
+    }
+    log_info("main", "event", "stopping", "signal", strsignal(caught), NULL);
+    leave(signals);
+}
+
 int main(int argc, char **argv)
 {
     int64_t started = clock_us();
     char took[32];
     sigset_t signals;
-    int caught;
 
     wait_without_spinning(argv);
+    pthread_setname_np(pthread_self(), "learnd"); /* the second beginning made it "exe" */
     return_large_blocks();
     api_alloc_set(malloc, free);
     if (settings_read(argc, argv, why, sizeof why, &server.settings) != 0) {
@@ -309,24 +513,23 @@ int main(int argc, char **argv)
         printf("%s", server.settings.help ? settings_help() : "learnd " LEARND_VERSION "\n");
         return 0;
     }
-    if (server.settings.check_config) {
-        printf("learnd: the configuration is good\n");
-        return 0;
-    }
+    if (server.settings.check_config)
+        return check_config();
     log_open(server.settings.log_level);
     block_signals(&signals);
-    if (start() != 0) {
+    if (meet_manager() != 0 || start() != 0) {
         log_error("start", "event", "failed", "why", why, NULL);
+        (void)notify_send("STATUS=%.400s", why);
         fprintf(stderr, "learnd: %s\n", why);
         return EXIT_START;
     }
     snprintf(took, sizeof took, "%lld", (long long)(clock_us() - started) / 1000);
-    log_info("start", "event", "ready", "version", LEARND_VERSION, "encoder",
-             server.settings.encoder, "state", server.settings.state, "took_ms", took, NULL);
-    while (sigwait(&signals, &caught) == 0 && caught == SIGHUP)
-        log_info("main", "event", "reload", "text", "settings are read at start only", NULL);
-    log_info("main", "event", "stopping", "signal", strsignal(caught), NULL);
+    log_info("start", "event", "ready", "version", LEARND_VERSION, "device",
+             device_backend(server.device)->name, "encoder", server.settings.encoder, "state",
+             server.settings.state, "took_ms", took, NULL);
+    serve(argc, argv, &signals);
     stop();
     log_info("main", "event", "stopped", NULL);
+    attend_close();
     return 0;
 }

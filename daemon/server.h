@@ -3,6 +3,8 @@
 #ifndef LEARND_SERVER_H
 #define LEARND_SERVER_H
 
+#include <stdatomic.h>
+
 #include "daemon/front/loop.h"
 #include "daemon/learn/keeper.h"
 #include "daemon/learn/learner.h"
@@ -12,17 +14,24 @@
 #include "daemon/serve/asked.h"
 #include "daemon/serve/batcher.h"
 #include "daemon/serve/bus.h"
+#include "daemon/serve/device.h"
 #include "daemon/serve/encoders.h"
 #include "daemon/serve/lane.h"
 #include "daemon/serve/live.h"
 #include "daemon/serve/rate.h"
+#include "daemon/serve/recent.h"
 #include "daemon/serve/ring.h"
 #include "daemon/settings.h"
 #include "daemon/version.h"
 
+struct access;
 
 struct server {
     struct settings settings;
+    struct device *device;
+    struct recent *recent; /* how long texts took of late */
+    struct access *access;
+    int64_t use_written_us; /* of the keys; the first loop's */
     struct encoders *encoders;
     struct held_encoder *base;
     char encoder_sha256[65]; /* of the base's model.safetensors, hex */
@@ -39,7 +48,8 @@ struct server {
     struct learner *learner;
     struct trainer *trainer;
     struct loops *loops;
-    int64_t started_us; /* Unix time */
+    atomic_bool leaving; /* not ready any more, though it still serves */
+    int64_t started_us;  /* Unix time */
 };
 
 extern const struct route server_routes[];

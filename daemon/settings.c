@@ -8,8 +8,11 @@
 #include <string.h>
 
 #include "daemon/limits.h"
+#include "daemon/serve/device.h"
+#include "daemon/state_folder.h"
 
 typedef int apply_fn(struct settings *s, const char *value, char *why, size_t why_bytes);
+typedef void carry_fn(struct settings *s, const struct settings *from);
 
 static int copy(char to[SETTINGS_PATH_BYTES], const char *value, char *why, size_t why_bytes)
 {
@@ -54,21 +57,25 @@ static int set_encoder(struct settings *s, const char *value, char *why, size_t 
 
 static int set_listen(struct settings *s, const char *value, char *why, size_t why_bytes)
 {
+    const char *colon = strrchr(value, ':'); /* port 0 is another one each time */
+
     if (s->listen_len == SETTINGS_LISTEN_MAX) {
         snprintf(why, why_bytes, "at most %d addresses", SETTINGS_LISTEN_MAX);
         return -EINVAL;
     }
+    for (uint32_t i = 0; i < s->listen_len; i++)
+        if (strcmp(s->listen[i], value) == 0 && (colon == NULL || strcmp(colon, ":0") != 0)) {
+            snprintf(why, why_bytes, "%.80s is given twice", value);
+            return -EINVAL;
+        }
     return copy(s->listen[s->listen_len++], value, why, why_bytes);
 }
 
 static int set_device(struct settings *s, const char *value, char *why, size_t why_bytes)
 {
-    (void)s;
-    if (strcmp(value, "auto") == 0 || strcmp(value, "cpu") == 0)
-        return 0;
-    snprintf(why, why_bytes,
-             strncmp(value, "cuda", 4) == 0 ? "this build has no CUDA backend; use auto or cpu"
-                                            : "must be auto or cpu");
+    if (strlen(value) < sizeof s->device && device_choice_check(value) == 0)
+        return copy(s->device, value, why, why_bytes);
+    snprintf(why, why_bytes, "must be auto, cpu, cuda:N or plugin:PATH, N from 0 to 63");
     return -EINVAL;
 }
 
@@ -132,6 +139,39 @@ static int set_train_threads(struct settings *s, const char *value, char *why, s
     return number(value, 1, LIMIT_LANES, why, why_bytes, &s->train_threads);
 }
 
+static int set_train_yield(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return number(value, 0, 60000, why, why_bytes, &s->train_yield_ms);
+}
+
+static int set_drain_grace(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return number(value, 0, 3600, why, why_bytes, &s->drain_grace_s);
+}
+
+/* 64M, 1.5G is not: a whole number of bytes, or of KiB, MiB, GiB. */
+static int set_disk_free_min(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    static const char units[] = "KMG";
+    char *end;
+    const char *unit;
+    unsigned long long n;
+    int shift = 0;
+
+    errno = 0;
+    n = strtoull(value, &end, 10);
+    if (*end != '\0') {
+        unit = strchr(units, *end);
+        shift = unit != NULL && end[1] == '\0' ? 10 * (int)(unit - units + 1) : -1;
+    }
+    if (*value < '0' || *value > '9' || errno != 0 || shift < 0 || n > (1ULL << 50) >> shift) {
+        snprintf(why, why_bytes, "must be bytes, as in 64M (K, M or G; 0: not watched)");
+        return -EINVAL;
+    }
+    s->disk_free_min = (uint64_t)n << shift;
+    return 0;
+}
+
 static int set_log_level(struct settings *s, const char *value, char *why, size_t why_bytes)
 {
     if (log_level_parse(value, &s->log_level) == 0)
@@ -140,38 +180,160 @@ static int set_log_level(struct settings *s, const char *value, char *why, size_
     return -EINVAL;
 }
 
+static int set_admin_key_file(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return copy(s->admin_key_file, value, why, why_bytes);
+}
+
+static int set_cors_origins(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return origins_parse(value, &s->access.origins, why, why_bytes);
+}
+
+static int set_trusted_proxies(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return networks_parse(value, &s->access.proxies, why, why_bytes);
+}
+
+static int set_metrics_open(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    s->access.metrics_open = strcmp(value, "yes") == 0;
+    if (s->access.metrics_open || strcmp(value, "no") == 0)
+        return 0;
+    snprintf(why, why_bytes, "must be yes or no");
+    return -EINVAL;
+}
+
+static int set_connections(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return number(value, 4 * LIMIT_EVENT_STREAMS, LIMIT_CONNECTIONS, why, why_bytes,
+                  &s->connections);
+}
+
+/* What a setting that may change at run time takes over. */
+static void carry_log_level(struct settings *s, const struct settings *from)
+{
+    s->log_level = from->log_level;
+}
+
+static void carry_train(struct settings *s, const struct settings *from)
+{
+    s->train_manual = from->train_manual;
+}
+
+static void carry_train_window(struct settings *s, const struct settings *from)
+{
+    s->train_from = from->train_from;
+    s->train_to = from->train_to;
+}
+
+static void carry_train_hours(struct settings *s, const struct settings *from)
+{
+    s->train_hours = from->train_hours;
+}
+
+static void carry_train_yield(struct settings *s, const struct settings *from)
+{
+    s->train_yield_ms = from->train_yield_ms;
+}
+
+static void carry_drain_grace(struct settings *s, const struct settings *from)
+{
+    s->drain_grace_s = from->drain_grace_s;
+}
+
+static int set_log_requests(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    static const char *const names[] = {"sampled", "none", "all"};
+
+    for (int i = 0; i <= LOG_REQUESTS_ALL; i++)
+        if (strcmp(value, names[i]) == 0) {
+            s->log_requests = (enum log_requests)i;
+            return 0;
+        }
+    snprintf(why, why_bytes, "must be none, sampled or all");
+    return -EINVAL;
+}
+
+static int set_tensorboard(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return copy(s->tensorboard, value, why, why_bytes);
+}
+
 static const struct setting {
     const char *name;
     apply_fn *apply;
-    bool many; /* a later source replaces the list, one source may repeat it */
+    bool many;       /* a later source replaces the list, one source may repeat it */
+    carry_fn *carry; /* NULL: read at the start only */
 } table[] = {
-    {"config", set_config, false},
-    {"state", set_state, false},
-    {"listen", set_listen, true},
-    {"encoder", set_encoder, false},
-    {"device", set_device, false},
-    {"precision", set_precision, false},
-    {"lanes", set_lanes, false},
-    {"loops", set_loops, false},
-    {"max-tokens", set_max_tokens, false},
-    {"log-level", set_log_level, false},
-    {"train", set_train, false},
-    {"train-window", set_train_window, false},
-    {"train-hours", set_train_hours, false},
-    {"train-threads", set_train_threads, false},
+    {"config", set_config, false, NULL},
+    {"state", set_state, false, NULL},
+    {"listen", set_listen, true, NULL},
+    {"encoder", set_encoder, false, NULL},
+    {"device", set_device, false, NULL},
+    {"precision", set_precision, false, NULL},
+    {"lanes", set_lanes, false, NULL},
+    {"loops", set_loops, false, NULL},
+    {"max-tokens", set_max_tokens, false, NULL},
+    {"log-level", set_log_level, false, carry_log_level},
+    {"log-requests", set_log_requests, false, NULL},
+    {"tensorboard", set_tensorboard, false, NULL},
+    {"train", set_train, false, carry_train},
+    {"train-window", set_train_window, false, carry_train_window},
+    {"train-hours", set_train_hours, false, carry_train_hours},
+    {"train-threads", set_train_threads, false, NULL},
+    {"train-yield-p99-ms", set_train_yield, false, carry_train_yield},
+    {"disk-free-min", set_disk_free_min, false, NULL},
+    {"drain-grace", set_drain_grace, false, carry_drain_grace},
+    {"admin-key-file", set_admin_key_file, false, NULL},
+    {"cors-origins", set_cors_origins, false, NULL},
+    {"trusted-proxies", set_trusted_proxies, false, NULL},
+    {"metrics-open", set_metrics_open, false, NULL},
+    {"connections", set_connections, false, NULL},
 };
 
 enum { TABLE_LEN = sizeof table / sizeof *table };
 
+_Static_assert((int)TABLE_LEN <= (int)SETTINGS_MAX, "every setting can be compared");
+
+/* Every source comes through here: the value is checked, and that it was given is remembered. */
+static int give(struct settings *s, const struct setting *setting, const char *value, char *why,
+                size_t why_bytes)
+{
+    uint64_t *given = &s->given[setting - table], hash = *given;
+    int rc = setting->apply(s, value, why, why_bytes);
+
+    if (rc != 0)
+        return rc;
+    if (!setting->many || hash == 0)
+        hash = 14695981039346656037U; /* FNV-1a; values of a list follow one another */
+    for (; *value != '\0'; value++)
+        hash = (hash ^ (unsigned char)*value) * 1099511628211U;
+    *given = (hash ^ 0xff) * 1099511628211U;
+    return 0;
+}
+
+/* A later source replaces what an earlier one gave of a list. */
+static void begin_list(struct settings *s, const struct setting *setting)
+{
+    s->listen_len = 0;
+    s->given[setting - table] = 0;
+}
+
 const char *settings_help(void)
 {
     return "usage: learnd [--config FILE] [--state DIR] [--listen ADDR:PORT|unix:PATH]...\n"
-           "              [--encoder DIR] [--device auto|cpu] [--precision bf16|fp32]\n"
+           "              [--encoder DIR] [--device auto|cpu|cuda:N] [--precision bf16|fp32]\n"
            "              [--lanes N] [--loops N] [--max-tokens N]\n"
            "              [--train auto|manual] [--train-window HH:MM-HH:MM]\n"
-           "              [--train-hours N] [--train-threads N]\n"
-           "              [--log-level debug|info|warn|error] [--check-config] [--help] "
-           "[--version]\n"
+           "              [--train-hours N] [--train-threads N] [--train-yield-p99-ms N]\n"
+           "              [--disk-free-min BYTES] [--drain-grace S]\n"
+           "              [--admin-key-file FILE] [--cors-origins ORIGIN,...]\n"
+           "              [--trusted-proxies ADDR[/BITS]|unix,...] [--metrics-open yes|no]\n"
+           "              [--connections N]\n"
+           "              [--log-level debug|info|warn|error]\n"
+           "              [--log-requests none|sampled|all] [--tensorboard DIR]\n"
+           "              [--check-config] [--help] [--version]\n"
            "\n"
            "Every setting can also stand in the config file (state = /var/lib/learnd) or in the\n"
            "environment (LEARND_STATE). A flag beats the environment, which beats the file.\n";
@@ -229,11 +391,11 @@ static const char *suggest(const char *name, char text[64])
 }
 
 /* LEARND_MAX_TOKENS of max-tokens. */
-static const char *environment(const struct setting *setting)
+static const char *environment(const struct setting *setting, char name[64])
 {
-    char name[64] = "LEARND_";
-    size_t at = strlen(name);
+    size_t at = 7;
 
+    memcpy(name, "LEARND_", at);
     for (const char *p = setting->name; *p != '\0'; p++)
         name[at++] = *p == '-' ? '_' : (char)(*p - 32);
     name[at] = '\0';
@@ -253,7 +415,9 @@ static char *trim(char *text)
     return text;
 }
 
-static int read_line(struct settings *s, char *line, char *why, size_t why_bytes)
+/* lines: where each setting stands already; 0: nowhere. */
+static int read_line(struct settings *s, char *line, int number_of_line, int lines[TABLE_LEN],
+                     char *why, size_t why_bytes)
 {
     char *key = trim(line), *equals = strchr(key, '='), reason[128], near[64];
     const struct setting *setting;
@@ -272,7 +436,13 @@ static int read_line(struct settings *s, char *line, char *why, size_t why_bytes
                  setting == NULL ? suggest(key, near) : " (it names this file)");
         return -EINVAL;
     }
-    if (setting->apply(s, trim(equals + 1), reason, sizeof reason) != 0) {
+    if (!setting->many && lines[setting - table] > 0) {
+        snprintf(why, why_bytes, "%s stands in line %d already", setting->name,
+                 lines[setting - table]);
+        return -EINVAL;
+    }
+    lines[setting - table] = number_of_line;
+    if (give(s, setting, trim(equals + 1), reason, sizeof reason) != 0) {
         snprintf(why, why_bytes, "%s %s", setting->name, reason);
         return -EINVAL;
     }
@@ -283,7 +453,7 @@ static int read_file(struct settings *s, char *why, size_t why_bytes)
 {
     char line[SETTINGS_PATH_BYTES + 64], reason[256];
     FILE *file = fopen(s->config, "r");
-    int number_of_line = 0, rc = 0;
+    int lines[TABLE_LEN] = {0}, number_of_line = 0, rc = 0;
 
     if (file == NULL) {
         snprintf(why, why_bytes, "config file %.200s: %s", s->config, strerror(errno));
@@ -295,7 +465,7 @@ static int read_file(struct settings *s, char *why, size_t why_bytes)
             snprintf(reason, sizeof reason, "the line is too long");
             rc = -EINVAL;
         } else {
-            rc = read_line(s, line, reason, sizeof reason);
+            rc = read_line(s, line, number_of_line, lines, reason, sizeof reason);
         }
     }
     if (rc != 0) {
@@ -313,17 +483,17 @@ static int read_file(struct settings *s, char *why, size_t why_bytes)
 
 static int read_environment(struct settings *s, char *why, size_t why_bytes)
 {
-    char reason[128];
+    char reason[128], name[64];
 
     for (int i = 0; i < TABLE_LEN; i++) {
-        const char *value = environment(&table[i]);
+        const char *value = environment(&table[i], name);
 
         if (value == NULL || *value == '\0' || table[i].apply == set_config)
             continue;
         if (table[i].many)
-            s->listen_len = 0;
-        if (table[i].apply(s, value, reason, sizeof reason) != 0) {
-            snprintf(why, why_bytes, "environment, %s: %s", table[i].name, reason);
+            begin_list(s, &table[i]);
+        if (give(s, &table[i], value, reason, sizeof reason) != 0) {
+            snprintf(why, why_bytes, "environment, %s: %s %s", name, table[i].name, reason);
             return -EINVAL;
         }
     }
@@ -371,10 +541,10 @@ static int read_flags(struct settings *s, int argc, char **argv, bool config_onl
         if (config_only != (setting->apply == set_config))
             continue;
         if (setting->many && !listened) {
-            s->listen_len = 0;
+            begin_list(s, setting);
             listened = true;
         }
-        if (setting->apply(s, value, reason, sizeof reason) != 0) {
+        if (give(s, setting, value, reason, sizeof reason) != 0) {
             snprintf(why, why_bytes, "--%s %s", setting->name, reason);
             return -EINVAL;
         }
@@ -384,17 +554,14 @@ static int read_flags(struct settings *s, int argc, char **argv, bool config_onl
 
 static void defaults(struct settings *s)
 {
-    const char *system = getenv("STATE_DIRECTORY"), *home = getenv("HOME");
-    const char *state = getenv("XDG_STATE_HOME"), *cache = getenv("XDG_CACHE_HOME");
+    const char *home = getenv("HOME"), *cache = getenv("XDG_CACHE_HOME");
 
     home = home != NULL ? home : "/";
-    *s = (struct settings){.log_level = LOG_LEVEL_INFO};
-    if (system != NULL && *system != '\0')
-        snprintf(s->state, sizeof s->state, "%s", system);
-    else if (state != NULL && *state != '\0')
-        snprintf(s->state, sizeof s->state, "%s/learnd", state);
-    else
-        snprintf(s->state, sizeof s->state, "%s/.local/state/learnd", home);
+    *s = (struct settings){.device = "auto",
+                           .log_level = LOG_LEVEL_INFO,
+                           .disk_free_min = 64 << 20,
+                           .connections = SETTINGS_CONNECTIONS};
+    state_folder_default(s->state, sizeof s->state);
     if (cache != NULL && *cache != '\0')
         snprintf(s->encoder, sizeof s->encoder, "%s/learnd/all-MiniLM-L6-v2", cache);
     else
@@ -410,7 +577,7 @@ int settings_read(int argc, char **argv, char *why, size_t why_bytes, struct set
 
     defaults(&s);
     if (config != NULL && *config != '\0' && copy(s.config, config, reason, sizeof reason) != 0) {
-        snprintf(why, why_bytes, "environment, config: %s", reason);
+        snprintf(why, why_bytes, "environment, LEARND_CONFIG: config %s", reason);
         return -EINVAL;
     }
     rc = read_flags(&s, argc, argv, true, why, why_bytes);
@@ -425,4 +592,18 @@ int settings_read(int argc, char **argv, char *why, size_t why_bytes, struct set
     if (rc == 0)
         *ret_settings = s;
     return rc;
+}
+
+void settings_reload(struct settings *s, const struct settings *now,
+                     void (*tell)(void *ud, const char *name, bool reloads), void *ud)
+{
+    for (int i = 0; i < TABLE_LEN; i++) {
+        if (s->given[i] == now->given[i])
+            continue;
+        tell(ud, table[i].name, table[i].carry != NULL);
+        if (table[i].carry == NULL)
+            continue;
+        table[i].carry(s, now);
+        s->given[i] = now->given[i];
+    }
 }

@@ -70,7 +70,10 @@ static char *progress_write(const struct trainer_progress *p)
                                         .examples = p->examples,
                                         .held_out = p->held_out,
                                         .labels = p->labels,
-                                        .resumed = p->resumed};
+                                        .resumed = p->resumed,
+                                        .yields = p->yields,
+                                        .yield_s = p->yield_s,
+                                        .device = p->device};
 
     api_write_run_progress(&b, &progress);
     return text_of(&b);
@@ -155,12 +158,14 @@ int training_parts(const struct settings *s, struct trainer_parts *parts)
                      : cores < 1           ? 1
                      : cores > LIMIT_LANES ? LIMIT_LANES
                                            : (uint32_t)cores;
+    parts->yield_p99_us = (int64_t)s->train_yield_ms * 1000;
     parts->automatic = !s->train_manual;
     parts->look_us = LOOK_US;
     parts->window_from = s->train_from;
     parts->window_to = s->train_to;
     parts->every_hours = s->train_hours;
     parts->settings_text = text;
+    parts->tensorboard = s->tensorboard;
     parts->settings_read = run_settings_read;
     parts->progress_write = progress_write;
     parts->verdict_write = verdict_write;

@@ -422,6 +422,18 @@ static void write_limits(struct api_buffer *buffer, const struct api_info *info)
     json_close_object(buffer);
 }
 
+static void write_device(struct api_buffer *buffer, const struct api_info *info)
+{
+    json_write_key(buffer, "device_state");
+    json_open_object(buffer);
+    json_write_key(buffer, "degraded");
+    json_write_bool(buffer, info->device_degraded);
+    write_optional(buffer, "why", info->device_why);
+    write_count(buffer, "memory_used_bytes", (int64_t)info->device_bytes_used);
+    write_count(buffer, "memory_total_bytes", (int64_t)info->device_bytes_total);
+    json_close_object(buffer);
+}
+
 void api_write_info(struct api_buffer *buffer, const struct api_info *info)
 {
     json_open_object(buffer);
@@ -439,6 +451,7 @@ void api_write_info(struct api_buffer *buffer, const struct api_info *info)
     json_close_object(buffer);
     write_pair(buffer, "backend", info->backend);
     write_pair(buffer, "device", info->device);
+    write_device(buffer, info);
     write_pair(buffer, "precision", info->precision);
     write_count(buffer, "lanes", info->lanes);
     write_count(buffer, "loops", info->loops);

@@ -101,6 +101,9 @@ struct api_info {
     uint32_t dim, layers, tokens_max;
     uint64_t parameters;
     const char *backend, *device, *precision;
+    const char *device_why;                         /* NULL: the one asked for is used */
+    bool device_degraded;                           /* it failed, or was asked for in vain */
+    uint64_t device_bytes_used, device_bytes_total; /* 0: not counted */
     uint32_t lanes, loops;
     int64_t started_us;
     uint32_t models;
@@ -122,7 +125,7 @@ struct api_request {
 void api_write_request(struct api_buffer *buffer, const struct api_request *request);
 
 /* GET /health/live and /health/ready:
- * {"status":"ready"|"unready","checks":[{"name","ok","detail"}]}. begin, checks, end. */
+ * {"status":"ready"|"degraded"|"unready","checks":[{"name","ok","detail"}]}. begin, checks, end. */
 void api_health_begin(struct api_buffer *buffer, const char *status);
 void api_health_check(struct api_buffer *buffer, const char *name, bool ok, const char *detail);
 void api_health_end(struct api_buffer *buffer);

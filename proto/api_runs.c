@@ -360,6 +360,9 @@ void api_write_run_progress(struct api_buffer *buffer, const struct api_run_prog
     write_count(buffer, "held_out", (int64_t)p->held_out);
     write_count(buffer, "labels", p->labels);
     write_truth(buffer, "resumed", p->resumed);
+    write_count(buffer, "yields", (int64_t)p->yields);
+    write_number(buffer, "yield_s", p->yield_s);
+    write_pair(buffer, "device", p->device);
     json_close_object(buffer);
 }
 

@@ -63,7 +63,10 @@ struct api_run_progress {
     double eta_s; /* to the end of this phase */
     uint64_t examples, held_out;
     uint32_t labels;
-    bool resumed; /* after a restart */
+    bool resumed;       /* after a restart */
+    uint64_t yields;    /* pauses for the sake of requests, */
+    double yield_s;     /* and how long they were in all */
+    const char *device; /* that it trains on; NULL: null */
 };
 void api_write_run_progress(struct api_buffer *buffer, const struct api_run_progress *progress);
 

@@ -32,13 +32,15 @@ struct http_request {
     const char *method; /* "GET" */
     const char *path;   /* as sent, without query */
     const char *query;  /* behind '?', "" without */
-    const char *host, *content_type, *authorization, *idempotency_key, *origin,
-        *last_event_id;   /* or NULL */
-    bool takes_chunks;    /* HTTP/1.1: an answer may come in chunks */
-    bool keep_alive;      /* the client wants the connection kept */
-    bool expect_continue; /* waits for "100 Continue" before its body */
-    bool has_body;        /* a length above 0, or chunks */
-    const char *body;     /* (body_bytes), with http_collect, when complete */
+    const char *host, *content_type, *authorization, *idempotency_key, *origin, *last_event_id,
+        *accept_encoding, *if_none_match; /* or NULL */
+    const char *forwarded_for;            /* or NULL; of several, the last line */
+    const char *traceparent, *tracestate; /* or NULL; "" if it came twice */
+    bool takes_chunks;                    /* HTTP/1.1: an answer may come in chunks */
+    bool keep_alive;                      /* the client wants the connection kept */
+    bool expect_continue;                 /* waits for "100 Continue" before its body */
+    bool has_body;                        /* a length above 0, or chunks */
+    const char *body;                     /* (body_bytes), with http_collect, when complete */
     size_t body_bytes;
 };
 
@@ -82,6 +84,8 @@ size_t http_write_head(char *head, size_t head_bytes, int status, const char *co
 size_t http_write_stream_head(char *head, size_t head_bytes, const char *content_type, bool chunks,
                               const char *extra);
 const char *http_reason(int status);
+/* Does an Accept-Encoding allow this coding? NULL, or a coding it does not name: no. */
+bool http_accepts(const char *accept_encoding, const char *coding);
 
 /* Decodes %XX in place of len bytes; '+' to space if plus. Returns the new length, or -EINVAL (bad
  * escape, NUL). */

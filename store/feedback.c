@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "store/replay.h"
 #include "store/sets.h"
 
 /* ---- the fold -------------------------------------------------------------------------------- */
@@ -259,6 +260,22 @@ static int vote_all(struct store *s, int64_t number, const struct store_feedback
     for (uint32_t i = 0; i < named->len && rc == 0; i++)
         rc = vote(s, number, f, named->ids[i], seq, ret_field);
     return rc;
+}
+
+int store_votes_replay(struct store *s, const struct store_replay *r)
+{
+    struct store_feedback f = {.op = r->op, .annotator = r->annotator, .weight = r->weight};
+    struct named named = {.multi = r->multi, .ids = r->labels, .len = r->labels_len};
+    const char *field;
+    int rc;
+
+    if (r->op == STORE_DELETE) { /* its row took them along */
+        f.annotator = "";
+        rc = vote_withdraw(s, r->number, &f);
+    } else {
+        rc = vote_all(s, r->number, &f, &named, r->seq, &field);
+    }
+    return rc == -ENOENT ? 0 : rc; /* nothing to take back */
 }
 
 /* ---- one item -------------------------------------------------------------------------------- */

@@ -59,6 +59,39 @@ int store_file_read_all(const char *path, void **ret_bytes, size_t *ret_len)
     return 0;
 }
 
+int store_file_copy(const char *from, const char *to, unsigned mode)
+{
+    enum { PIECE = 1 << 18 };
+    int in = open(from, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), out, rc = 0;
+    char *bytes;
+    ssize_t n;
+
+    if (in < 0)
+        return -errno;
+    out = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, (mode_t)mode);
+    if (out < 0) {
+        rc = -errno;
+        close(in);
+        return rc;
+    }
+    bytes = malloc(PIECE);
+    if (bytes == NULL)
+        rc = -ENOMEM;
+    while (rc == 0 && (n = read(in, bytes, PIECE)) != 0) {
+        if (n > 0)
+            rc = store_file_write_all(out, bytes, (size_t)n);
+        else if (errno != EINTR)
+            rc = -errno;
+    }
+    free(bytes);
+    close(in);
+    if (close(out) != 0 && rc == 0)
+        rc = -errno;
+    if (rc != 0)
+        unlink(to);
+    return rc;
+}
+
 int store_folder_sync(const char *path)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc;

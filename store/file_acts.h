@@ -10,6 +10,8 @@
 
 /* malloc'd, the caller frees. -ENOENT also for what is empty, or no file. */
 int store_file_read_all(const char *path, void **ret_bytes, size_t *ret_len);
+/* A new file with the bytes of another, not yet synced. -EEXIST: to is there. */
+int store_file_copy(const char *from, const char *to, unsigned mode);
 /* fsync of a folder: its names are on disk. */
 int store_folder_sync(const char *path);
 /* fsync of every file and folder in a folder, and of itself. A link in it: -ELOOP. */

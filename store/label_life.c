@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "store/replay.h"
 #include "store/store_internal.h"
 
 /* The label is of this model, and as its change needs it. */
@@ -101,7 +102,7 @@ static int touch_voted(struct store *s, int64_t seq, int64_t label, bool either)
 }
 
 /* The touched examples' votes on `from` become votes on `to`. */
-static int move_votes(struct store *s, int64_t seq, int64_t from, int64_t to)
+int store_votes_move(struct store *s, int64_t seq, int64_t from, int64_t to)
 {
     static const enum store_statement steps[] = {STORE_MOVE_DROP, STORE_MOVE};
     int rc = 0;
@@ -293,7 +294,7 @@ int store_label_merge(struct store *s, const struct store_label_change *c, int64
     if (rc == 0)
         rc = touch_voted(s, *ret_seq, c->label, true);
     if (rc == 0)
-        rc = move_votes(s, *ret_seq, c->label, into);
+        rc = store_votes_move(s, *ret_seq, c->label, into);
     return rc == 0 ? refold_touched(s, *ret_seq) : rc;
 }
 
@@ -337,6 +338,6 @@ int store_label_split(struct store *s, const struct store_label_change *c, int64
         rc = touch_one(s, c, *ret_seq, examples[i]);
     }
     if (rc == 0)
-        rc = move_votes(s, *ret_seq, c->label, to);
+        rc = store_votes_move(s, *ret_seq, c->label, to);
     return rc == 0 ? refold_touched(s, *ret_seq) : rc;
 }

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,21 @@ static const char *const sql[] = {
     STORE_STATEMENTS(X)
 #undef X
 };
+
+/* Steps of statements, and of long ones every so many instructions. */
+enum { WORK_INSTRUCTIONS = 100000 };
+static atomic_ullong work[2];
+
+static int count_work(void *ud)
+{
+    atomic_fetch_add_explicit((atomic_ullong *)ud, 1, memory_order_relaxed);
+    return 0;
+}
+
+uint64_t store_work(enum store_mode mode)
+{
+    return atomic_load_explicit(&work[mode], memory_order_relaxed);
+}
 
 static int to_errno(int code, int system)
 {
@@ -84,6 +100,7 @@ int store_step(struct store *s, sqlite3_stmt *statement)
 {
     int rc = statement != NULL ? sqlite3_step(statement) : SQLITE_ERROR;
 
+    atomic_fetch_add_explicit(&work[s->mode], 1, memory_order_relaxed);
     if (rc == SQLITE_ROW)
         return 1;
     if (rc == SQLITE_DONE)
@@ -162,6 +179,7 @@ static int connect(struct store *s)
     if (s->mode == STORE_WRITER && sqlite3_db_readonly(s->db, "main") == 1)
         return store_fail_file(s, path, EROFS);
     sqlite3_busy_timeout(s->db, 5000);
+    sqlite3_progress_handler(s->db, WORK_INSTRUCTIONS, count_work, &work[s->mode]);
     sqlite3_db_config(s->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     if (sqlite3_exec(s->db,
                      "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"

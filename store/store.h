@@ -33,10 +33,13 @@ enum {
 enum store_mode { STORE_WRITER, STORE_READER };
 
 /* Creates the folder (with those above it) and the database if needed (writer), takes the lock,
- * migrates. A reader needs an existing database. */
+ * migrates. A reader needs an existing database; -ESTALE: of this version. */
 int store_open(const char *folder, enum store_mode mode, char *why, size_t why_bytes,
                struct store **ret_store);
 void store_close(struct store *store);
+/* Moves as long as a statement of such a connection gets on, of whatever is in this process: a
+ * migration too, which has no connection to ask yet. Any thread. */
+uint64_t store_work(enum store_mode mode);
 const char *store_why(const struct store *store);
 
 /* Writers: BEGIN IMMEDIATE .. COMMIT; a commit returns after fsync. Readers: one consistent
@@ -165,11 +168,14 @@ int store_snapshot_read(struct store *store, int64_t model, int64_t encoder, int
 
 /* ---- encoder identity ------------------------------------------------------------------------ */
 
+/* The base's, as it was claimed. 0; -ENOENT: nobody has yet. */
+int store_encoder_base(struct store *store, uint8_t ret_sha256[STORE_HASH_BYTES]);
 /* The base encoder has this SHA-256 (of its weights file): number 0, also the first time.
  * -EUCLEAN if the state folder was taught with another one. */
 int store_encoder_claim(struct store *store, const uint8_t sha256[STORE_HASH_BYTES], int64_t now_us,
                         int64_t *ret_encoder);
 
+#include "store/store_keys.h"
 #include "store/store_labels.h"
 #include "store/store_read.h"
 #include "store/store_runs.h"

@@ -5,6 +5,7 @@
 #include <sqlite3.h>
 
 #include "store/erase_statements.h"
+#include "store/key_statements.h"
 #include "store/label_statements.h"
 #include "store/run_statements.h"
 #include "store/set_statements.h"
@@ -109,6 +110,7 @@
     X(SNAPSHOT_OF_MODEL, "SELECT encoder, seq FROM head_snapshot WHERE model = ?1")                \
     X(SNAPSHOT_FORGET, "DELETE FROM head_snapshot WHERE model = ?1 AND seq >= ?2")                 \
     ERASE_STATEMENTS(X)                                                                            \
+    KEY_STATEMENTS(X)                                                                              \
     RUN_STATEMENTS(X)
 
 enum store_statement {
@@ -144,6 +146,7 @@ void store_copy_name(char to[STORE_NAME_BYTES_MAX + 1], const unsigned char *fro
 
 /* migrate.c: brings the database to this program's version. */
 int store_migrate(struct store *store);
+int store_version_known(void); /* the last step it knows */
 /* digest.c: of all pieces, as if they were one. */
 void store_sha256_pieces(const struct store_piece *pieces, uint32_t len,
                          uint8_t ret_hash[STORE_HASH_BYTES]);

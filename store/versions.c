@@ -16,6 +16,19 @@ static int run_on(struct store *s, enum store_statement which, int64_t number)
 
 /* ---- encoders -------------------------------------------------------------------------------- */
 
+int store_encoder_base(struct store *s, uint8_t ret_sha256[STORE_HASH_BYTES])
+{
+    sqlite3_stmt *q = store_statement(s, STORE_ENCODER_BASE);
+    int rc = store_step(s, q);
+
+    if (rc == 1 && sqlite3_column_bytes(q, 0) == STORE_HASH_BYTES)
+        memcpy(ret_sha256, sqlite3_column_blob(q, 0), STORE_HASH_BYTES);
+    else if (rc >= 0)
+        rc = -ENOENT;
+    sqlite3_reset(q);
+    return rc < 0 ? rc : 0;
+}
+
 int store_encoder_claim(struct store *s, const uint8_t sha256[STORE_HASH_BYTES], int64_t now_us,
                         int64_t *ret_encoder)
 {

@@ -9,6 +9,10 @@
  *     ctl_labels.c  labels                               ctl_events.c  events
  *     ctl_review.c  review, next                         ctl_erase.c   erase
  *     ctl_runs.c    train runs cancel                    ctl_eval.c    eval
+ *     ctl_keys.c    keys audit
+ *     ctl_backup.c  backup, restore                      ctl_doctor.c  doctor
+ *     ctl_watch.c   watch                                ctl_annotate.c annotate
+ *     ctl_bench.c   bench                                ctl_completion.c completion
  *     ctl_encoders.c versions encoders rollback export-encoder import-encoder
  *
  * Results go to stdout, everything else to stderr. In human form texts of the daemon are cleaned of
@@ -20,6 +24,7 @@
 #define LEARND_CTL_H
 
 #include "daemon/ctl/ctl_options.h"
+#include "daemon/ctl/ctl_say.h"
 
 /* Kept for ever: scripts look at them. */
 enum ctl_exit {
@@ -73,16 +78,23 @@ enum ctl_exit ctl_import_encoder(struct ctl *ctl);
 enum ctl_exit ctl_train(struct ctl *ctl);
 enum ctl_exit ctl_runs(struct ctl *ctl);
 enum ctl_exit ctl_cancel(struct ctl *ctl);
+enum ctl_exit ctl_keys(struct ctl *ctl);
+enum ctl_exit ctl_audit(struct ctl *ctl);
 enum ctl_exit ctl_events(struct ctl *ctl);
 enum ctl_exit ctl_review(struct ctl *ctl);
 enum ctl_exit ctl_next(struct ctl *ctl);
+enum ctl_exit ctl_backup(struct ctl *ctl);
+enum ctl_exit ctl_restore(struct ctl *ctl);
+enum ctl_exit ctl_doctor(struct ctl *ctl);
+enum ctl_exit ctl_watch(struct ctl *ctl);
+enum ctl_exit ctl_annotate(struct ctl *ctl);
+enum ctl_exit ctl_bench(struct ctl *ctl);
+enum ctl_exit ctl_completion(struct ctl *ctl);
 enum ctl_exit ctl_status(struct ctl *ctl);
 enum ctl_exit ctl_version(struct ctl *ctl);
 
-/* "learnctl: ..." and a line end, on stderr. */
-void ctl_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
-/* The same, with how the command is used; returns CTL_USAGE, so that `return ctl_misused(...)`
- * reads well. */
+/* An error of the code "usage", with how the command is used; returns CTL_USAGE, so that
+ * `return ctl_misused(...)` reads well. */
 enum ctl_exit ctl_misused(const struct ctl *ctl, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

@@ -71,6 +71,27 @@ static void print_health(const struct status *s)
     }
 }
 
+/* What of the device is worth a line: its memory, or why it is not another one. */
+static void print_device(const struct status *s)
+{
+    const struct json_value *state = json_member(s->info, "device_state");
+    const char *why = json_text(json_member(state, "why"), NULL);
+    const double MIB = 1 << 20;
+    char line[512];
+
+    if (int_of(state, "memory_total_bytes") > 0) {
+        snprintf(line, sizeof line, "%.0f of %.0f MiB held",
+                 (double)int_of(state, "memory_used_bytes") / MIB,
+                 (double)int_of(state, "memory_total_bytes") / MIB);
+        print_line("device", line);
+    }
+    if (why != NULL) {
+        snprintf(line, sizeof line, "%s%.400s",
+                 json_bool(json_member(state, "degraded"), false) ? "DEGRADED: " : "", why);
+        print_line("device", line);
+    }
+}
+
 static void print_info(const struct status *s)
 {
     char line[512];
@@ -87,6 +108,7 @@ static void print_info(const struct status *s)
              text_of(s->info, "backend"), text_of(s->info, "device"), text_of(s->info, "precision"),
              int_of(s->info, "lanes"), int_of(s->info, "loops"));
     print_line("backend", line);
+    print_device(s);
     snprintf(line, sizeof line, "%lld events; started %s", int_of(s->info, "seq"),
              text_of(s->info, "started"));
     print_line("journal", line);

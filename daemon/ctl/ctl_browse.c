@@ -50,7 +50,7 @@ enum ctl_exit ctl_browse(struct ctl *ctl, const struct ctl_kind *kind, struct ap
     }
     code = ctl_list_walk(&list, target);
     if (code == CTL_OK && list.more && !ctl->options.quiet)
-        ctl_say("there are more; --limit N shows N of them, --limit 0 all");
+        ctl_note("there are more; --limit N shows N of them, --limit 0 all");
     ctl_table_close(b.table);
     return code;
 }

@@ -24,6 +24,11 @@ static const struct {
     {"unknown_example", "`learnctl examples` lists them with their ids"},
     {"unknown_request", "it is too long ago; give the text itself"},
     {"unknown_version", "`learnctl versions` lists them"},
+    {"unknown_key", "`learnctl keys` lists them"},
+    {"key_exists", "`learnctl keys` lists them; `learnctl keys revoke KEY` makes room"},
+    {"first_key", "`learnctl keys create NAME admin` makes it"},
+    {"last_admin_key", "`learnctl keys create NAME admin` makes another one"},
+    {"rate_limited", "wait, or ask for a key of a higher rate"},
     {"unknown_run", "`learnctl runs` lists them"},
     {"version_not_held", "`learnctl encoders` lists what is held"},
     {"run_exists", "`learnctl runs --watch` shows it; `learnctl cancel RUN` stops it"},
@@ -57,15 +62,9 @@ static const char *find_hint(long status, const char *code)
     return status == 403 ? "this key may not do that; ask for one that may" : NULL;
 }
 
-static void say_hint(const char *hint)
-{
-    if (hint != NULL)
-        fprintf(stderr, "          %s\n", hint);
-}
-
 enum ctl_exit ctl_no_memory(void)
 {
-    ctl_say("no memory");
+    ctl_fail("no_memory", "no memory");
     return CTL_FAILED;
 }
 
@@ -146,8 +145,8 @@ enum ctl_exit ctl_call_unreachable(const struct ctl *ctl, int rc)
         hint = "--timeout SECONDS waits longer";
     else if (rc == -EPIPE)
         hint = "did learnd stop? What it answered is kept; the rest can be sent again";
-    ctl_say("cannot reach %s: %s", ctl->options.url, ctl_http_why(ctl->http));
-    say_hint(hint);
+    ctl_fail("unreachable", "cannot reach %s: %s", ctl->options.url, ctl_http_why(ctl->http));
+    ctl_hint(hint);
     return CTL_FAILED;
 }
 
@@ -174,8 +173,9 @@ enum ctl_exit ctl_call_any(struct ctl *ctl, const char *method, const char *targ
     if (rc != 0 || (root != NULL && json_kind(root) != JSON_KIND_OBJECT) ||
         (root == NULL && answer.status / 100 != 2)) {
         json_free(root);
-        ctl_say("%s answers %ld, and not as learnd does", ctl->options.url, answer.status);
-        say_hint("does --url name a learnd?");
+        ctl_fail("not_learnd", "%s answers %ld, and not as learnd does", ctl->options.url,
+                 answer.status);
+        ctl_hint("does --url name a learnd?");
         return CTL_FAILED;
     }
     *ret_status = answer.status;
@@ -238,16 +238,14 @@ enum ctl_exit ctl_call_refused(struct ctl *ctl, long status, const struct json_v
     struct api_buffer line = API_BUFFER_INIT;
 
     if (ctl->options.json) {
-        json_write_value(&line, problem);
+        ctl_print_error(code != NULL ? code : "error", detail != NULL ? detail : "", field, status);
     } else {
-        api_buffer_add_string(&line, "learnctl: ");
         ctl_write_problem(&line, code, detail, field);
+        if (line.rc == 0)
+            ctl_say("%.*s", (int)line.len, line.bytes);
+        api_buffer_done(&line);
+        ctl_hint(find_hint(status, code != NULL ? code : ""));
     }
-    if (line.rc == 0)
-        fprintf(stderr, "%.*s\n", (int)line.len, line.bytes);
-    api_buffer_done(&line);
-    if (!ctl->options.json)
-        say_hint(find_hint(status, code != NULL ? code : ""));
     return status >= 400 && status < 500 ? CTL_REFUSED : CTL_FAILED;
 }
 

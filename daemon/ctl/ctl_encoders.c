@@ -190,7 +190,7 @@ struct export
 
 static enum ctl_exit cannot(const char *path)
 {
-    ctl_say("%s: %s", path, strerror(errno));
+    ctl_fail_file(path);
     return CTL_USAGE;
 }
 

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "daemon/ctl/ctl_call.h"
+#include "daemon/ctl/ctl_doctor.h"
 
 static bool confirmed(const struct ctl *ctl)
 {
@@ -47,6 +48,8 @@ enum ctl_exit ctl_erase(struct ctl *ctl)
                            ctl->args[0]);
     if ((o->text != NULL) == (o->annotator != NULL))
         return ctl_misused(ctl, "give --text or --annotator: one of them");
+    if (o->proof && o->text == NULL)
+        return ctl_misused(ctl, "--proof looks for a text: give --text");
     if (!o->yes && !isatty(STDIN_FILENO))
         return ctl_misused(ctl, "this cannot be taken back; --yes does it");
     if (!o->yes && !confirmed(ctl)) {
@@ -66,5 +69,5 @@ enum ctl_exit ctl_erase(struct ctl *ctl)
         say_erased(answer);
     json_free(answer);
     api_buffer_done(&body);
-    return code;
+    return code == CTL_OK && o->proof ? ctl_trace(ctl, o->text) : code;
 }

@@ -471,7 +471,7 @@ static enum ctl_exit write_page(const char *path, const struct api_buffer *page)
     if (good)
         good = rename(beside, path) == 0;
     if (!good) {
-        ctl_say("%s: %s", path, strerror(errno));
+        ctl_fail_file(path);
         if (file != NULL)
             remove(beside);
     }
@@ -497,7 +497,7 @@ static enum ctl_exit report(struct scoring *s)
     code = write_page(o->html, &page);
     api_buffer_done(&page);
     if (code == CTL_OK && !o->quiet)
-        ctl_say("the report is in %s", o->html);
+        ctl_note("the report is in %s", o->html);
     return code;
 }
 

@@ -175,7 +175,7 @@ static enum ctl_exit write_row(struct export *e)
         return ctl_no_memory();
     if (fwrite(e->row.bytes, 1, e->row.len, e->file) == e->row.len)
         return CTL_OK;
-    ctl_say("%s: %s", e->temporary != NULL ? e->temporary : "stdout", strerror(errno));
+    ctl_fail_file(e->temporary != NULL ? e->temporary : "stdout");
     return CTL_USAGE;
 }
 
@@ -286,7 +286,7 @@ static enum ctl_exit open_file(struct export *e, const char *path)
     }
     fd = mkstemp(e->temporary);
     if (fd < 0) {
-        ctl_say("%s: %s", path, strerror(errno));
+        ctl_fail_file(path);
         free(e->temporary);
         e->temporary = NULL;
         return CTL_USAGE;
@@ -296,7 +296,7 @@ static enum ctl_exit open_file(struct export *e, const char *path)
     mask = umask(0);
     umask(mask);
     if (fchmod(fd, 0666 & ~mask) != 0 || (e->file = fdopen(fd, "w")) == NULL) {
-        ctl_say("%s: %s", path, strerror(errno));
+        ctl_fail_file(path);
         close(fd);
         return CTL_USAGE;
     }
@@ -384,7 +384,7 @@ enum ctl_exit ctl_export(struct ctl *ctl)
     if (path != NULL)
         code = close_file(&e, path, code);
     if (code == CTL_OK && path != NULL && !ctl->options.quiet)
-        ctl_say("%llu examples in %s", (unsigned long long)e.examples, path);
+        ctl_note("%llu examples in %s", (unsigned long long)e.examples, path);
     api_buffer_done(&e.row);
     json_free(e.whole);
     return code;

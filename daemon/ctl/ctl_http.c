@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { WAKE_MS = 200 };
+
 /* A page of the longest texts stays far below. */
 #define ANSWER_BYTES_MAX ((size_t)512 << 20)
 
@@ -22,6 +24,7 @@ struct ctl_http {
     ctl_http_bytes *bytes; /* while one without end runs; NULL: none does */
     int (*stop)(void *ud);
     void *ud; /* of both */
+    int wake_fd;
     double timeout_s;
     char why[CURL_ERROR_SIZE + 256];
     char curl_why[CURL_ERROR_SIZE];
@@ -123,6 +126,20 @@ int ctl_http_open(const struct ctl_http_settings *s, char *why, size_t why_bytes
     return rc;
 }
 
+int ctl_http_again(const struct ctl_http *http, struct ctl_http **ret_http)
+{
+    char why[1], *url = NULL;
+    struct ctl_http_settings settings = {.key = ctl_http_key(http), .timeout_s = http->timeout_s};
+    int rc = -ENOMEM;
+
+    if (http->socket_path != NULL && asprintf(&url, "unix:%s", http->socket_path) < 0)
+        return -ENOMEM;
+    settings.url = url != NULL ? url : http->base;
+    rc = ctl_http_open(&settings, why, sizeof why, ret_http);
+    free(url);
+    return rc;
+}
+
 void ctl_http_close(struct ctl_http *h)
 {
     if (h == NULL)
@@ -138,6 +155,11 @@ void ctl_http_close(struct ctl_http *h)
 const char *ctl_http_why(const struct ctl_http *h)
 {
     return h->why;
+}
+
+const char *ctl_http_key(const struct ctl_http *h)
+{
+    return h->key_line != NULL ? h->key_line + sizeof "Authorization: Bearer " - 1 : NULL;
 }
 
 /* curl's own words name ports and milliseconds; a person needs to know which of five things
@@ -177,6 +199,36 @@ static int explain(struct ctl_http *h, CURLcode code)
     return rc;
 }
 
+/* As curl_easy_perform, with a wait that can be ended by a key and by stop. */
+static CURLcode perform_waking(struct ctl_http *h)
+{
+    struct curl_waitfd wake = {.fd = h->wake_fd, .events = CURL_WAIT_POLLIN};
+    CURLM *multi = curl_multi_init();
+    CURLcode code = multi != NULL && curl_multi_add_handle(multi, h->curl) == CURLM_OK
+                        ? CURLE_OK
+                        : CURLE_OUT_OF_MEMORY;
+    int running = code == CURLE_OK, left;
+    CURLMsg *message;
+
+    while (running > 0) {
+        if (curl_multi_perform(multi, &running) != CURLM_OK)
+            code = CURLE_OUT_OF_MEMORY;
+        else if (h->stop(h->ud) != 0)
+            code = CURLE_ABORTED_BY_CALLBACK;
+        else if (running > 0)
+            curl_multi_poll(multi, &wake, h->wake_fd >= 0 ? 1 : 0, WAKE_MS, NULL);
+        if (code != CURLE_OK)
+            break;
+    }
+    while (multi != NULL && (message = curl_multi_info_read(multi, &left)) != NULL)
+        if (message->msg == CURLMSG_DONE && code == CURLE_OK)
+            code = message->data.result;
+    if (multi != NULL)
+        curl_multi_remove_handle(multi, h->curl);
+    curl_multi_cleanup(multi);
+    return code;
+}
+
 static int perform(struct ctl_http *h, const char *method, struct curl_slist *headers,
                    const struct api_buffer *body)
 {
@@ -197,7 +249,7 @@ static int perform(struct ctl_http *h, const char *method, struct curl_slist *he
         return -ENOMEM;
     }
     h->curl_why[0] = '\0';
-    code = curl_easy_perform(c);
+    code = h->bytes != NULL ? perform_waking(h) : curl_easy_perform(c);
     return code == CURLE_OK ? 0 : explain(h, code);
 }
 
@@ -248,38 +300,22 @@ int ctl_http_send(struct ctl_http *h, const char *method, const char *target,
     return request(h, method, target, body != NULL ? content_type : NULL, body, ret_answer);
 }
 
-/* libcurl asks while it waits, and when a signal has woken it. */
-static int on_progress(void *ud, curl_off_t total, curl_off_t now, curl_off_t up_total,
-                       curl_off_t up_now)
-{
-    struct ctl_http *h = ud;
-
-    (void)total;
-    (void)now;
-    (void)up_total;
-    (void)up_now;
-    return h->stop(h->ud);
-}
-
 int ctl_http_watch(struct ctl_http *h, const char *target, const char *line, long quiet_s,
-                   ctl_http_bytes *bytes, int (*stop)(void *ud), void *ud,
+                   int wake_fd, ctl_http_bytes *bytes, int (*stop)(void *ud), void *ud,
                    struct ctl_answer *ret_answer)
 {
     CURL *c = h->curl;
     bool good = curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, 0L) == CURLE_OK &&
                 curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L) == CURLE_OK &&
-                curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, quiet_s) == CURLE_OK &&
-                curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress) == CURLE_OK &&
-                curl_easy_setopt(c, CURLOPT_XFERINFODATA, h) == CURLE_OK &&
-                curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L) == CURLE_OK;
+                curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, quiet_s) == CURLE_OK;
     int rc;
 
     h->bytes = bytes;
     h->stop = stop;
+    h->wake_fd = wake_fd;
     h->ud = ud;
     rc = good ? request(h, "GET", target, line, NULL, ret_answer) : -ENOMEM;
     h->bytes = NULL;
-    curl_easy_setopt(c, CURLOPT_NOPROGRESS, 1L);
     curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, 0L);
     curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, (long)(h->timeout_s * 1000));
     return rc;

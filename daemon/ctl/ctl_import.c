@@ -213,7 +213,7 @@ static enum ctl_exit summarize(const struct import *m, enum ctl_exit code)
                (unsigned long long)m->rejected);
     }
     if (code != CTL_OK && m->accepted > 0)
-        ctl_say("what was accepted is kept; the same command again goes on from there");
+        ctl_note("what was accepted is kept; the same command again goes on from there");
     return code;
 }
 

@@ -39,8 +39,9 @@ static const struct ctl_command commands[] = {
     {"erase", "--text TEXT [--pair TEXT] | --annotator NAME",
      "remove a text, or all of an annotator, from everywhere",
      "From examples, journal, keys, logs, images and what the models have learned; done when the\n"
-     "command ends. In every model, or with --model in one. Asks first, unless --yes.\n",
-     "text pair annotator yes", ctl_erase},
+     "command ends. In every model, or with --model in one. Asks first, unless --yes.\n"
+     "--proof then searches every byte of the state folder for it.\n",
+     "text pair annotator yes proof state", ctl_erase},
     {"import", "FILE | -", "teach a file of examples: jsonl, ndjson or csv",
      "Columns: text, label (kind multi, jsonl: or labels, a list), and if needed text_pair,\n"
      "annotator, source, weight. CSV (RFC 4180) "
@@ -106,6 +107,13 @@ static const struct ctl_command commands[] = {
      "where it was; \"reset\" says that some events may be missing. --model shows those of one "
      "model.\n",
      "types since limit", ctl_events},
+    {"watch", "", "a live view: rates, times, versions, runs, events",
+     "On a terminal a screen that is drawn anew every second, until q or Ctrl-C; else a line for "
+     "each\n"
+     "event and one of figures every second, until it is interrupted, or --limit N lines. It comes "
+     "back\n"
+     "when the daemon does.\n",
+     "types every limit", ctl_watch},
     {"review", "", "what was taught and may be wrong, the most doubtful first",
      "likely_wrong: the rest of the examples prefers another label. contradicting: annotators do "
      "not\n"
@@ -117,6 +125,39 @@ static const struct ctl_command commands[] = {
      "tell\n"
      "how good the model is.\n",
      "limit seed random-share", ctl_next},
+    {"keys", "[create NAME ROLE | revoke KEY | me]", "who may use the daemon",
+     "ROLE is predict (ask), annotate (teach too) or admin (everything). The key is printed alone "
+     "and\n"
+     "never again; `umask 077; learnctl keys create NAME ROLE >FILE` keeps it for --key-file. The "
+     "first\n"
+     "key must be an admin's: from then on nothing is open without one. `keys me` says who you "
+     "are.\n",
+     "rate expires limit", ctl_keys},
+    {"audit", "", "who changed what, the newest first",
+     "Everything but corrections, which the examples and versions show.\n",
+     "before by action limit", ctl_audit},
+    {"backup", "FOLDER", "copy the whole state, also beside a running daemon",
+     "Whole or not there: an older backup of that name is replaced in one step. `sha256sum -c\n"
+     "MANIFEST` checks it. The base encoder is not in it. What is erased later stays in a backup\n"
+     "that was made before.\n",
+     "state copy", ctl_backup},
+    {"restore", "FOLDER", "make a backup the state, where there is none",
+     "Checks every file first. The daemon is stopped, and its state folder empty or not there.\n",
+     "state", ctl_restore},
+    {"doctor", "", "is the state folder sound?",
+     "Database, foreign keys, votes and examples against the journal, labels, files and their\n"
+     "hashes, the disk, who may read it. Reads only, also beside a running daemon. With --find it\n"
+     "proves that an erased text is in no byte of the folder. Ends with 0: sound, 1: something "
+     "was\n"
+     "found, 2: it cannot be checked.\n",
+     "state deep repair find", ctl_doctor},
+    {"bench", "[-f FILE]", "put a load of questions on the daemon, and time and check the answers",
+     "FILE: a text a line, or jsonl. Closed loop, or with --rate an open one whose times count "
+     "from\n"
+     "when a question was due. Answers must be as the contract says, and the same for the same "
+     "text\n"
+     "and version. Nothing is stored. Ends with 4: some were refused, 3: an answer was wrong.\n",
+     "file format connections rate seconds requests dump anywhere", ctl_bench},
     {"status", "", "is it ready, what runs, what is there",
      "Ends with 3 if the daemon is not ready.\n", "", ctl_status},
     {"version", "", "of this program", "", "", ctl_version},
@@ -124,26 +165,17 @@ static const struct ctl_command commands[] = {
 
 enum { COMMANDS_LEN = sizeof commands / sizeof *commands };
 
-void ctl_say(const char *format, ...)
-{
-    va_list args;
-
-    fputs("learnctl: ", stderr);
-    va_start(args, format);
-    vfprintf(stderr, format, args);
-    va_end(args);
-    fputc('\n', stderr);
-}
-
 enum ctl_exit ctl_misused(const struct ctl *ctl, const char *format, ...)
 {
+    char said[1024];
     va_list args;
 
-    fputs("learnctl: ", stderr);
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    vsnprintf(said, sizeof said, format, args);
     va_end(args);
-    fprintf(stderr, "\nusage: learnctl %s %s\n", ctl->command->name, ctl->command->usage);
+    ctl_fail("usage", "%s", said);
+    if (!ctl->options.json)
+        fprintf(stderr, "usage: learnctl %s %s\n", ctl->command->name, ctl->command->usage);
     return CTL_USAGE;
 }
 
@@ -206,7 +238,7 @@ static enum ctl_exit read_key(const struct ctl_options *o, char key[KEY_BYTES])
     } else {
         file = fopen(o->key_file, "r");
         if (file == NULL) {
-            ctl_say("%s: %s", o->key_file, strerror(errno));
+            ctl_fail_file(o->key_file);
             return CTL_USAGE;
         }
         if (fgets(key, KEY_BYTES, file) == NULL)
@@ -216,7 +248,7 @@ static enum ctl_exit read_key(const struct ctl_options *o, char key[KEY_BYTES])
     key[strcspn(key, "\r\n")] = '\0';
     if (key_is_good(key, strlen(key)))
         return CTL_OK;
-    ctl_say("%s holds no key", o->key_file != NULL ? o->key_file : "LEARNCTL_KEY");
+    ctl_fail("file", "%s holds no key", o->key_file != NULL ? o->key_file : "LEARNCTL_KEY");
     return CTL_USAGE;
 }
 
@@ -233,12 +265,27 @@ static enum ctl_exit connect_and_run(struct ctl *ctl)
     settings.key = key[0] != '\0' ? key : NULL;
     rc = ctl_http_open(&settings, why, sizeof why, &ctl->http);
     if (rc != 0) {
-        ctl_say("%s", why);
+        ctl_fail(rc == -EINVAL ? "usage" : "no_memory", "%s", why);
         return rc == -EINVAL ? CTL_USAGE : CTL_FAILED;
     }
     code = ctl->command->run(ctl);
     ctl_http_close(ctl->http);
     return code;
+}
+
+/* Also where the flags cannot be read: what is wrong with them is said as it was asked for. */
+static bool asked_for_json(int argc, char **argv)
+{
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (strcmp(argv[i], "--json") == 0 || strcmp(argv[i], "-j") == 0)
+            return true;
+    return false;
+}
+
+static bool color_is_good(const char *color)
+{
+    return color == NULL || strcmp(color, "auto") == 0 || strcmp(color, "always") == 0 ||
+           strcmp(color, "never") == 0;
 }
 
 static enum ctl_exit run(struct ctl *ctl, int argc, char **argv)
@@ -247,11 +294,16 @@ static enum ctl_exit run(struct ctl *ctl, int argc, char **argv)
     int rest = 0;
 
     ctl_options_init(&ctl->options);
+    ctl->options.json = asked_for_json(argc, argv);
+    ctl_say_init(ctl->options.json, NULL);
     if (ctl_options_read(&ctl->options, ctl->command->options, argc, argv, &rest, why,
                          sizeof why) != 0)
         return ctl_misused(ctl, "%s", why);
+    ctl_say_init(ctl->options.json, ctl->options.color);
     if (ctl->options.help)
         return help_of(ctl->command);
+    if (!color_is_good(ctl->options.color))
+        return ctl_misused(ctl, "--color is auto, always or never");
     if (ctl->options.timeout_s < 0.001 || ctl->options.timeout_s > 1e6)
         return ctl_misused(ctl, "--timeout needs seconds, up to a million");
     if (ctl->options.wait != NULL && strcmp(ctl->options.wait, "durable") != 0 &&
@@ -264,7 +316,7 @@ static enum ctl_exit run(struct ctl *ctl, int argc, char **argv)
 
 static enum ctl_exit unknown(const char *name)
 {
-    ctl_say("there is no command \"%.40s\"; learnctl --help lists them", name);
+    ctl_fail("usage", "there is no command \"%.40s\"; learnctl --help lists them", name);
     return CTL_USAGE;
 }
 
@@ -280,9 +332,10 @@ static enum ctl_exit dispatch(int argc, char **argv)
     if (copy == NULL)
         return ctl_no_memory();
     memcpy(copy, argv, (size_t)argc * sizeof *copy);
+    ctl_say_init(asked_for_json(argc, argv), NULL);
     ctl_options_init(&first);
     if (ctl_options_read(&first, NULL, argc, copy, &rest, why, sizeof why) != 0) {
-        ctl_say("%s", why);
+        ctl_fail("usage", "%s", why);
         free(copy);
         return CTL_USAGE;
     }
@@ -313,7 +366,7 @@ int main(int argc, char **argv)
     setlocale(LC_CTYPE, "C.UTF-8"); /* for widths; input and output are UTF-8 whatever the locale */
     code = dispatch(argc - 1, argv + 1);
     if (fflush(stdout) != 0 || ferror(stdout)) {
-        ctl_say("stdout: %s", strerror(errno));
+        ctl_fail_file("stdout");
         return CTL_USAGE;
     }
     return code;

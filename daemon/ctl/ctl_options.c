@@ -30,6 +30,8 @@ static const struct row rows[] = {
      "a file that holds the key to send (or the key in LEARNCTL_KEY)"},
     {"timeout", '\0', true, NUMBER, AT(timeout_s), "SECONDS", "for one request (60)"},
     {"json", 'j', true, FLAG, AT(json), NULL, "the daemon's JSON, one object a line"},
+    {"color", '\0', true, TEXT, AT(color), "WHEN",
+     "auto (on a terminal, unless NO_COLOR is set), always or never"},
     {"quiet", 'q', true, FLAG, AT(quiet), NULL, "no progress, no summary"},
     {"help", 'h', true, FLAG, AT(help), NULL, "this text"},
 
@@ -94,11 +96,35 @@ static const struct row rows[] = {
     {"epochs", '\0', false, TEXT, AT(epochs), "N", "how often each example is seen (4)"},
     {"lora-rank", '\0', false, TEXT, AT(lora_rank), "N",
      "train low-rank changes instead of all weights"},
-    {"margin", '\0', false, TEXT, AT(margin), "SHARE",
-     "accuracy that the gate may lose (0.015)"},
+    {"margin", '\0', false, TEXT, AT(margin), "SHARE", "accuracy that the gate may lose (0.015)"},
     {"force", '\0', false, FLAG, AT(force), NULL, "swap although the gate refuses"},
     {"watch", 'w', false, FLAG, AT(watch), NULL, "stay until the run has ended"},
+    {"expires", '\0', false, TEXT, AT(expires), "TIME", "as 2027-01-31T00:00:00Z"},
+    {"before", '\0', false, TEXT, AT(before), "TIME", "only what was done before it"},
+    {"by", '\0', false, TEXT, AT(by), "KEY", "only by this key, its number; 0: by none"},
+    {"action", '\0', false, TEXT, AT(action), "WORD", "only this, as model_create"},
+    {"connections", '\0', false, WHOLE, AT(connections), "N", "connections at once (16)"},
+    {"rate", '\0', false, NUMBER, AT(rate), "R",
+     "keys: requests in a second, and as many at once\n"
+     "bench: send R a second, whether answers come or not; without it each\n"
+     "connection asks again when it has its answer"},
+    {"seconds", '\0', false, NUMBER, AT(seconds), "S", "for so long (10)"},
+    {"requests", '\0', false, WHOLE, AT(requests), "N", "so many, instead or at most"},
+    {"dump", '\0', false, TEXT, AT(dump), "FILE",
+     "a line for each answer: begun_us,ms,text,version,score"},
+    {"anywhere", '\0', false, FLAG, AT(anywhere), NULL, "also a daemon on another machine"},
+    {"review", '\0', false, FLAG, AT(review), NULL, "what was taught and may be wrong, instead"},
+    {"every", '\0', false, NUMBER, AT(every_s), "SECONDS", "how often figures are taken (1)"},
     {"yes", '\0', false, FLAG, AT(yes), NULL, "do it without asking"},
+    {"state", '\0', false, TEXT, AT(state), "DIR",
+     "the state folder (or LEARND_STATE; else the daemon's own default)"},
+    {"proof", '\0', false, FLAG, AT(proof), NULL, "look for what is left, as doctor --find does"},
+    {"deep", '\0', false, FLAG, AT(deep), NULL,
+     "compare the heads with ones made anew from the examples, too"},
+    {"repair", '\0', false, FLAG, AT(repair), NULL,
+     "put right what needs no judgement; the daemon must be stopped"},
+    {"find", '\0', false, TEXT, AT(find), "TEXT", "only look for a text in every byte"},
+    {"copy", '\0', false, FLAG, AT(copy), NULL, "copy encoders; never link them"},
 };
 
 enum { ROWS_LEN = sizeof rows / sizeof *rows };
@@ -114,11 +140,18 @@ void ctl_options_init(struct ctl_options *o)
                               .threshold = -1,
                               .weight = -1,
                               .limit = -1,
+                              .connections = -1,
+                              .requests = -1,
+                              .rate = -1,
+                              .seconds = -1,
+                              .every_s = -1,
                               .url = "http://127.0.0.1:8080"};
     if (url != NULL && *url != '\0')
         o->url = url;
     if (model != NULL && *model != '\0')
         o->model = model;
+    if (key == NULL || *key == '\0')
+        key = getenv("LEARND_KEY");
     if (key != NULL && *key != '\0')
         o->key = key;
 }

@@ -59,7 +59,7 @@ static enum ctl_exit show(struct ctl *ctl, const char *tail, const char *const *
     ctl_target_query(&target, "random_share", o->random_share);
     code = ctl_list_walk(&list, &target);
     if (code == CTL_OK && list.more && !o->quiet)
-        ctl_say("there are more; --limit N shows N of them, --limit 0 all");
+        ctl_note("there are more; --limit N shows N of them, --limit 0 all");
     ctl_table_close(s.table);
     return code;
 }

@@ -212,7 +212,7 @@ static void draw(struct bar *b, const struct json_value *run)
         b->drawn = true;
     } else if (strcmp(b->phase, text_of(run, "phase")) != 0) {
         snprintf(b->phase, sizeof b->phase, "%s", text_of(run, "phase"));
-        ctl_say("run %lld: %s", (long long)json_int(json_member(run, "run"), 0), words);
+        ctl_note("run %lld: %s", (long long)json_int(json_member(run, "run"), 0), words);
     }
 }
 
@@ -315,7 +315,7 @@ enum ctl_exit ctl_runs(struct ctl *ctl)
     if (ctl->options.watch) {
         code = find_current(ctl, &run);
         if (code == CTL_OK && run == 0 && !ctl->options.quiet)
-            ctl_say("no run is under way");
+            ctl_note("no run is under way");
         return code == CTL_OK && run != 0 ? ctl_run_watch(ctl, run) : code;
     }
     ctl_target(&target, "/v1/runs");

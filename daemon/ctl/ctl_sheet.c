@@ -18,9 +18,9 @@ static enum ctl_exit open_rows(struct ctl_sheet *s, enum ctl_format format)
         return ctl_no_memory();
     if (rc == 0)
         return CTL_OK;
-    ctl_say("%s: %s", s->name, why);
+    ctl_fail("file", "%s: %s", s->name, why);
     if (rc == -EINVAL)
-        fprintf(stderr, "          --text-column and --label-column name other ones\n");
+        ctl_hint("--text-column and --label-column name other ones");
     return CTL_USAGE;
 }
 
@@ -40,7 +40,7 @@ enum ctl_exit ctl_sheet_open(const struct ctl *ctl, struct ctl_sheet *s)
         s->name = ctl->args[0];
     s->file = strcmp(ctl->args[0], "-") != 0 ? fopen(s->name, "r") : stdin;
     if (s->file == NULL) {
-        ctl_say("%s: %s", s->name, strerror(errno));
+        ctl_fail_file(s->name);
         return CTL_USAGE;
     }
     ctl_progress_init(&s->progress, !ctl->options.quiet && !ctl->options.json,

@@ -10,6 +10,8 @@
 #include <unistd.h>
 #include <wchar.h>
 
+#include "daemon/ctl/ctl_say.h"
+
 struct cell {
     size_t start, len; /* in bytes */
     unsigned width;    /* in columns of a terminal */
@@ -60,8 +62,7 @@ void ctl_clean(struct api_buffer *out, const char *bytes, size_t bytes_len)
     }
 }
 
-/* Of clean UTF-8. What libc does not know counts as one. With width_max: the bytes that fit. */
-static size_t measure(const char *bytes, size_t bytes_len, unsigned width_max, unsigned *ret_width)
+size_t ctl_measure(const char *bytes, size_t bytes_len, unsigned width_max, unsigned *ret_width)
 {
     unsigned width = 0;
     size_t at = 0;
@@ -133,7 +134,7 @@ void ctl_table_cell(struct ctl_table *t, const char *bytes, size_t bytes_len)
     if (t->bytes.rc != 0)
         t->rc = -ENOMEM;
     else if (cell->len > 0)
-        measure(t->bytes.bytes + cell->start, cell->len, UINT32_MAX / 2, &cell->width);
+        ctl_measure(t->bytes.bytes + cell->start, cell->len, UINT32_MAX / 2, &cell->width);
     if (cell->width > t->widths[column])
         t->widths[column] = cell->width;
 }
@@ -197,7 +198,7 @@ static void print_cell(const struct ctl_table *t, unsigned column, const char *b
     if (!left)
         pad(t->out, t->widths[column] - width);
     if (last && left && t->screen > 0 && room > 8 && width > room) {
-        len = measure(bytes, len, room - 1, &width);
+        len = ctl_measure(bytes, len, room - 1, &width);
         fwrite(bytes, 1, len, t->out);
         fputs("\xe2\x80\xa6\n", t->out); /* an ellipsis */
         return;
@@ -211,8 +212,12 @@ static void print_cell(const struct ctl_table *t, unsigned column, const char *b
 
 static void print_heads(const struct ctl_table *t)
 {
+    int fd = fileno(t->out);
+
+    fputs(fd == 1 ? ctl_color(1, CTL_BOLD) : "", t->out);
     for (unsigned i = 0; i < t->columns; i++)
         print_cell(t, i, t->heads[i], strlen(t->heads[i]), (unsigned)strlen(t->heads[i]), 0);
+    fputs(fd == 1 ? ctl_color(1, CTL_PLAIN) : "", t->out);
 }
 
 int ctl_table_flush(struct ctl_table *t)

@@ -14,6 +14,9 @@
 #include "proto/json.h"
 
 void ctl_clean(struct api_buffer *out, const char *bytes, size_t bytes_len);
+/* Of clean UTF-8: the columns of a terminal it takes, up to width_max of them, and the bytes that
+ * fit. What libc does not know counts as one. */
+size_t ctl_measure(const char *bytes, size_t bytes_len, unsigned width_max, unsigned *ret_width);
 
 enum { CTL_TABLE_COLUMNS_MAX = 10 };
 

@@ -25,11 +25,11 @@ enum ctl_exit ctl_texts_open(struct ctl *ctl, int first, struct ctl_texts *ret)
     if (path != NULL && strcmp(path, "-") != 0)
         file = fopen(path, "r");
     if (file == NULL) {
-        ctl_say("%s: %s", path, strerror(errno));
+        ctl_fail_file(path);
         return CTL_USAGE;
     }
     if (file == stdin && isatty(0) && !ctl->options.quiet)
-        ctl_say("texts are read from here, a line each; Ctrl-D ends them");
+        ctl_note("texts are read from here, a line each; Ctrl-D ends them");
     ret->lines = (struct ctl_lines){.file = file, .bytes_max = TEXT_BYTES_MAX};
     return CTL_OK;
 }

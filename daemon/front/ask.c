@@ -423,8 +423,10 @@ static void arrive_explained(struct front_message *message, struct exchange *x)
 static void arrive(struct front_message *message, struct exchange *x)
 {
     struct asking *a = (struct asking *)message;
+    int64_t now = clock_us();
     int rc = atomic_load(&a->work.error);
 
+    recent_note(a->server->recent, now - a->work.submitted_us, now);
     if (x == NULL) {
         asking_free(a);
         return;
@@ -537,7 +539,7 @@ static int fits(const struct snapshot *s, const struct api_input *in, uint32_t i
 /* Tokenizes every text, copies every vector. 0, or -errno with *problem filled. */
 static int tokenize(struct asking *a, enum api_truncate truncate, struct api_problem *problem)
 {
-    const struct held_encoder *held = a->work.snapshot->encoder;
+    struct held_encoder *held = a->work.snapshot->encoder;
     int64_t started = clock_us();
 
     a->work.encoder = held;
@@ -638,6 +640,7 @@ void handle_classify(struct exchange *x)
         exchange_problem(x, &problem);
         return;
     }
+    metrics_observe(METRICS_SPAN_PARSE, clock_us() - exchange_started_us(x));
     s = handlers_model(x, c->model, "model");
     if (s == NULL) {
         api_classify_free(c);
@@ -677,6 +680,7 @@ void handle_embed(struct exchange *x)
         exchange_problem(x, &problem);
         return;
     }
+    metrics_observe(METRICS_SPAN_PARSE, clock_us() - exchange_started_us(x));
     s = handlers_model(x, e->model, "model");
     if (s == NULL) {
         api_embed_free(e);

@@ -43,11 +43,18 @@ const struct route server_routes[] = {
     {"DELETE", "/v1/examples/{}", handle_example_delete, ROLE_ANNOTATE, 0, NULL},
     {"GET", "/v1/events", handle_events, ROLE_ANNOTATE, 0, NULL},
     {"POST", "/v1/erase", handle_erase, ROLE_ADMIN, ASK, NULL},
+    {"GET", "/v1/keys", handle_keys, ROLE_ADMIN, 0, NULL},
+    {"POST", "/v1/keys", handle_key_create, ROLE_ADMIN, ASK, NULL},
+    {"DELETE", "/v1/keys/{}", handle_key_revoke, ROLE_ADMIN, 0, NULL},
+    {"GET", "/v1/me", handle_me, ROLE_PREDICT, 0, NULL},
+    {"GET", "/v1/audit", handle_audit, ROLE_ADMIN, 0, NULL},
     {"GET", "/v1/info", handle_info, ROLE_PREDICT, 0, NULL},
     {"GET", "/health/live", handle_live, ROLE_NONE, 0, NULL},
     {"GET", "/health/ready", handle_ready, ROLE_NONE, 0, NULL},
-    {"GET", "/metrics", handle_metrics, ROLE_NONE, 0, NULL},
+    {"GET", "/metrics", handle_metrics, ROLE_METRICS, 0, NULL},
     {"GET", "/openapi.json", handle_openapi, ROLE_NONE, 0, NULL},
+    {"GET", "/", handle_page, ROLE_NONE, 0, NULL},
+    {"GET", "/console/{}", handle_page_file, ROLE_NONE, 0, NULL},
 };
 
 const size_t server_routes_len = sizeof server_routes / sizeof *server_routes;
@@ -69,9 +76,11 @@ void handlers_failure(int rc, struct api_problem *problem)
         {-ENOENT, 404, "unknown_model", "the model was removed meanwhile"},
         {-ENOMEM, 503, "out_of_memory", "no memory for this request"},
         {-ENOSPC, 507, "disk_full", "the disk is full; nothing of this was kept"},
+        {-EDQUOT, 507, "disk_low", "the disk has little room: nothing is learned until it has"},
         {-EROFS, 503, "read_only", "the state folder cannot be written; nothing of this was kept"},
         {-EUCLEAN, 503, "database_damaged", "the database is damaged; run learnctl doctor"},
         {-EMSGSIZE, 413, "line_too_long", "a line is longer than a line may be"},
+        {-ENODEV, 503, "device_failed", "the device failed at this; try again"},
         {-EDOM, 500, "not_a_number", "the encoder's answer is not a number"},
     };
 

@@ -358,11 +358,22 @@ static void written(struct change *change, int rc)
     front_post(&t->message);
 }
 
+/* Taking back must go on when there is no room to learn. */
+static bool grows(const struct teaching *t)
+{
+    for (uint32_t i = 0; i < t->items_len; i++)
+        if (!t->items[i].refused && t->items[i].feedback.op != STORE_WITHDRAW &&
+            t->items[i].feedback.op != STORE_DELETE)
+            return true;
+    return false;
+}
+
 int teaching_post(struct teaching *t, bool wait_applied)
 {
     t->change = (struct change){.write = write_items,
                                 .committed = committed,
                                 .done = written,
+                                .grows = grows(t),
                                 .own_marks = true,
                                 .wait_applied = wait_applied};
     return keeper_post(t->server->keeper, &t->change);
@@ -380,9 +391,12 @@ void teaching_count(const struct teaching *t)
 
     for (uint32_t i = 0; i < t->items_len; i++) {
         refused += t->items[i].refused;
+        if (t->items[i].refused)
+            metrics_item_refusal(t->items[i].problem.code);
         duplicate += !t->items[i].refused && t->items[i].receipt.duplicate;
     }
     metrics_add(METRICS_FEEDBACK_REJECTED, refused);
     metrics_add(METRICS_FEEDBACK_DUPLICATE, duplicate);
     metrics_add(METRICS_FEEDBACK_ACCEPTED, t->items_len - refused - duplicate);
+    access_corrections(t->server->access, &t->who, t->items_len - refused - duplicate);
 }

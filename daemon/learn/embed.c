@@ -1,6 +1,7 @@
 /* embed.c -- see embed.h. */
 #include "daemon/learn/embed.h"
 
+#include <errno.h>
 #include <semaphore.h>
 
 struct embed_work {
@@ -13,8 +14,8 @@ static void embed_done(struct work *work)
     sem_post(&((struct embed_work *)work)->ready);
 }
 
-int embed_texts(struct batcher *batcher, const struct held_encoder *encoder,
-                struct work_item *items, uint32_t len)
+static int embed_once(struct batcher *batcher, struct held_encoder *encoder,
+                      struct work_item *items, uint32_t len)
 {
     struct embed_work w = {.work = {.encoder = encoder,
                                     .items = items,
@@ -23,8 +24,6 @@ int embed_texts(struct batcher *batcher, const struct held_encoder *encoder,
                                     .done = embed_done}};
     int rc;
 
-    if (len == 0)
-        return 0;
     sem_init(&w.ready, 0, 0);
     rc = batcher_submit(batcher, &w.work);
     if (rc == 0) {
@@ -33,5 +32,16 @@ int embed_texts(struct batcher *batcher, const struct held_encoder *encoder,
         rc = atomic_load(&w.work.error);
     }
     sem_destroy(&w.ready);
+    return rc;
+}
+
+int embed_texts(struct batcher *batcher, struct held_encoder *encoder, struct work_item *items,
+                uint32_t len)
+{
+    int rc = len > 0 ? -ENODEV : 0;
+
+    /* So many failures one after the other have lost the device: the last try is the CPU's. */
+    for (int tries = 0; rc == -ENODEV && tries <= DEVICE_FAILURES; tries++)
+        rc = embed_once(batcher, encoder, items, len);
     return rc;
 }

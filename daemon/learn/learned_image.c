@@ -4,19 +4,16 @@
 #include <errno.h>
 #include <string.h>
 
+#include "daemon/learn/image_frame.h"
 #include "daemon/log.h"
 
-#define MARK 0x326567616d69646c /* "ldimage2" */
+_Static_assert((int)FRAME_JUDGE_PARTS == (int)JUDGE_PARTS,
+               "the judge's parts come first, then the head");
 
-enum { HEAD = JUDGE_PARTS, PARTS };
-
-struct frame {
-    uint64_t mark, bytes[PARTS];
-};
-
-static struct frame frame_of(const struct head *head, const struct judge *judge)
+static struct image_frame frame_of(const struct head *head, const struct judge *judge)
 {
-    struct frame frame = {.mark = MARK, .bytes[HEAD] = head_image_bytes(head)};
+    struct image_frame frame = {.mark = IMAGE_FRAME_MARK,
+                                .bytes[FRAME_HEAD] = head_image_bytes(head)};
 
     for (int i = 0; i < JUDGE_PARTS; i++)
         frame.bytes[i] = judge_image_bytes(judge, i);
@@ -25,23 +22,23 @@ static struct frame frame_of(const struct head *head, const struct judge *judge)
 
 size_t learned_image_bytes(const struct head *head, const struct judge *judge)
 {
-    struct frame frame = frame_of(head, judge);
+    struct image_frame frame = frame_of(head, judge);
     size_t sum = sizeof frame;
 
-    for (int i = 0; i < PARTS; i++)
+    for (int i = 0; i < FRAME_PARTS; i++)
         sum += frame.bytes[i];
     return sum;
 }
 
 void learned_image_write(const struct head *head, const struct judge *judge, void *image)
 {
-    struct frame frame = frame_of(head, judge);
+    struct image_frame frame = frame_of(head, judge);
     char *at = image;
 
     memcpy(at, &frame, sizeof frame);
     at += sizeof frame;
-    for (int i = 0; i < PARTS; i++) {
-        if (i == HEAD)
+    for (int i = 0; i < FRAME_PARTS; i++) {
+        if (i == FRAME_HEAD)
             head_image_write(head, at);
         else
             judge_image_write(judge, i, at);
@@ -58,29 +55,14 @@ int learned_image_read(const struct head_settings *settings, const void *image, 
                        struct head **ret_head, struct judge **ret_judge)
 {
     struct judge_settings judging = learned_judge_settings(settings);
-    const void *parts[PARTS];
-    const char *at = image;
-    size_t left = image_bytes, bytes[PARTS];
-    struct frame frame;
+    const void *parts[FRAME_PARTS];
+    size_t bytes[FRAME_PARTS];
     struct head *head;
-    int rc;
+    int rc = image_frame_read(image, image_bytes, parts, bytes);
 
-    if (image_bytes < sizeof frame)
-        return -EINVAL;
-    memcpy(&frame, at, sizeof frame);
-    if (frame.mark != MARK)
-        return -EINVAL;
-    at += sizeof frame;
-    left -= sizeof frame;
-    for (int i = 0; i < PARTS; i++) {
-        if (frame.bytes[i] > left)
-            return -EINVAL;
-        parts[i] = at;
-        bytes[i] = frame.bytes[i];
-        at += bytes[i];
-        left -= bytes[i];
-    }
-    rc = head_image_read(settings, parts[HEAD], bytes[HEAD], &head);
+    if (rc != 0)
+        return rc;
+    rc = head_image_read(settings, parts[FRAME_HEAD], bytes[FRAME_HEAD], &head);
     if (rc != 0)
         return rc;
     rc = judge_image_read(&judging, parts, bytes, ret_judge);

@@ -7,7 +7,7 @@
 
 #include "daemon/learn/embed.h"
 
-void touched_init(struct touched *t, const struct held_encoder *encoder, uint32_t dim)
+void touched_init(struct touched *t, struct held_encoder *encoder, uint32_t dim)
 {
     *t = (struct touched){.encoder = encoder, .dim = dim};
 }

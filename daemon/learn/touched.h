@@ -20,7 +20,7 @@ struct touched_row {
 };
 
 struct touched {
-    const struct held_encoder *encoder; /* the learned's */
+    struct held_encoder *encoder; /* the learned's */
     uint32_t dim;
     int64_t last_seq; /* newest event that touched one of them */
     uint32_t len, max;
@@ -33,7 +33,7 @@ struct touched {
     uint8_t *types;
 };
 
-void touched_init(struct touched *t, const struct held_encoder *encoder, uint32_t dim);
+void touched_init(struct touched *t, struct held_encoder *encoder, uint32_t dim);
 void touched_reset(struct touched *t); /* empty again, memory kept */
 void touched_done(struct touched *t);
 

@@ -17,6 +17,9 @@
  *
  * Every way a run can end is a state in its row with a reason; the live pair serves throughout.
  *
+ * A run trains on the daemon's device, or on the CPU where that cannot take it; and it gives way to
+ * requests (yielding.h) between steps and between the pieces of one.
+ *
  * Threads: one of its own (nice 10) and the stepper's. hint from any.
  */
 #ifndef LEARND_TRAINER_H
@@ -49,11 +52,17 @@ struct trainer_progress {
     uint64_t examples, held_out;
     uint32_t labels;
     bool resumed;
+    uint64_t yields; /* pauses for the sake of requests, */
+    double yield_s;  /* and how long they were in all */
+    const char *device;
 };
 
 struct trainer_parts {
     struct learner_parts learner; /* store: a reader connection of the trainer's own */
     struct learner *to;           /* who adopts */
+    struct device *device;        /* NULL: the CPU */
+    struct recent *recent;        /* NULL: nobody is given way to */
+    int64_t yield_p99_us;         /* 0: never */
     const char *base;             /* folder of encoder 0 */
     const uint8_t *base_sha256;   /* as it was at the start */
     uint32_t threads;             /* cores of a step */
@@ -61,6 +70,7 @@ struct trainer_parts {
     bool automatic;  /* runs start by themselves, with settings_text, */
     int64_t look_us; /* looked for what is due so often */
     const char *settings_text;
+    const char *tensorboard;    /* folder; NULL or "": runs are not written there */
     int window_from, window_to; /* but for drift only in these minutes of the day; equal: any */
     double every_hours;         /* a run on schedule; 0: none */
     int (*settings_read)(const char *text, struct trainer_settings *ret_settings);
@@ -72,6 +82,11 @@ struct trainer_parts {
 
 /* parts are copied, what they point to is borrowed. 0, -ENOMEM, -EAGAIN. */
 int trainer_open(const struct trainer_parts *parts, struct trainer **ret_trainer);
+/* When runs start by themselves from now on (as in the parts). Any thread. */
+void trainer_schedule(struct trainer *trainer, bool automatic, int window_from, int window_to,
+                      double every_hours);
+/* The budget of requests that runs give way to from now on; 0: none. Any thread. */
+void trainer_yield_to(struct trainer *trainer, int64_t p99_us);
 /* Runs have been added or are to be cancelled, or a model is to follow its store. NULL is fine. */
 void trainer_hint(struct trainer *trainer);
 /* Ends the thread within a step; a run under way keeps a checkpoint and goes on after the next
@@ -80,8 +95,21 @@ void trainer_close(struct trainer *trainer);
 
 struct trainer_counts {
     uint64_t runs, accepted, refused, failed, cancelled, steps, examples, rollbacks;
+    uint64_t forced;                /* of the accepted: against the gate */
+    uint64_t reasons[GATE_REASONS]; /* what spoke against, by bit of enum gate_reason */
+    uint64_t yields, yield_us;
     bool running;
 };
 struct trainer_counts trainer_counts(const struct trainer *trainer);
+
+/* The run under way, as it was told of last: once a second and at every change of phase. */
+struct trainer_now {
+    int64_t run;
+    char model[LIVE_NAME_BYTES];
+    uint64_t step, steps;
+    double loss, lr, grad_norm, examples_per_s, eta_s; /* NAN: not known */
+};
+/* False: none is. Any thread. */
+bool trainer_now(struct trainer *trainer, struct trainer_now *ret_now);
 
 #endif

@@ -78,20 +78,21 @@ static int count_label(void *ud, const struct store_event *row)
 }
 
 /* The hour of the day, local time, within [from, to)? A window may go past midnight. */
-static bool in_window(const struct trainer_parts *p)
+static bool in_window(const struct trainer *t)
 {
+    int from = atomic_load(&t->window_from), to = atomic_load(&t->window_to);
     time_t now = (time_t)(clock_unix_us() / 1000000);
     struct tm local;
     int minute;
 
-    if (p->window_from == p->window_to)
+    if (from == to)
         return true;
     if (localtime_r(&now, &local) == NULL)
         return false;
     minute = local.tm_hour * 60 + local.tm_min;
-    if (p->window_from < p->window_to)
-        return minute >= p->window_from && minute < p->window_to;
-    return minute >= p->window_from || minute < p->window_to;
+    if (from < to)
+        return minute >= from && minute < to;
+    return minute >= from || minute < to;
 }
 
 /* What the model's own count says of its error: alarms since the last run began, and whether the
@@ -128,7 +129,7 @@ static int read_signals(struct trainer *t, const struct model_row *m,
                                 .error_reference = NAN,
                                 .error_sigma = NAN,
                                 .hours_since_run = INFINITY,
-                                .in_window = in_window(&t->parts)};
+                                .in_window = in_window(t)};
     struct last_run last = {.parent = 0};
     int rc = store_begin(store);
 
@@ -165,7 +166,7 @@ static int queue_write(struct change *change, struct store *store)
 static bool start_if_due(struct trainer *t, const struct model_row *m)
 {
     struct trigger_settings settings = trigger_settings_default;
-    struct queue_change c = {.change = {.write = queue_write, .model = m->model}};
+    struct queue_change c = {.change = {.write = queue_write, .grows = true, .model = m->model}};
     struct trigger_signals signals;
     struct last_run last;
     enum trigger why;
@@ -173,7 +174,7 @@ static bool start_if_due(struct trainer *t, const struct model_row *m)
     if (read_signals(t, m, &signals, &last) != 0)
         return false;
     settings.enabled = true;
-    settings.schedule_hours = t->parts.every_hours;
+    settings.schedule_hours = atomic_load(&t->every_hours);
     why = trigger_due(&signals, &settings);
     if (why == TRIGGER_NONE || (why != TRIGGER_DRIFT && !signals.in_window))
         return false;

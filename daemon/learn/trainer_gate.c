@@ -131,7 +131,7 @@ static struct gate_side side_of(const struct head_loo_item *item)
 
 /* ---- latency --------------------------------------------------------------------------------- */
 
-static int time_forward(struct run *run, const struct held_encoder *held, int64_t *ret_us)
+static int time_forward(struct run *run, struct held_encoder *held, int64_t *ret_us)
 {
     static const char text[] = "where is my card, it should have come by now";
     struct tokenizer_input input = {text, sizeof text - 1, NULL, 0};
@@ -163,7 +163,7 @@ static int time_forward(struct run *run, const struct held_encoder *held, int64_
  * the time is the same by construction, and noise would be all that is measured. */
 static int time_both(struct run *run, struct gate_input *input)
 {
-    const struct held_encoder *old = run->old->encoder, *new = run->new->encoder;
+    struct held_encoder *old = run->old->encoder, *new = run->new->encoder;
     const struct encoder_info *a = encoder_info(old->encoder), *b = encoder_info(new->encoder);
     int64_t best[2] = {INT64_MAX, INT64_MAX};
 

@@ -178,8 +178,18 @@ static int prototypes(struct run *run, float **ret_prototypes)
 
 /* ---- weights --------------------------------------------------------------------------------- */
 
+static int open_train_on(struct run *run, const struct backend *backend,
+                         const struct train_settings *s, const float *prototypes)
+{
+    run->progress.device = backend->name;
+    return train_open(backend, run->start_folder, s, run->material->used, run->material->used_len,
+                      prototypes, run->why, sizeof run->why, &run->train);
+}
+
+/* Nothing is lost yet where the device has no room for a run, or cannot train: the CPU does it. */
 static int open_train(struct run *run)
 {
+    struct device *device = run->trainer->parts.device;
     struct train_settings s = run->settings.train;
     struct plan_summary plan;
     float *start = NULL;
@@ -194,8 +204,12 @@ static int open_train(struct run *run)
     s.seed = run->seed;
     s.steps = plan.steps;
     s.threads = run->trainer->parts.threads;
-    rc = train_open(run->start_folder, &s, run->material->used, run->material->used_len, start,
-                    run->why, sizeof run->why, &run->train);
+    rc = open_train_on(run, device_backend(device), &s, start);
+    if (device_backend(device) != backend_cpu() &&
+        (rc == -ENOMEM || rc == -ENOTSUP || rc == -EIO || rc == -ENODEV)) {
+        device_trains_on_cpu(device, run->why);
+        rc = open_train_on(run, backend_cpu(), &s, start);
+    }
     free(start);
     return rc;
 }
@@ -223,10 +237,12 @@ int run_checkpoint(struct run *run)
     frame.plan_digest = plan.digest;
     if (material != NULL && train != NULL) {
         material_image_write(run->material, material);
-        train_image_write(run->train, train);
+        snprintf(text, sizeof text, "the device does not give its weights");
+        rc = train_image_write(run->train, train);
+    }
+    if (rc == 0)
         rc = store_run_image_write(run->trainer->parts.learner.folder, run->id, pieces, 3, text,
                                    sizeof text);
-    }
     free(material);
     free(train);
     if (rc != 0) /* the run goes on; a restart would begin it anew */

@@ -5,9 +5,13 @@
 #ifndef LEARND_TRAINER_RUN_H
 #define LEARND_TRAINER_RUN_H
 
+#include <pthread.h>
+
 #include "daemon/learn/material.h"
 #include "daemon/learn/stepper.h"
 #include "daemon/learn/trainer.h"
+#include "daemon/learn/yielding.h"
+#include "daemon/serve/recent.h"
 #include "kernels/train/plan.h"
 
 enum { RUN_WHY_BYTES = STORE_REASON_BYTES_MAX };
@@ -21,10 +25,20 @@ struct trainer {
     atomic_bool posted; /* and the box says so */
     atomic_bool stopping;
     struct stepper *stepper;
-    int64_t looked_us; /* when the triggers were looked at last */
+    int64_t looked_us;     /* when the triggers were looked at last */
+    atomic_bool automatic; /* trainer_parts's, as the last schedule says, */
+    atomic_int window_from, window_to;
+    _Atomic double every_hours;
+    atomic_llong yield_p99_us; /* as it was set last */
     atomic_bool running;
-    atomic_ullong runs, accepted, refused, failed, cancelled, steps, examples, rollbacks;
+    atomic_ullong runs, accepted, refused, failed, cancelled, steps, examples, rollbacks, forced;
+    atomic_ullong yields, yield_us;
+    atomic_ullong reasons[GATE_REASONS];
+    pthread_mutex_t now_lock;
+    struct trainer_now now; /* run 0: none is under way */
 };
+
+struct event_file;
 
 struct run {
     struct trainer *trainer;
@@ -45,13 +59,17 @@ struct run {
     struct train *train;
     struct snapshot *teacher; /* replay: what the live pair says */
     struct trainer_progress progress;
+    struct yielding yielding;
+    int64_t yield_us; /* spent in it */
     const char *phase;
     int64_t phase_us, told_us, kept_us; /* monotonic: phase began; row written; checkpoint */
     uint64_t phase_first;               /* step at which this life of the phase began */
     uint64_t steps_done, steps;         /* of training; what the row says in the end */
     struct gate_verdict verdict;
-    double margin;           /* that it was judged by */
-    char why[RUN_WHY_BYTES]; /* of its end */
+    double margin;            /* that it was judged by */
+    char why[RUN_WHY_BYTES];  /* of its end */
+    struct event_file *board; /* trainer_board.c; NULL: none yet */
+    bool board_off;           /* it failed */
 };
 
 /* How a phase ends: 0; -ECANCELED: somebody asked; -ESHUTDOWN: the daemon stops, and the run goes
@@ -76,6 +94,9 @@ int run_plan(struct run *run);
 int run_checkpoint(struct run *run);
 /* trainer_steps.c */
 int run_train(struct run *run);
+/* trainer_yield.c. Waits while requests are slow: 0; no longer than that: -EAGAIN; or until
+ * somebody wants something of the trainer: -EINTR. Any of the trainer's threads, one at a time. */
+int run_yield(struct run *run, int64_t us_max);
 /* trainer_build.c */
 int run_write(struct run *run);
 int run_import(struct run *run);
@@ -86,6 +107,10 @@ int trainer_twin(struct trainer *trainer, struct run *run, int64_t model,
                  struct held_encoder *encoder, struct learned **ret_learned);
 /* trainer_gate.c */
 int run_gate(struct run *run);
+
+/* trainer_board.c: a step, the gate's figures; nothing where no folder is named */
+void run_board_step(struct run *run, uint64_t step, const struct train_report *report);
+void run_board_gate(struct run *run);
 
 /* trainer.c: models whose live encoder is not the store's get it. */
 int trainer_follow(struct trainer *trainer);

@@ -1,8 +1,8 @@
 /* trainer_steps.c -- the steps of a run, one after the other, until its plan or its time is out.
  *
  * A step is arithmetic on the stepper's thread. Between two of them the trainer looks whether it is
- * asked to stop, tells how it is getting on (once a second) and keeps a checkpoint (once a minute,
- * and when the daemon stops).
+ * asked to stop, gives way to requests, tells how it is getting on (once a second) and keeps a
+ * checkpoint (once a minute, and when the daemon stops).
  */
 #include <errno.h>
 #include <math.h>
@@ -40,6 +40,12 @@ struct teaching_rows {
     void *scratch;
     struct work_item *items;
 };
+
+/* Between the pieces of a step, on the stepper's thread. */
+static int give_way(void *ud)
+{
+    return run_yield(ud, INT64_MAX);
+}
 
 static int do_step(void *ud)
 {
@@ -159,6 +165,8 @@ static int step_failed(struct run *run, uint64_t step, const struct step *s, int
                                  (unsigned long long)step,
                                  rc == -EDOM     ? "the loss or a gradient is not finite"
                                  : rc == -ENOMEM ? "out of memory, also for a batch in pieces"
+                                 : rc == -EIO    ? "an operation of the device failed"
+                                 : rc == -ENODEV ? "the device is lost"
                                                  : strerror(-rc));
 
     for (uint32_t i = 0; i < s->len && at + 20 < sizeof run->why; i++) {
@@ -198,13 +206,31 @@ static bool time_is_out(const struct run *run)
 
 static int paced_step(struct run *run, struct pace *pace, struct step *s)
 {
-    int64_t started = clock_us();
+    int64_t started = clock_us(), waited = run->yield_us;
     int rc;
 
     train_threads(run->train, pace_threads(pace, run->trainer->parts.threads));
     rc = stepper_run(run->trainer->stepper, do_step, s);
-    pace_took(pace, s->report.tokens, clock_us() - started);
+    if (rc == 0)
+        pace_took(pace, s->report.tokens, clock_us() - started - (run->yield_us - waited));
     return rc;
+}
+
+/* -EINTR, -EAGAIN: it waited, and is to be taken again. */
+static int next_step(struct run *run, uint64_t step, uint32_t *rows, struct teaching_rows *t,
+                     struct pace *pace, struct step *s)
+{
+    int rc = run_yield(run, TELL_US);
+
+    if (rc == 0)
+        rc = fill_batch(run, step, rows, t, s);
+    if (rc == 0)
+        rc = paced_step(run, pace, s);
+    if (rc == 0 || rc == -EINTR || rc == -EAGAIN)
+        return rc;
+    if (rc == -EIO || rc == -ENODEV)
+        device_training_failed(run->trainer->parts.device, rc);
+    return step_failed(run, step, s, rc);
 }
 
 static int steps(struct run *run, uint64_t steps_len, uint32_t *rows, struct teaching_rows *t,
@@ -216,22 +242,26 @@ static int steps(struct run *run, uint64_t steps_len, uint32_t *rows, struct tea
 
     run->phase_first = train_steps_done(run->train);
     run->phase_us = run->kept_us = clock_us();
-    for (uint64_t step = run->phase_first; step < steps_len && rc == 0; step++) {
+    train_between(run->train, give_way, run);
+    for (uint64_t step = run->phase_first; step < steps_len;) {
         rc = run_checked(run);
         if (rc == -ESHUTDOWN)
             (void)run_checkpoint(run);
         if (rc != 0 || time_is_out(run))
             break;
-        rc = fill_batch(run, step, rows, t, s);
-        if (rc == 0)
-            rc = paced_step(run, &pace, s);
+        rc = next_step(run, step, rows, t, &pace, s);
+        if (rc == -EAGAIN)
+            run_keep_progress(run, "training", step, steps_len);
+        if (rc == -EINTR || rc == -EAGAIN)
+            continue;
         if (rc != 0)
-            return step_failed(run, step, s, rc);
+            break;
         examples += s->len;
         atomic_fetch_add(&run->trainer->steps, 1);
         atomic_fetch_add(&run->trainer->examples, s->len);
-        run->steps_done = step + 1;
-        tell(run, step + 1, steps_len, &s->report, examples);
+        run->steps_done = ++step;
+        tell(run, step, steps_len, &s->report, examples);
+        run_board_step(run, step, &s->report);
         if (clock_us() - run->kept_us > CHECKPOINT_US) {
             (void)run_checkpoint(run);
             run->kept_us = clock_us();

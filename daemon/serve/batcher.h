@@ -36,15 +36,15 @@ struct work_item {
 };
 
 struct work {
-    struct snapshot *snapshot;          /* held by the work's owner; NULL: embed only */
-    const struct held_encoder *encoder; /* of its texts; held by the owner, or by the snapshot */
-    const uint8_t *allowed;             /* (L) labels to choose among, or NULL */
+    struct snapshot *snapshot;    /* held by the work's owner; NULL: embed only */
+    struct held_encoder *encoder; /* of its texts; held by the owner, or by the snapshot */
+    const uint8_t *allowed;       /* (L) labels to choose among, or NULL */
     struct work_item *items;
     uint32_t items_len;
     int64_t deadline_us; /* monotonic; 0: none. An item not taken by then fails with -ETIME */
     enum work_class class;
-    atomic_uint left;                /* items not finished; set by submit */
-    atomic_int error;                /* first failure: -ETIME, -EDOM, -EIO, -ESHUTDOWN */
+    atomic_uint left; /* items not finished; set by submit */
+    atomic_int error; /* first failure: -ETIME, -EDOM, -ENOMEM, -ENODEV (the device), -ESHUTDOWN */
     int64_t submitted_us;            /* set by submit */
     atomic_llong taken_us;           /* when the last item left the queue */
     atomic_llong encode_us, head_us; /* longest time an item's batch took */
@@ -61,6 +61,7 @@ struct batcher_limits {
     uint32_t share_tokens_min; /* less than this is not split between lanes */
     uint32_t learning_tokens;  /* T of a batch of learning work, about, where no traffic comes */
     uint32_t team_tokens_min;  /* less than this uses one core, however many are idle */
+    uint32_t lost_threads;     /* cores of a lane whose device is lost, at least; 0: one */
 };
 
 int batcher_open(const struct batcher_limits *limits, uint32_t lanes, struct batcher **ret_batcher);

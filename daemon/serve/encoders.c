@@ -1,6 +1,7 @@
 /* encoders.c -- see encoders.h. Entries come and go under one mutex; opening and freeing weights is
  * done outside it. A reference is taken either under the mutex or from one that is held, so an
- * entry at zero found under the mutex stays at zero.
+ * entry at zero found under the mutex stays at zero. Another mutex lets one thread at a time move
+ * encoders to the CPU; the two are never held together.
  */
 #include "daemon/serve/encoders.h"
 
@@ -28,10 +29,13 @@ const char *const encoders_files[ENCODERS_FILES] = {
 struct entry {
     struct held_encoder held; /* first */
     struct entry *next;
+    struct encoder *left; /* on a device that was lost meanwhile */
+    char *folder;         /* as it was opened from */
 };
 
 struct encoders {
-    pthread_mutex_t lock;
+    pthread_mutex_t lock, moving;
+    atomic_bool moved;
     struct encoders_settings settings;
     char *base, *state;
     struct entry *first; /* the base is the last one */
@@ -41,6 +45,8 @@ static void entry_free(struct entry *e)
 {
     tokenizer_close(e->held.tokenizer);
     encoder_close(e->held.encoder);
+    encoder_close(e->left);
+    free(e->folder);
     free(e);
 }
 
@@ -49,20 +55,25 @@ static int entry_open(const struct encoders_settings *s, const char *folder, int
 {
     struct entry *e = calloc(1, sizeof *e);
     const struct encoder_info *info;
+    struct encoder *encoder = NULL;
     int rc;
 
     if (e == NULL) {
         snprintf(why, why_bytes, "out of memory");
         return -ENOMEM;
     }
-    rc = encoder_open(folder, s->precision, why, why_bytes, &e->held.encoder);
+    rc = encoder_open(device_backend(s->device), folder, s->precision, why, why_bytes, &encoder);
+    e->held.encoder = encoder;
+    e->folder = rc == 0 ? strdup(folder) : NULL;
+    if (rc == 0 && e->folder == NULL)
+        rc = -ENOMEM;
     if (rc == 0)
         rc = tokenizer_open(folder, why, why_bytes, &e->held.tokenizer);
     if (rc != 0) {
         entry_free(e);
         return rc;
     }
-    info = encoder_info(e->held.encoder);
+    info = encoder_info(encoder);
     if (tokenizer_vocab_len(e->held.tokenizer) > info->vocab_len) {
         snprintf(why, why_bytes,
                  "%.400s: the tokenizer has %u ids, the encoder only %u: they do not belong "
@@ -82,6 +93,22 @@ static int entry_open(const struct encoders_settings *s, const char *folder, int
     return 0;
 }
 
+/* On a device weights come and go beside those that serve: a candidate before its swap, and the one
+ * that was live until the last request is through. */
+static int room_take(const struct encoders *all, char *why, size_t why_bytes)
+{
+    const struct backend *backend = device_backend(all->settings.device);
+    uint64_t bytes = 2 * encoder_info(all->first->held.encoder)->weights_bytes;
+    int rc = backend->reserve(bytes);
+
+    if (rc != 0)
+        snprintf(why, why_bytes,
+                 "out of memory: %s has no %.1f MiB for a second and a third encoder beside the "
+                 "first",
+                 backend->name, (double)bytes / (1 << 20));
+    return rc;
+}
+
 int encoders_open(const struct encoders_settings *settings, char *why, size_t why_bytes,
                   struct encoders **ret_encoders)
 {
@@ -97,7 +124,11 @@ int encoders_open(const struct encoders_settings *settings, char *why, size_t wh
     if (all->base != NULL && all->state != NULL)
         rc = entry_open(settings, all->base, 0, why, why_bytes, &all->first);
     if (rc == 0)
+        rc = room_take(all, why, why_bytes);
+    if (rc == 0)
         rc = -pthread_mutex_init(&all->lock, NULL);
+    if (rc == 0)
+        rc = -pthread_mutex_init(&all->moving, NULL);
     if (rc != 0) {
         if (all->first != NULL)
             entry_free(all->first);
@@ -106,6 +137,7 @@ int encoders_open(const struct encoders_settings *settings, char *why, size_t wh
         free(all);
         return rc;
     }
+    all->first->held.all = all;
     *ret_encoders = all;
     return 0;
 }
@@ -120,6 +152,7 @@ void encoders_close(struct encoders *all)
         all->first = e->next;
         entry_free(e);
     }
+    pthread_mutex_destroy(&all->moving);
     pthread_mutex_destroy(&all->lock);
     free(all->base);
     free(all->state);
@@ -166,6 +199,7 @@ int encoders_load(struct encoders *all, const char *folder, int64_t number, char
 
     if (rc != 0)
         return rc;
+    e->held.all = all;
     pthread_mutex_lock(&all->lock);
     there = find(all, number);
     if (there == NULL) {
@@ -206,6 +240,88 @@ int encoders_get(struct encoders *all, int64_t number, char *why, size_t why_byt
         rc = encoders_load(all, folder, number, why, why_bytes, ret_held);
     } while (rc == -EEXIST);
     return rc;
+}
+
+/* ---- when the device is lost ----------------------------------------------------------------- */
+
+struct device *encoders_device(const struct encoders *all)
+{
+    return all->settings.device;
+}
+
+static bool on_cpu(const struct encoder *e)
+{
+    return encoder_info(e)->backend == backend_cpu()->name;
+}
+
+/* A folder that was loaded as a candidate has moved into the state folder when it got its number.
+ */
+static int open_on_cpu(const struct encoders *all, const struct entry *e, char *why,
+                       size_t why_bytes, struct encoder **ret_encoder)
+{
+    char folder[PATH_BYTES];
+    int rc = encoder_open(backend_cpu(), e->folder, all->settings.precision, why, why_bytes,
+                          ret_encoder);
+
+    if (rc == 0 || e->held.number <= 0)
+        return rc;
+    if (snprintf(folder, sizeof folder, "%s/encoders/%lld", all->state,
+                 (long long)e->held.number) >= (int)sizeof folder)
+        return rc;
+    return encoder_open(backend_cpu(), folder, all->settings.precision, why, why_bytes,
+                        ret_encoder);
+}
+
+int encoders_use(struct held_encoder *held, const struct encoder **ret_encoder)
+{
+    struct encoders *all = held->all;
+    struct entry *e = (struct entry *)held;
+    struct encoder *encoder = NULL;
+    char why[256];
+    int rc = 0;
+
+    if (!device_lost(all->settings.device) || on_cpu(held->encoder)) {
+        *ret_encoder = held->encoder;
+        return 0;
+    }
+    pthread_mutex_lock(&all->moving);
+    if (!on_cpu(held->encoder))
+        rc = open_on_cpu(all, e, why, sizeof why, &encoder);
+    if (encoder != NULL) {
+        e->left = held->encoder;
+        held->encoder = encoder;
+    }
+    pthread_mutex_unlock(&all->moving);
+    if (rc == 0)
+        *ret_encoder = held->encoder;
+    return rc;
+}
+
+/* One that is not on the CPU, with a reference: the first behind `skip` others. */
+static struct held_encoder *find_left(struct encoders *all, uint32_t skip)
+{
+    struct held_encoder *found = NULL;
+
+    pthread_mutex_lock(&all->lock);
+    for (struct entry *e = all->first; e != NULL && found == NULL; e = e->next)
+        if (!on_cpu(e->held.encoder) && skip-- == 0)
+            found = encoders_hold(&e->held);
+    pthread_mutex_unlock(&all->lock);
+    return found;
+}
+
+void encoders_move(struct encoders *all)
+{
+    const struct encoder *unused;
+    struct held_encoder *held;
+    uint32_t stuck = 0; /* that could not be opened: each is tried again when it is asked for */
+
+    if (atomic_exchange(&all->moved, true))
+        return;
+    while ((held = find_left(all, stuck)) != NULL) {
+        stuck += encoders_use(held, &unused) != 0;
+        encoders_put(held);
+    }
 }
 
 uint32_t encoders_sweep(struct encoders *all)

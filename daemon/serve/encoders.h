@@ -8,6 +8,10 @@
  * encoders_sweep, which the learner and the trainer call, so that no lane ever frees weights. The
  * base is never freed before encoders_close.
  *
+ * Encoders live on a device (device.h). When it is lost each is opened again on the CPU, from its
+ * folder; what it had on the device stays until it is freed as a whole, since a lane may still be
+ * in a forward with it.
+ *
  * Threads: any.
  */
 #ifndef LEARND_ENCODERS_H
@@ -17,6 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "daemon/serve/device.h"
 #include "kernels/encoder/encoder.h"
 #include "kernels/text/tokenizer.h"
 
@@ -30,21 +35,24 @@ extern const char *const encoders_files[ENCODERS_FILES];
 struct held_encoder {
     atomic_uint refs; /* encoders.c only */
     int64_t number;
-    struct encoder *encoder;
+    struct encoders *all;
+    _Atomic(struct encoder *) encoder; /* to ask about; to compute with: encoders_use */
     struct tokenizer *tokenizer;
     uint32_t dim;        /* C */
     uint32_t tokens_max; /* of one text */
 };
 
 struct encoders_settings {
-    const char *base;  /* folder of number 0 */
-    const char *state; /* folder that holds encoders/ */
+    struct device *device; /* NULL: the CPU */
+    const char *base;      /* folder of number 0 */
+    const char *state;     /* folder that holds encoders/ */
     enum encoder_precision precision;
     uint32_t tokens_max; /* of one text; 0: as each encoder says. Never more than tokens_limit */
     uint32_t tokens_limit;
 };
 
-/* Opens the base. 0 or as encoder_open; `why` says what. Settings are copied. */
+/* Opens the base, and asks the device for room beside it for one that comes and one that goes. 0 or
+ * as encoder_open; `why` says what. Settings are copied. */
 int encoders_open(const struct encoders_settings *settings, char *why, size_t why_bytes,
                   struct encoders **ret_encoders);
 /* Every reference has been given back. NULL is fine. */
@@ -62,6 +70,12 @@ int encoders_load(struct encoders *encoders, const char *folder, int64_t number,
                   size_t why_bytes, struct held_encoder **ret_held);
 struct held_encoder *encoders_hold(struct held_encoder *held); /* one more reference */
 void encoders_put(struct held_encoder *held);                  /* NULL is fine */
+/* What to compute with now; the caller holds it, and asks for every batch. Where the device is lost
+ * it is on the CPU (the first call opens it there, 0.1-1 s). 0 or as encoder_open. */
+int encoders_use(struct held_encoder *held, const struct encoder **ret_encoder);
+/* The device is lost: opens on the CPU whatever is in memory, once. */
+void encoders_move(struct encoders *encoders);
+struct device *encoders_device(const struct encoders *encoders); /* NULL: the CPU */
 /* Frees those that nobody holds. Returns how many are left in memory. */
 uint32_t encoders_sweep(struct encoders *encoders);
 

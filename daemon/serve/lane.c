@@ -4,7 +4,8 @@
  * items that share a snapshot and a choice of labels -> head_view_score -> probabilities copied out
  * -> finish. Items that come as vectors (len 0) go past the encoder. A batch that the encoder
  * refuses as a whole (a weight gone bad, one text that yields NaN) is run again text by text, so
- * that one bad text fails alone.
+ * that one bad text fails alone. Where it is the device that failed all of the batch does: nothing
+ * says which of its answers would be right.
  */
 #include "daemon/serve/lane.h"
 
@@ -34,7 +35,7 @@ struct lane {
     float *probabilities, *shares;
     size_t probabilities_len, shares_len;
     struct head_answer *answers;
-    atomic_ullong batches, texts, tokens, failures;
+    atomic_ullong batches, texts, tokens, failures, turns;
 };
 
 static int reserve(void **block, size_t *have, size_t want, size_t size)
@@ -52,10 +53,43 @@ static int reserve(void **block, size_t *have, size_t want, size_t size)
     return 0;
 }
 
+/* A context for this encoder: the one there is, if it is of the same device. */
+static int ctx_ready(struct lane *lane, const struct encoder *encoder)
+{
+    int rc = lane->ctx != NULL ? encoder_ctx_use(lane->ctx, encoder) : -EXDEV;
+
+    if (rc != -EXDEV)
+        return rc;
+    encoder_ctx_close(lane->ctx);
+    lane->ctx = NULL;
+    return encoder_ctx_open(encoder, lane->limits.batch_tokens_max, lane->limits.batch_items_max,
+                            &lane->ctx);
+}
+
+/* A context whose device has failed is not used again. */
+static int device_has_failed(struct lane *lane, const struct held_encoder *held, int rc)
+{
+    struct device *device = encoders_device(held->all);
+
+    encoder_ctx_close(lane->ctx);
+    lane->ctx = NULL;
+    device_failed(device, rc, clock_us());
+    if (device_lost(device))
+        encoders_move(held->all);
+    return -ENODEV;
+}
+
+/* A device that has no memory for one text will not find it. */
+static bool on_device(const struct held_encoder *held)
+{
+    return device_backend(encoders_device(held->all)) != backend_cpu();
+}
+
 /* All items are of one encoder. */
 static int encode(struct lane *lane, struct work_item **items, uint32_t len, uint32_t threads)
 {
-    const struct held_encoder *held = items[0]->work->encoder;
+    struct held_encoder *held = items[0]->work->encoder;
+    const struct encoder *encoder;
     struct encoder_batch batch = {lane->ids, lane->types, lane->offsets, len};
     uint32_t at = 0;
     int rc;
@@ -67,11 +101,19 @@ static int encode(struct lane *lane, struct work_item **items, uint32_t len, uin
         at += items[i]->len;
     }
     lane->offsets[len] = at;
-    rc = encoder_ctx_use(lane->ctx, held->encoder);
+    rc = reserve((void **)&lane->embeddings, &lane->embeddings_len, (size_t)len * held->dim,
+                 sizeof *lane->embeddings);
+    if (rc != 0)
+        return rc;
+    rc = encoders_use(held, &encoder);
+    if (rc != 0) /* its device is lost, and it cannot be opened on the CPU either */
+        return rc == -ENOMEM ? rc : -ENODEV;
+    rc = ctx_ready(lane, encoder);
     if (rc == 0)
-        rc = reserve((void **)&lane->embeddings, &lane->embeddings_len, (size_t)len * held->dim,
-                     sizeof *lane->embeddings);
-    return rc == 0 ? encoder_forward(lane->ctx, &batch, threads, lane->embeddings) : rc;
+        rc = encoder_forward(lane->ctx, &batch, threads, lane->embeddings);
+    if (rc == -EIO || rc == -ENODEV || (rc == -ENOMEM && len == 1 && on_device(held)))
+        rc = device_has_failed(lane, held, rc);
+    return rc;
 }
 
 /* Scores rows of one run: items[0..len) share a snapshot and a choice of labels. */
@@ -190,12 +232,26 @@ static uint32_t part(struct work_item **items, struct work_item **vectors, uint3
     return texts;
 }
 
+/* The next batch; counts the turns that begin and end with it. */
+static uint32_t take(struct lane *lane, uint32_t *ret_threads)
+{
+    uint32_t len;
+
+    if (atomic_load(&lane->turns) % 2 != 0)
+        atomic_fetch_add(&lane->turns, 1);
+    len = batcher_take(lane->batcher, lane->items, ret_threads);
+    if (len > 0)
+        atomic_fetch_add(&lane->turns, 1);
+    return len;
+}
+
 static void *run(void *arg)
 {
     struct lane *lane = arg;
     uint32_t all, len, threads;
 
-    while ((all = batcher_take(lane->batcher, lane->items, &threads)) > 0) {
+    pthread_setname_np(pthread_self(), "lane");
+    while ((all = take(lane, &threads)) > 0) {
         int64_t started = clock_us();
         int rc;
 
@@ -203,12 +259,15 @@ static void *run(void *arg)
         finish_vectors(lane, lane->items + len, all - len);
         if (len == 0)
             continue;
+        if (threads < lane->limits.lost_threads &&
+            device_lost(encoders_device(lane->items[0]->work->encoder->all)))
+            threads = lane->limits.lost_threads;
         rc = encode(lane, lane->items, len, threads);
 
         atomic_fetch_add(&lane->batches, 1);
         atomic_fetch_add(&lane->texts, len);
         atomic_fetch_add(&lane->tokens, lane->offsets[len]);
-        if (rc == 0 || len == 1) {
+        if (rc == 0 || rc == -ENODEV || len == 1) {
             finish(lane, lane->items, len, rc, clock_us() - started);
             continue;
         }
@@ -237,10 +296,11 @@ static void lane_free(struct lane *lane)
     free(lane);
 }
 
-int lane_open(const struct held_encoder *encoder, struct batcher *batcher,
+int lane_open(struct held_encoder *encoder, struct batcher *batcher,
               const struct batcher_limits *limits, struct lane **ret_lane)
 {
     uint32_t tokens = limits->batch_tokens_max, seqs = limits->batch_items_max;
+    const struct encoder *ready;
     struct lane *lane = calloc(1, sizeof *lane);
     int rc;
 
@@ -262,7 +322,9 @@ int lane_open(const struct held_encoder *encoder, struct batcher *batcher,
     rc = reserve((void **)&lane->embeddings, &lane->embeddings_len, (size_t)seqs * encoder->dim,
                  sizeof *lane->embeddings);
     if (rc == 0)
-        rc = encoder_ctx_open(encoder->encoder, tokens, seqs, &lane->ctx);
+        rc = encoders_use(encoder, &ready);
+    if (rc == 0)
+        rc = ctx_ready(lane, ready);
     if (rc != 0)
         goto fail;
     rc = -pthread_create(&lane->thread, NULL, run, lane);
@@ -286,5 +348,6 @@ void lane_close(struct lane *lane)
 struct lane_counts lane_counts(const struct lane *lane)
 {
     return (struct lane_counts){atomic_load(&lane->batches), atomic_load(&lane->texts),
-                                atomic_load(&lane->tokens), atomic_load(&lane->failures)};
+                                atomic_load(&lane->tokens), atomic_load(&lane->failures),
+                                atomic_load(&lane->turns)};
 }

@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "kernels/encoder/encoder_weights.h"
@@ -22,9 +23,15 @@ struct encoder_ctx {
     uint32_t narrow_max, wide_max; /* columns that the views have room for */
     enum kdtype dtype;
     struct kview x, a, wide; /* (T,C) (T,C) (T, 3C or F) */
+    /* What host and device both see. */
+    int32_t *ids;      /* (T) */
+    uint8_t *types;    /* (T) */
+    uint32_t *offsets; /* (B+1) */
+    float *y;          /* (B,C) */
 };
 
-int encoder_open(const char *folder, enum encoder_precision precision, char *why, size_t why_bytes,
+int encoder_open(const struct backend *backend, const char *folder,
+                 enum encoder_precision precision, char *why, size_t why_bytes,
                  struct encoder **ret_encoder)
 {
     struct encoder *e = calloc(1, sizeof *e);
@@ -34,7 +41,7 @@ int encoder_open(const char *folder, enum encoder_precision precision, char *why
         snprintf(why, why_bytes, "out of memory");
         return -ENOMEM;
     }
-    e->backend = backend_cpu();
+    e->backend = backend;
     e->dtype = precision == ENCODER_BF16 ? K_BF16 : K_F32;
     rc = encoder_config_read(folder, why, why_bytes, &e->config);
     if (rc == 0)
@@ -84,17 +91,33 @@ static int view_reopen(struct encoder_ctx *ctx, uint32_t columns, struct kview *
     return 0;
 }
 
+static int y_reopen(struct encoder_ctx *ctx, uint32_t columns)
+{
+    void *data;
+    int rc = ctx->backend->alloc_shared((size_t)ctx->seqs_max * columns * sizeof(float), &data);
+
+    if (rc != 0)
+        return rc;
+    ctx->backend->dealloc_shared(ctx->y);
+    ctx->y = data;
+    return 0;
+}
+
 int encoder_ctx_use(struct encoder_ctx *ctx, const struct encoder *e)
 {
     const uint32_t C = e->config.C, F = e->config.F, wide = F > 3 * C ? F : 3 * C;
     int rc = 0;
 
-    if (e->backend != ctx->backend || e->dtype != ctx->dtype)
+    if (e->backend != ctx->backend)
+        return -EXDEV;
+    if (e->dtype != ctx->dtype)
         return -EINVAL;
     if (C > ctx->narrow_max) {
         rc = view_reopen(ctx, C, &ctx->x);
         if (rc == 0)
             rc = view_reopen(ctx, C, &ctx->a);
+        if (rc == 0)
+            rc = y_reopen(ctx, C);
         if (rc == 0)
             ctx->narrow_max = C;
     }
@@ -105,6 +128,25 @@ int encoder_ctx_use(struct encoder_ctx *ctx, const struct encoder *e)
     }
     if (rc == 0)
         ctx->encoder = e;
+    return rc;
+}
+
+/* The packed batch's place; its pieces are aligned as 64 bytes are. */
+static int batch_open(struct encoder_ctx *ctx)
+{
+    void *ids, *types, *offsets;
+    int rc = ctx->backend->alloc_shared(ctx->tokens_max * sizeof *ctx->ids, &ids);
+
+    if (rc != 0)
+        return rc;
+    ctx->ids = ids;
+    rc = ctx->backend->alloc_shared(ctx->tokens_max, &types);
+    if (rc != 0)
+        return rc;
+    ctx->types = types;
+    rc = ctx->backend->alloc_shared(((size_t)ctx->seqs_max + 1) * sizeof *ctx->offsets, &offsets);
+    if (rc == 0)
+        ctx->offsets = offsets;
     return rc;
 }
 
@@ -123,6 +165,8 @@ int encoder_ctx_open(const struct encoder *e, uint32_t tokens_max, uint32_t seqs
     ctx->seqs_max = seqs_max;
     rc = e->backend->ctx_open(tokens_max, cores > 0 ? (uint32_t)cores : 1, K_SERVING, &ctx->k);
     if (rc == 0)
+        rc = batch_open(ctx);
+    if (rc == 0)
         rc = encoder_ctx_use(ctx, e);
     if (rc != 0) {
         encoder_ctx_close(ctx);
@@ -139,6 +183,10 @@ void encoder_ctx_close(struct encoder_ctx *ctx)
     ctx->backend->dealloc(ctx->x.data);
     ctx->backend->dealloc(ctx->a.data);
     ctx->backend->dealloc(ctx->wide.data);
+    ctx->backend->dealloc_shared(ctx->ids);
+    ctx->backend->dealloc_shared(ctx->types);
+    ctx->backend->dealloc_shared(ctx->offsets);
+    ctx->backend->dealloc_shared(ctx->y);
     ctx->backend->ctx_close(ctx->k);
     free(ctx);
 }
@@ -160,16 +208,15 @@ static int check(const struct encoder_ctx *ctx, const struct encoder_batch *b)
     return 0;
 }
 
-static void layer_forward(struct encoder_ctx *ctx, const struct encoder_layer *layer,
-                          const struct encoder_batch *b)
+static void layer_forward(struct encoder_ctx *ctx, const struct encoder_layer *layer, uint32_t B)
 {
     const struct backend *be = ctx->encoder->backend;
     const struct encoder_config *c = &ctx->encoder->config;
     struct kctx *k = ctx->k;
-    uint32_t T = b->offsets[b->seqs];
+    uint32_t T = ctx->offsets[B];
 
     be->linear(k, ctx->wide, ctx->x, layer->qkv, layer->qkv_bias, 3 * c->C, K_NONE, T);
-    be->attention(k, ctx->a, ctx->wide, b->offsets, b->seqs, c->C, c->H);
+    be->attention(k, ctx->a, ctx->wide, ctx->offsets, B, c->C, c->H);
     be->linear(k, ctx->wide, ctx->a, layer->out, layer->out_bias, c->C, K_NONE, T);
     be->add_layernorm(k, ctx->x, ctx->wide, ctx->x, layer->attention_gamma, layer->attention_beta,
                       c->eps, T, c->C);
@@ -179,25 +226,41 @@ static void layer_forward(struct encoder_ctx *ctx, const struct encoder_layer *l
                       c->C);
 }
 
+/* The batch to where the device sees it, a few kB: nothing beside the forward. */
+static void take_batch(struct encoder_ctx *ctx, const struct encoder_batch *b)
+{
+    uint32_t T = b->offsets[b->seqs];
+
+    memcpy(ctx->ids, b->ids, T * sizeof *ctx->ids);
+    if (b->types != NULL)
+        memcpy(ctx->types, b->types, T);
+    memcpy(ctx->offsets, b->offsets, ((size_t)b->seqs + 1) * sizeof *ctx->offsets);
+}
+
 int encoder_forward(struct encoder_ctx *ctx, const struct encoder_batch *b, uint32_t threads,
                     float *embeddings)
 {
     const struct encoder *e = ctx->encoder;
     const struct backend *be = e->backend;
+    const size_t values = (size_t)b->seqs * e->config.C;
     int rc = check(ctx, b);
 
     if (rc != 0)
         return rc;
+    take_batch(ctx, b);
     be->ctx_threads(ctx->k, threads);
-    be->embed(ctx->k, ctx->x, b->ids, b->types, b->offsets, b->seqs, e->word, e->position,
-              e->segment, e->gamma, e->beta, e->config.eps, e->config.C);
+    be->embed(ctx->k, ctx->x, ctx->ids, b->types != NULL ? ctx->types : NULL, ctx->offsets, b->seqs,
+              e->word, e->position, e->segment, e->gamma, e->beta, e->config.eps, e->config.C);
     for (uint32_t i = 0; i < e->config.layers; i++)
-        layer_forward(ctx, &e->layers[i], b);
-    be->pool(ctx->k, embeddings, ctx->x, b->offsets, b->seqs, e->config.C,
+        layer_forward(ctx, &e->layers[i], b->seqs);
+    be->pool(ctx->k, ctx->y, ctx->x, ctx->offsets, b->seqs, e->config.C,
              e->config.pooling == ENCODER_POOL_CLS ? K_POOL_CLS : K_POOL_MEAN);
     rc = be->sync(ctx->k);
-    for (size_t i = 0; i < (size_t)b->seqs * e->config.C && rc == 0; i++)
-        if (!isfinite(embeddings[i]))
+    if (rc != 0)
+        return rc;
+    for (size_t i = 0; i < values && rc == 0; i++)
+        if (!isfinite(ctx->y[i]))
             rc = -EDOM;
+    memcpy(embeddings, ctx->y, values * sizeof *embeddings);
     return rc;
 }

@@ -1,8 +1,13 @@
 /* encoder.h -- a BERT encoder: packed token ids in, unit vectors out.
  *
- * Two objects here, two lives (the third, the trainer, comes with fine-tuning):
+ * Two objects here, two lives (the third, the trainer, is in kernels/train):
  *   struct encoder      weights, frozen after open, shared by every context;
  *   struct encoder_ctx  scratch for one forward at a time, one per thread.
+ *
+ * Both live on the device whose table of operations they were opened with. Ids go there and
+ * embeddings come back: the head (kernels/head) is computed on the host whatever the device. Its
+ * state is fp64 and is learned there, so that scoring on a device would mean sending the whole head
+ * there with each correction; and beside the encoder it is small.
  *
  * A batch is packed: the tokens of B texts one behind the other, no padding; text b is tokens
  * offsets[b] .. offsets[b+1]-1. A text's embedding is bit-identical whatever else is in its batch
@@ -19,6 +24,8 @@
 
 #include <stddef.h>
 #include <stdint.h>
+
+#include "kernels/backend.h"
 
 struct encoder;
 struct encoder_ctx;
@@ -41,6 +48,7 @@ struct encoder_info {
         tokens_max; /* max_seq_length of sentence_bert_config.json, else max_position_embeddings. */
     uint32_t positions; /* max_position_embeddings: the hard limit of one text. */
     uint64_t parameters;
+    uint64_t weights_bytes; /* of device memory, about: what a device pads is not counted */
     enum encoder_pooling pooling;
     enum encoder_precision precision;
     const char *backend; /* "cpu" */
@@ -48,24 +56,25 @@ struct encoder_info {
 
 /* Reads config.json, model.safetensors (F32, F16, BF16; `bert.` prefix or none), modules.json and
  * 1_Pooling. 0, -ENOENT, -ENOMEM, -EINVAL (damaged or unsupported: `why` names the file, the
- * tensor, what was expected and what was found). The caller closes *ret_encoder, after all its
- * contexts. */
-int encoder_open(const char *folder, enum encoder_precision precision, char *why, size_t why_bytes,
+ * tensor, what was expected and what was found), -EIO, -ENODEV (the device). The caller closes
+ * *ret_encoder, after all its contexts. backend: borrowed for as long. */
+int encoder_open(const struct backend *backend, const char *folder,
+                 enum encoder_precision precision, char *why, size_t why_bytes,
                  struct encoder **ret_encoder);
 void encoder_close(struct encoder *encoder);
 
 /* Borrowed; lives as long as the encoder. */
 const struct encoder_info *encoder_info(const struct encoder *encoder);
 
-/* Scratch for batches of at most tokens_max tokens (T) in at most seqs_max texts (B). 0 or -ENOMEM.
- */
+/* Scratch for batches of at most tokens_max tokens (T) in at most seqs_max texts (B). 0, -ENOMEM,
+ * -EIO, -ENODEV. */
 int encoder_ctx_open(const struct encoder *encoder, uint32_t tokens_max, uint32_t seqs_max,
                      struct encoder_ctx **ret_ctx);
 void encoder_ctx_close(struct encoder_ctx *ctx);
 /* The following forwards are by this encoder: of the same precision, of any size (scratch grows
  * with it). What the device has prepared for a shape stays, so going from one version to the next
- * of the same shape costs nothing. The encoder before may be gone. 0; -ENOMEM, -EINVAL: as before.
- */
+ * of the same shape costs nothing. The encoder before may be gone. 0; as before: -ENOMEM, -EIO,
+ * -ENODEV, -EINVAL (another precision), -EXDEV (it is on another device). */
 int encoder_ctx_use(struct encoder_ctx *ctx, const struct encoder *encoder);
 
 /* One packed batch, borrowed for the call. */
@@ -78,7 +87,7 @@ struct encoder_batch {
 
 /* embeddings (B,C), unit length, fp32. threads: cores this forward may use (1: the caller's own).
  * 0, -EINVAL (an id, a segment or a length out of range; nothing written), -EDOM (not a number),
- * -EIO (device). */
+ * -ENOMEM, -EIO, -ENODEV (the device; embeddings are undefined and the context is to be closed). */
 int encoder_forward(struct encoder_ctx *ctx, const struct encoder_batch *batch, uint32_t threads,
                     float *embeddings);
 

@@ -87,7 +87,10 @@ static int load(struct loading *l, const char *scope, const char *name, uint32_t
     if (rc != 0)
         return rc;
     if (l->buffer == NULL) {
+        bool exact = columns == 1 || l->encoder->dtype == K_F32;
+
         l->buffer_len = values > l->buffer_len ? values : l->buffer_len;
+        l->encoder->info.weights_bytes += part * (exact ? 4 : 2);
         return 0;
     }
     if (safetensor_read(t, l->buffer + (how >= QUERY ? part * (how - QUERY) : 0)) != 0) {
@@ -155,6 +158,20 @@ static uint64_t parameters(const struct encoder_config *c)
     return embedding + layer * c->layers;
 }
 
+/* How much it needs, and of a device how much there is. */
+static void no_memory(const struct encoder *e, char *why, size_t why_bytes)
+{
+    const double MIB = 1 << 20;
+    uint64_t used = 0, total = 0;
+    int at = snprintf(why, why_bytes, "out of memory: the weights need %.1f MiB on %s",
+                      (double)e->info.weights_bytes / MIB, e->backend->name);
+
+    e->backend->memory(&used, &total);
+    if (total > 0 && at > 0 && (size_t)at < why_bytes)
+        snprintf(why + at, why_bytes - (size_t)at, ", which has %.1f MiB; learnd holds %.1f of it",
+                 (double)total / MIB, (double)used / MIB);
+}
+
 int encoder_weights_read(struct encoder *e, const char *folder, char *why, size_t why_bytes)
 {
     struct loading l = {.encoder = e, .why = why, .why_bytes = why_bytes};
@@ -177,7 +194,7 @@ int encoder_weights_read(struct encoder *e, const char *folder, char *why, size_
     if (rc == 0)
         rc = l.buffer != NULL ? load_all(&l) : -ENOMEM;
     if (rc == -ENOMEM)
-        snprintf(why, why_bytes, "out of memory");
+        no_memory(e, why, why_bytes);
     free(l.buffer);
     safetensors_close(l.file);
     return rc;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/head/head_holds.h"
 #include "kernels/head/head_internal.h"
 
 #define IMAGE_MAGIC 0x3364616568646c00 /* "\0ldhead3" */
@@ -166,6 +167,16 @@ static int get_state(struct head *h, struct cursor *c, uint32_t examples)
     free(embedding);
     h->stale = h->examples_len; /* the fit is not in the image */
     return rc;
+}
+
+uint32_t head_image_dim(const void *image, size_t image_bytes)
+{
+    struct header header;
+
+    if (image_bytes < sizeof header)
+        return 0;
+    memcpy(&header, image, sizeof header);
+    return header.magic == IMAGE_MAGIC ? header.dim : 0;
 }
 
 int head_image_read(const struct head_settings *settings, const void *image, size_t image_bytes,

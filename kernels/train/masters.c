@@ -118,6 +118,35 @@ static int block_open(struct train *t, size_t len, float **ret_block)
     return rc;
 }
 
+/* The host's copy of a block's part: the part itself, or memory of its own. */
+static int copy_open(struct train *t, float *part, size_t len, float **ret_copy)
+{
+    float *copy = train_host_sees(t) ? part : calloc(len + 1, sizeof *copy);
+
+    if (copy == NULL)
+        return -ENOMEM;
+    *ret_copy = copy;
+    return 0;
+}
+
+static int copies_open(struct train *t, size_t largest)
+{
+    struct masters *m = &t->masters;
+    int rc = copy_open(t, m->w, m->len, &m->seen);
+
+    if (rc == 0)
+        rc = copy_open(t, m->w + m->head, m->len - m->head, &m->head_w);
+    if (rc == 0)
+        rc = copy_open(t, m->grad + m->head, m->len - m->head, &m->head_grad);
+    if (t->settings.lora == TRAIN_LORA_NONE)
+        return rc;
+    if (rc == 0)
+        rc = copy_open(t, m->effective, largest, &m->merged);
+    if (rc == 0)
+        rc = copy_open(t, m->grad + m->encoder_end, m->head - m->encoder_end, &m->adapters_grad);
+    return rc;
+}
+
 static int blocks_open(struct train *t)
 {
     struct masters *m = &t->masters;
@@ -134,6 +163,8 @@ static int blocks_open(struct train *t)
         rc = block_open(t, m->len - m->trained, &m->v);
     if (rc == 0 && t->settings.lora != TRAIN_LORA_NONE)
         rc = block_open(t, largest, &m->effective);
+    if (rc == 0)
+        rc = copies_open(t, largest);
     for (uint32_t i = 0; i < m->list_len && rc == 0; i++) {
         struct master *p = &m->list[i];
 
@@ -199,7 +230,8 @@ static int read_words(struct train *t, const struct safetensor *tensor)
     for (uint32_t id = 0; id < t->config.V && rc == 0; id++) {
         rc = masters_read_row(tensor, id, row);
         if (rc == 0 && m->row_of[id] >= 0)
-            memcpy(m->w + m->embedding.word->at + (size_t)m->row_of[id] * C, row, C * sizeof *row);
+            memcpy(m->seen + m->embedding.word->at + (size_t)m->row_of[id] * C, row,
+                   C * sizeof *row);
         else if (rc == 0)
             t->untrained = train_hash(t->untrained, row, C * sizeof *row);
     }
@@ -219,7 +251,8 @@ static int read_all(struct train *t, const struct safetensors *file, char *why, 
         rc = masters_find(t, p, file, why, why_bytes, &tensor);
         if (rc != 0)
             return rc;
-        rc = p == m->embedding.word ? read_words(t, tensor) : safetensor_read(tensor, m->w + p->at);
+        rc = p == m->embedding.word ? read_words(t, tensor)
+                                    : safetensor_read(tensor, m->seen + p->at);
         if (rc == -EDOM) {
             snprintf(why, why_bytes, "model.safetensors: tensor %s holds NaN or infinity",
                      tensor->name);
@@ -253,7 +286,7 @@ static int read_file(struct train *t, char *why, size_t why_bytes)
 static void head_start(struct train *t, const float *prototypes)
 {
     const uint32_t C = t->config.C, L = t->settings.labels_len;
-    float *w = t->masters.w + t->masters.head;
+    float *w = t->masters.seen + t->masters.head;
 
     for (uint32_t c = 0; c < L; c++, w += C) {
         double squares = 0;
@@ -266,7 +299,20 @@ static void head_start(struct train *t, const float *prototypes)
                                      sqrtf((float)C);
     }
     for (size_t i = t->masters.biases; i < t->masters.len; i++)
-        t->masters.w[i] = 0.5f;
+        t->masters.seen[i] = 0.5f;
+}
+
+/* What was read goes to the device. Where only full tuning follows, the host needs it no longer. */
+static int start_settle(struct train *t)
+{
+    struct masters *m = &t->masters;
+    int rc = masters_send(t, m->w, m->seen, m->len);
+
+    if (!train_host_sees(t) && t->settings.lora == TRAIN_LORA_NONE) {
+        free(m->seen);
+        m->seen = NULL;
+    }
+    return rc;
 }
 
 int masters_open(struct train *t, const uint8_t *used, const float *prototypes, char *why,
@@ -288,11 +334,14 @@ int masters_open(struct train *t, const uint8_t *used, const float *prototypes, 
     if (rc != 0)
         return rc;
     head_start(t, prototypes);
-    lora_start(t);
-    t->identity = train_hash(t->untrained, m->w, m->len * sizeof *m->w);
+    lora_start(t, m->seen);
+    t->identity = train_hash(t->untrained, m->seen, m->len * sizeof *m->seen);
     t->identity = train_hash(t->identity, m->row_of, t->config.V * sizeof *m->row_of);
     t->stale = true;
-    return 0;
+    rc = start_settle(t);
+    if (rc != 0)
+        snprintf(why, why_bytes, "%s did not take the weights", t->backend->name);
+    return rc;
 }
 
 void masters_close(struct train *t)
@@ -306,6 +355,13 @@ void masters_close(struct train *t)
     t->backend->dealloc(m->m);
     t->backend->dealloc(m->v);
     t->backend->dealloc(m->effective);
+    if (!train_host_sees(t)) {
+        free(m->seen);
+        free(m->head_w);
+        free(m->head_grad);
+        free(m->merged);
+        free(m->adapters_grad);
+    }
     free(m->list);
     free(m->layers);
     free(m->adapters);
@@ -314,18 +370,69 @@ void masters_close(struct train *t)
 
 /* ---- use ------------------------------------------------------------------------------------- */
 
-const float *masters_effective(struct train *t, size_t at, uint32_t rows, uint32_t columns)
+int masters_fetch(const struct train *t, float *to, const float *block, size_t len)
 {
-    struct masters *m = &t->masters;
+    return to == block ? 0 : t->backend->download(to, block, K_F32, len);
+}
+
+int masters_send(const struct train *t, float *block, const float *from, size_t len)
+{
+    return from == block ? 0 : t->backend->upload(block, K_F32, from, len);
+}
+
+int masters_zero(struct train *t, size_t from, size_t to)
+{
+    static const float zeros[1 << 14];
+    float *grad = t->masters.grad;
+    int rc = 0;
+
+    if (train_host_sees(t)) {
+        memset(grad + from, 0, (to - from) * sizeof *grad);
+        return 0;
+    }
+    for (size_t at = from, len; at < to && rc == 0; at += len) {
+        len = to - at < sizeof zeros / sizeof *zeros ? to - at : sizeof zeros / sizeof *zeros;
+        rc = masters_send(t, grad + at, zeros, len);
+    }
+    return rc;
+}
+
+const float *masters_merge(const struct train *t, const float *w, size_t at, uint32_t rows,
+                           uint32_t columns)
+{
+    const struct masters *m = &t->masters;
     size_t len = (size_t)rows * columns;
 
     if (m->adapters_len == 0)
-        return m->w + at;
-    memcpy(m->effective, m->w + at, len * sizeof *m->effective);
+        return w + at;
+    memcpy(m->merged, w + at, len * sizeof *m->merged);
     for (uint32_t i = 0; i < m->adapters_len; i++)
         if (m->adapters[i].base >= at && m->adapters[i].base < at + len)
-            lora_add(t, &m->adapters[i], m->effective + (m->adapters[i].base - at));
-    return m->effective;
+            lora_add(t, &m->adapters[i], w, m->merged + (m->adapters[i].base - at));
+    return m->merged;
+}
+
+/* One matrix of the device. With adapters it comes by way of `effective`, which is free again only
+ * when the matrix before has been taken. */
+static int mat_settle(struct train *t, const struct master *p)
+{
+    struct masters *m = &t->masters;
+    uint32_t rows = p->how == QUERY ? 3 * p->rows : p->rows;
+    size_t len = (size_t)rows * p->columns;
+    int rc = 0;
+
+    if (m->adapters_len == 0) {
+        t->ops->mat_set(t->k, p->mat, m->w + p->at);
+        return 0;
+    }
+    (void)masters_merge(t, m->seen, p->at, rows, p->columns);
+    if (!train_host_sees(t))
+        rc = t->backend->sync(t->k);
+    if (rc == 0)
+        rc = masters_send(t, m->effective, m->merged, len);
+    if (rc == 0)
+        t->ops->mat_set(t->k, p->mat, m->effective);
+    return rc;
 }
 
 int masters_settle(struct train *t)
@@ -335,15 +442,15 @@ int masters_settle(struct train *t)
 
     if (!t->stale)
         return 0;
-    for (uint32_t i = 0; i < m->list_len; i++) {
-        struct master *p = &m->list[i];
-
-        if (p->mat != NULL)
-            t->ops->mat_set(
-                t->k, p->mat,
-                masters_effective(t, p->at, p->how == QUERY ? 3 * p->rows : p->rows, p->columns));
-    }
-    rc = t->backend->sync(t->k);
+    rc = masters_fetch(t, m->head_w, m->w + m->head, m->len - m->head);
+    if (rc == 0 && m->adapters_len > 0)
+        rc = masters_fetch(t, m->seen + m->encoder_end, m->w + m->encoder_end,
+                           m->head - m->encoder_end);
+    for (uint32_t i = 0; i < m->list_len && rc == 0; i++)
+        if (m->list[i].mat != NULL)
+            rc = mat_settle(t, &m->list[i]);
+    if (rc == 0)
+        rc = t->backend->sync(t->k);
     t->stale = rc != 0;
     return rc;
 }

@@ -3,8 +3,13 @@
  * Three lives: struct encoder is frozen and shared, struct encoder_ctx is one thread's scratch, and
  * struct train is the third: fp32 master weights, gradients, moments and the temporary head. It has
  * one owner, and holds no clock, thread, socket or randomness that is not an argument: the same
- * (start weights, settings, sequence of batches) give the same weights bit for bit on one machine,
- * and an image written after any step resumes into the same bits.
+ * (start weights, settings, sequence of batches) give the same weights bit for bit on one device,
+ * and an image written after any step resumes into the same bits there (on another device it goes
+ * on as well, in bits of its own).
+ *
+ * The encoder is trained on the device whose table of operations train_open is given. The temporary
+ * head and its losses are computed on the host, in fp64: only embeddings and their gradients
+ * travel, and of LoRA also what is adapted, whose arithmetic is the host's too.
  *
  * Losses: cross-entropy (or, for sets of labels, binary cross-entropy) of a cosine head,
  * logits = scale x . w_c / |w_c|; for old examples of a replay run also the temperature KL to the
@@ -20,6 +25,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "kernels/backend.h"
 
 struct train;
 
@@ -83,18 +90,24 @@ struct train_report {
 
 /* Opens the weights in a Hugging Face folder. used (V) flags the ids that the run's texts hold;
  * prototypes (L,C) start the head (NULL, or a row of zeros: from the seed); of any length. 0,
- * -ENOMEM, -EINVAL (a setting out of range: `why` names it), or as encoder_open. */
-int train_open(const char *folder, const struct train_settings *settings, const uint8_t *used,
-               uint32_t used_len, const float *prototypes, char *why, size_t why_bytes,
-               struct train **ret_train);
+ * -ENOMEM (`why` says how much it needs), -EINVAL (a setting out of range: `why` names it),
+ * -ENOTSUP (the device cannot train), or as encoder_open. */
+int train_open(const struct backend *backend, const char *folder,
+               const struct train_settings *settings, const uint8_t *used, uint32_t used_len,
+               const float *prototypes, char *why, size_t why_bytes, struct train **ret_train);
 void train_close(struct train *train);
 
 /* One step: forward, backward, clip, AdamW. 0; -EDOM: the loss or a gradient is not finite;
- * -ENOMEM; -EINVAL: an example out of range; -EIO. After an error nothing has changed (but that
- * after -ENOMEM batches may be taken in smaller pieces); only a device that fails in the middle of
- * the update leaves a train that answers its error for ever, until an image is read. */
+ * -ENOMEM; -EINVAL: an example out of range; -EIO, -ENODEV; or what `between` answered. After an
+ * error nothing has changed (but that after -ENOMEM batches may be taken in smaller pieces); only a
+ * device that fails in the middle of the update leaves a train that answers its error for ever,
+ * until an image is read. */
 int train_step(struct train *train, const struct train_example *batch, uint32_t len,
                struct train_report *ret_report);
+/* Is called between the pieces of a batch that is taken in several; may take its time. Not 0: the
+ * step ends with it. NULL: nothing is called. */
+typedef int train_between_fn(void *ud);
+void train_between(struct train *train, train_between_fn *between, void *ud);
 uint64_t train_steps_done(const struct train *train);
 /* Cores that the following steps use, at most settings.threads. Results do not depend on it. */
 void train_threads(struct train *train, uint32_t threads);
@@ -105,13 +118,15 @@ int train_embed(struct train *train, const struct train_example *batch, uint32_t
 
 /* Checkpoint: everything that a later step depends on. */
 size_t train_image_bytes(const struct train *train);
-void train_image_write(const struct train *train, void *image);
-/* Into a train opened with the same arguments. 0, -EINVAL (another run's, or damaged). */
+/* image: aligned as a float. 0; -EIO, -ENODEV: it is undefined. */
+int train_image_write(const struct train *train, void *image);
+/* Into a train opened with the same arguments. 0, -EINVAL (another run's, or damaged), -EIO,
+ * -ENODEV. */
 int train_image_read(struct train *train, const void *image, size_t image_bytes);
 
 /* The whole encoder as the bytes of a model.safetensors (F32, Hugging Face names, LoRA merged),
- * handed piece by piece to `write`. 0 or what it answered, -ENOMEM; -ESTALE: the start folder, from
- * which the rows of unused words come, is no longer what it was. */
+ * handed piece by piece to `write`. 0 or what it answered, -ENOMEM, -EIO, -ENODEV; -ESTALE: the
+ * start folder, from which the rows of unused words come, is no longer what it was. */
 typedef int train_write_fn(void *ud, const void *bytes, size_t bytes_len);
 int train_weights_write(struct train *train, train_write_fn *write, void *ud);
 

@@ -77,19 +77,46 @@ static uint64_t hash_of(const struct image_header *h, const uint8_t *values, siz
     return train_hash(train_hash(0, &plain, sizeof plain), values, bytes);
 }
 
-void train_image_write(const struct train *t, void *image)
+int train_image_write(const struct train *t, void *image)
 {
     const struct masters *m = &t->masters;
-    uint8_t *values = (uint8_t *)image + sizeof(struct image_header);
-    size_t part = trained_bytes(t);
+    size_t len = m->len - m->trained;
+    uint8_t *bytes = (uint8_t *)image + sizeof(struct image_header);
+    float *values = (float *)(void *)bytes;
     struct image_header h;
+    int rc;
 
     header_of(t, &h);
-    memcpy(values, m->w + m->trained, part);
-    memcpy(values + part, m->m, part);
-    memcpy(values + 2 * part, m->v, part);
-    h.hash = hash_of(&h, values, 3 * part);
+    rc = masters_fetch(t, values, m->w + m->trained, len);
+    if (rc == 0)
+        rc = masters_fetch(t, values + len, m->m, len);
+    if (rc == 0)
+        rc = masters_fetch(t, values + 2 * len, m->v, len);
+    if (rc != 0)
+        return rc;
+    h.hash = hash_of(&h, bytes, 3 * trained_bytes(t));
     memcpy(image, &h, sizeof h);
+    return 0;
+}
+
+/* An image may stand at any address; a block takes floats. */
+static int part_read(struct train *t, float *block, const uint8_t *values)
+{
+    enum { CHUNK = 4096 };
+    float chunk[CHUNK];
+    size_t len = t->masters.len - t->masters.trained;
+    int rc = 0;
+
+    if (train_host_sees(t)) {
+        memcpy(block, values, len * sizeof *block);
+        return 0;
+    }
+    for (size_t at = 0, n; at < len && rc == 0; at += n) {
+        n = len - at < CHUNK ? len - at : CHUNK;
+        memcpy(chunk, values + at * sizeof *chunk, n * sizeof *chunk);
+        rc = masters_send(t, block + at, chunk, n);
+    }
+    return rc;
 }
 
 int train_image_read(struct train *t, const void *image, size_t image_bytes)
@@ -98,6 +125,7 @@ int train_image_read(struct train *t, const void *image, size_t image_bytes)
     struct masters *m = &t->masters;
     size_t part = trained_bytes(t);
     struct image_header h, own;
+    int rc;
 
     if (image_bytes != train_image_bytes(t))
         return -EINVAL;
@@ -109,12 +137,14 @@ int train_image_read(struct train *t, const void *image, size_t image_bytes)
     if (memcmp(&own, &h, sizeof h) != 0 || h.tokens_max < 1 ||
         h.tokens_max > t->settings.tokens_max || h.hash != hash_of(&h, values, 3 * part))
         return -EINVAL;
-    memcpy(m->w + m->trained, values, part);
-    memcpy(m->m, values + part, part);
-    memcpy(m->v, values + 2 * part, part);
+    rc = part_read(t, m->w + m->trained, values);
+    if (rc == 0)
+        rc = part_read(t, m->m, values + part);
+    if (rc == 0)
+        rc = part_read(t, m->v, values + 2 * part);
     t->step = h.step;
     t->tokens_max = (uint32_t)h.tokens_max;
     t->stale = true;
-    t->failed = 0;
-    return 0;
+    t->failed = rc;
+    return rc;
 }

@@ -6,6 +6,11 @@
  *
  * so that the optimizer needs one call for each group, the norm one call, and a checkpoint three
  * copies. The moments cover only what is trained: everything, or with LoRA the last two parts.
+ *
+ * Blocks are the device's. What the host computes with (the head; with LoRA all of the encoder's
+ * weights, which do not change, and the adapters) it has in copies of its own, which masters.c and
+ * train_lora.c bring over between operations. Where the host sees the device's memory, as on the
+ * CPU, the copies are the blocks themselves and nothing is brought.
  */
 #ifndef LEARND_TRAIN_INTERNAL_H
 #define LEARND_TRAIN_INTERNAL_H
@@ -63,9 +68,14 @@ struct masters {
     uint32_t adapters_len;
     size_t matrices_end, encoder_end, head, biases, len; /* where the parts of the block end */
     size_t trained;                                      /* where they begin to be trained */
-    float *w, *grad;                                     /* (len) */
-    float *m, *v;                                        /* (len - trained) */
-    float *effective; /* a matrix with its adapters, the largest; NULL without LoRA */
+    float *w, *grad;                                     /* (len), the device's */
+    float *m, *v;                                        /* (len - trained), the device's */
+    float *effective; /* a matrix with its adapters, the largest, the device's; only with LoRA */
+    /* The host's. */
+    float *seen;               /* (len) w; NULL after opening where the host has no use for it */
+    float *head_w, *head_grad; /* (len - head) */
+    float *merged;             /* as effective; only with LoRA */
+    float *adapters_grad;      /* (head - encoder_end); only with LoRA */
 };
 
 /* What the forward of one layer keeps for its backward. */
@@ -76,21 +86,22 @@ struct kept_layer {
     float *stats1, *stats2;    /* (T,2) */
 };
 
-/* One piece of a batch, packed, and the memory of its forward and backward: one allocation. */
+/* One piece of a batch, packed, and the memory of its forward and backward: one allocation of the
+ * device's, and one that both sides see. */
 struct piece {
-    void *memory;
+    void *memory, *shared;
     uint32_t tokens_max, seqs_max;
     uint32_t tokens, seqs; /* T, B */
-    int32_t *ids;          /* (T) rows of the cut word table */
-    uint8_t *types;        /* (T) */
-    uint32_t *offsets;     /* (B+1) */
-    uint64_t *keys;        /* (T) of dropout */
+    int32_t *ids;          /* (T) rows of the cut word table; shared */
+    uint8_t *types;        /* (T) shared */
+    uint32_t *offsets;     /* (B+1) shared */
+    uint64_t *keys;        /* (T) of dropout; shared */
     struct kview s0, x0;   /* (T,C) */
     float *stats0;
-    struct kept_layer *layers;
+    struct kept_layer *layers;      /* the host's */
     struct kview dy, dres, dx;      /* (T,C) gradients on their way down; dx: forwards scratch */
     struct kview wide;              /* (T, 3C or F) */
-    float *y, *dembedding, *length; /* (B,C) (B,C) (B) */
+    float *y, *dembedding, *length; /* (B,C) (B,C) (B) shared */
 };
 
 /* Of the loss of one example, in fp64. */
@@ -116,16 +127,33 @@ struct train {
     uint32_t tokens_max;
     bool stale; /* the matrices of the device are older than the block */
     int failed; /* of the device, in the middle of an update: nothing goes on from there */
+    train_between_fn *between;
+    void *between_ud;
 };
+
+/* Does the host see the device's memory? */
+static inline bool train_host_sees(const struct train *t)
+{
+    return t->backend->alloc_shared == t->backend->alloc;
+}
 
 /* masters.c. Lays the block out and reads the start weights. Errors as encoder_open. */
 int masters_open(struct train *t, const uint8_t *used, const float *prototypes, char *why,
                  size_t why_bytes);
 void masters_close(struct train *t);
-/* Brings the device's matrices up to the block. 0, -EIO, -ENOMEM. */
+/* Brings the device's matrices, and the host's copies, up to the block. 0, -EIO, -ENODEV, -ENOMEM.
+ */
 int masters_settle(struct train *t);
-/* A matrix of the block as the network sees it: with its adapters. Borrowed until the next call. */
-const float *masters_effective(struct train *t, size_t at, uint32_t rows, uint32_t columns);
+/* A matrix as the network sees it: with its adapters. w: the block, for the host. Borrowed until
+ * the next call. */
+const float *masters_merge(const struct train *t, const float *w, size_t at, uint32_t rows,
+                           uint32_t columns);
+/* Values of a block to the host and back; nothing that is enqueued may use them. 0, -EIO, -ENODEV.
+ */
+int masters_fetch(const struct train *t, float *to, const float *block, size_t len);
+int masters_send(const struct train *t, float *block, const float *from, size_t len);
+/* The gradients of the block's part become 0. */
+int masters_zero(struct train *t, size_t from, size_t to);
 /* The name of a row in a file of this prefix, TRAIN_NAME_BYTES of it. */
 void masters_name(const struct master *p, const char *prefix, char *ret_name);
 /* A row's tensor in a file (of the word table: whole), and one row of a tensor. As safetensors.h.
@@ -134,12 +162,14 @@ int masters_find(const struct train *t, const struct master *p, const struct saf
                  char *why, size_t why_bytes, const struct safetensor **ret_tensor);
 int masters_read_row(const struct safetensor *tensor, uint64_t row, float *ret_values);
 
-/* train_lora.c. The adapters' places in the block; what they start from; w(M,K) += alpha/r B A. */
+/* train_lora.c. The adapters' places in the block; what they start from; matrix(M,K) += alpha/r B
+ * A. w: the block, for the host. */
 void lora_place(struct train *t);
-void lora_start(struct train *t);
-void lora_add(const struct train *t, const struct adapter *adapter, float *w);
-/* From the gradients of the matrices those of the adapters; the former become 0. */
-void lora_gradients(struct train *t);
+void lora_start(const struct train *t, float *w);
+void lora_add(const struct train *t, const struct adapter *adapter, const float *w, float *matrix);
+/* From the gradients of the matrices those of the adapters; the former become 0. 0, -EIO, -ENODEV.
+ */
+int lora_gradients(struct train *t);
 
 /* train_layers.c. Packs examples as the piece, asking for memory where it needs more: 0, -ENOMEM.
  */

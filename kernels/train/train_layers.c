@@ -8,6 +8,7 @@
  * at the layer norms. Kept between forward and backward: 8 C + 2 F values a token and layer.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "kernels/train/train_internal.h"
@@ -54,29 +55,52 @@ static void carve_layer(struct carving *c, const struct train *t, struct kept_la
                              .stats2 = carve(c, stats)};
 }
 
-static void carve_all(struct carving *c, const struct train *t, struct piece *p)
+static void carve_device(struct carving *c, const struct train *t, struct piece *p)
 {
-    const uint32_t C = t->config.C, F = t->config.F, layers = t->config.layers;
-    size_t rows = c->rows, vectors = (size_t)p->seqs_max * C * sizeof(float);
-    struct kept_layer unused;
+    const uint32_t C = t->config.C, F = t->config.F;
 
-    p->layers = carve(c, layers * sizeof *p->layers);
-    p->ids = carve(c, rows * sizeof *p->ids);
-    p->types = carve(c, rows);
-    p->offsets = carve(c, ((size_t)p->seqs_max + 1) * sizeof *p->offsets);
-    p->keys = carve(c, rows * sizeof *p->keys);
     p->s0 = carve_view(c, C);
     p->x0 = carve_view(c, C);
-    p->stats0 = carve(c, rows * 2 * sizeof *p->stats0);
-    for (uint32_t i = 0; i < layers; i++)
-        carve_layer(c, t, p->layers != NULL ? &p->layers[i] : &unused);
+    p->stats0 = carve(c, (size_t)c->rows * 2 * sizeof *p->stats0);
+    for (uint32_t i = 0; i < t->config.layers; i++)
+        carve_layer(c, t, &p->layers[i]);
     p->dy = carve_view(c, C);
     p->dres = carve_view(c, C);
     p->dx = carve_view(c, C);
     p->wide = carve_view(c, F > 3 * C ? F : 3 * C);
+}
+
+static void carve_shared(struct carving *c, const struct train *t, struct piece *p)
+{
+    size_t rows = c->rows, vectors = (size_t)p->seqs_max * t->config.C * sizeof(float);
+
+    p->ids = carve(c, rows * sizeof *p->ids);
+    p->types = carve(c, rows);
+    p->offsets = carve(c, ((size_t)p->seqs_max + 1) * sizeof *p->offsets);
+    p->keys = carve(c, rows * sizeof *p->keys);
     p->y = carve(c, vectors);
     p->dembedding = carve(c, vectors);
     p->length = carve(c, p->seqs_max * sizeof *p->length);
+}
+
+typedef void carve_fn(struct carving *c, const struct train *t, struct piece *p);
+
+/* Measured, asked for, handed out. */
+static int carve_memory(struct train *t, carve_fn *carve_it, uint32_t rows,
+                        int (*alloc)(size_t bytes, void **ret_data), void **ret_memory)
+{
+    struct carving c = {.rows = rows, .dtype = t->dtype};
+    void *memory;
+    int rc;
+
+    carve_it(&c, t, &t->piece);
+    rc = alloc(c.bytes, &memory);
+    if (rc != 0)
+        return rc;
+    *ret_memory = c.base = memory;
+    c.bytes = 0;
+    carve_it(&c, t, &t->piece);
+    return 0;
 }
 
 static uint32_t upto(uint32_t n, uint32_t step)
@@ -87,9 +111,7 @@ static uint32_t upto(uint32_t n, uint32_t step)
 static int reserve(struct train *t, uint32_t tokens, uint32_t seqs)
 {
     struct piece *p = &t->piece;
-    struct carving c = {.dtype = t->dtype};
-    void *memory;
-    int rc;
+    int rc = -ENOMEM;
 
     if (tokens <= p->tokens_max && seqs <= p->seqs_max)
         return 0;
@@ -98,22 +120,21 @@ static int reserve(struct train *t, uint32_t tokens, uint32_t seqs)
     piece_free(t); /* first, so that the old and the new do not stand beside each other */
     p->tokens_max = tokens;
     p->seqs_max = seqs;
-    c.rows = t->backend->rows(tokens);
-    carve_all(&c, t, p);
-    rc = t->backend->alloc(c.bytes, &memory);
-    if (rc != 0) {
+    p->layers = calloc(t->config.layers, sizeof *p->layers);
+    if (p->layers != NULL)
+        rc = carve_memory(t, carve_shared, tokens, t->backend->alloc_shared, &p->shared);
+    if (rc == 0)
+        rc = carve_memory(t, carve_device, t->backend->rows(tokens), t->backend->alloc, &p->memory);
+    if (rc != 0)
         piece_free(t);
-        return rc;
-    }
-    c.base = p->memory = memory;
-    c.bytes = 0;
-    carve_all(&c, t, p);
-    return 0;
+    return rc;
 }
 
 void piece_free(struct train *t)
 {
     t->backend->dealloc(t->piece.memory);
+    t->backend->dealloc_shared(t->piece.shared);
+    free(t->piece.layers);
     t->piece = (struct piece){0};
 }
 

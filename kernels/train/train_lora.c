@@ -41,7 +41,7 @@ void lora_place(struct train *t)
     }
 }
 
-void lora_start(struct train *t)
+void lora_start(const struct train *t, float *w)
 {
     const struct masters *m = &t->masters;
 
@@ -50,7 +50,7 @@ void lora_start(struct train *t)
         size_t len = (size_t)t->settings.lora_rank * a->columns;
 
         for (size_t n = 0; n < len; n++)
-            m->w[a->a + n] =
+            w[a->a + n] =
                 train_normal(train_mix(t->settings.seed) + i, n) / sqrtf((float)a->columns);
     }
 }
@@ -60,37 +60,57 @@ static float lora_scale(const struct train *t)
     return t->settings.lora_alpha / (float)t->settings.lora_rank;
 }
 
-void lora_add(const struct train *t, const struct adapter *a, float *w)
+void lora_add(const struct train *t, const struct adapter *a, const float *w, float *matrix)
 {
-    const float *A = t->masters.w + a->a, *B = t->masters.w + a->b;
+    const float *A = w + a->a, *B = w + a->b;
     const uint32_t r = t->settings.lora_rank;
     float scale = lora_scale(t);
 
     for (uint32_t row = 0; row < a->rows; row++)
         for (uint32_t j = 0; j < r; j++)
-            train_axpy(w + (size_t)row * a->columns, scale * B[(size_t)row * r + j],
+            train_axpy(matrix + (size_t)row * a->columns, scale * B[(size_t)row * r + j],
                        A + (size_t)j * a->columns, a->columns);
 }
 
-void lora_gradients(struct train *t)
+/* D(M,K) is `gradient`. */
+static void adapter_gradients(struct train *t, const struct adapter *a, const float *gradient)
 {
-    struct masters *m = &t->masters;
+    const struct masters *m = &t->masters;
+    const float *A = m->seen + a->a, *B = m->seen + a->b, *D = gradient;
+    float *dA = m->adapters_grad + (a->a - m->encoder_end);
+    float *dB = m->adapters_grad + (a->b - m->encoder_end);
     const uint32_t r = t->settings.lora_rank;
     float scale = lora_scale(t);
 
-    for (uint32_t i = 0; i < m->adapters_len; i++) {
-        const struct adapter *a = &m->adapters[i];
-        const float *A = m->w + a->a, *B = m->w + a->b, *D = m->grad + a->base;
-        float *dA = m->grad + a->a, *dB = m->grad + a->b;
-
-        for (uint32_t row = 0; row < a->rows; row++, D += a->columns) {
-            for (uint32_t j = 0; j < r; j++) {
-                dB[(size_t)row * r + j] +=
-                    (float)(scale * train_dot(D, A + (size_t)j * a->columns, a->columns));
-                train_axpy(dA + (size_t)j * a->columns, scale * B[(size_t)row * r + j], D,
-                           a->columns);
-            }
+    for (uint32_t row = 0; row < a->rows; row++, D += a->columns) {
+        for (uint32_t j = 0; j < r; j++) {
+            dB[(size_t)row * r + j] +=
+                (float)(scale * train_dot(D, A + (size_t)j * a->columns, a->columns));
+            train_axpy(dA + (size_t)j * a->columns, scale * B[(size_t)row * r + j], D, a->columns);
         }
     }
-    memset(m->grad, 0, m->trained * sizeof *m->grad);
+}
+
+int lora_gradients(struct train *t)
+{
+    struct masters *m = &t->masters;
+    bool sees = train_host_sees(t);
+    size_t part = m->head - m->encoder_end;
+    int rc = 0;
+
+    if (m->adapters_len == 0)
+        return 0;
+    if (!sees)
+        memset(m->adapters_grad, 0, part * sizeof *m->adapters_grad);
+    for (uint32_t i = 0; i < m->adapters_len && rc == 0; i++) {
+        const struct adapter *a = &m->adapters[i];
+        float *gradient = sees ? m->grad + a->base : m->merged;
+
+        rc = masters_fetch(t, gradient, m->grad + a->base, (size_t)a->rows * a->columns);
+        if (rc == 0)
+            adapter_gradients(t, a, gradient);
+    }
+    if (rc == 0)
+        rc = masters_send(t, m->grad + m->encoder_end, m->adapters_grad, part);
+    return rc == 0 ? masters_zero(t, 0, m->trained) : rc;
 }

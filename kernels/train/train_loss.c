@@ -52,7 +52,7 @@ int loss_check(const struct train *t, const struct train_example *batch, uint32_
 
 void loss_prepare(struct train *t)
 {
-    const float *w = t->masters.w + t->masters.head;
+    const float *w = t->masters.head_w;
     const uint32_t C = t->config.C;
 
     for (uint32_t c = 0; c < t->settings.labels_len; c++)
@@ -66,7 +66,8 @@ static bool has_biases(const struct train *t)
 
 static void head_forward(struct train *t, const float *x)
 {
-    const float *w = t->masters.w + t->masters.head, *bias = t->masters.w + t->masters.biases;
+    const struct masters *m = &t->masters;
+    const float *w = m->head_w, *bias = m->head_w + (m->biases - m->head);
     const uint32_t C = t->config.C;
 
     for (uint32_t c = 0; c < t->settings.labels_len; c++) {
@@ -79,8 +80,9 @@ static void head_forward(struct train *t, const float *x)
 /* dx(C) += of x; gradients of the label vectors and biases. From loss.slopes: of the logits. */
 static void head_backward(struct train *t, const float *x, float *dx)
 {
-    const float *w = t->masters.w + t->masters.head, *bias = t->masters.w + t->masters.biases;
-    float *dw = t->masters.grad + t->masters.head, *dbias = t->masters.grad + t->masters.biases;
+    const struct masters *m = &t->masters;
+    const float *w = m->head_w, *bias = m->head_w + (m->biases - m->head);
+    float *dw = m->head_grad, *dbias = m->head_grad + (m->biases - m->head);
     const uint32_t C = t->config.C;
     const double scale = t->settings.scale;
 

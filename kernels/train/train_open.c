@@ -104,29 +104,43 @@ static int open_all(struct train *t, const uint8_t *used, uint32_t used_len,
     return rc;
 }
 
-int train_open(const char *folder, const struct train_settings *settings, const uint8_t *used,
-               uint32_t used_len, const float *prototypes, char *why, size_t why_bytes,
-               struct train **ret_train)
+static void no_memory(const struct train *t, char *why, size_t why_bytes)
+{
+    const struct masters *m = &t->masters;
+
+    snprintf(why, why_bytes,
+             "out of memory: weights, gradients and moments need %.1f MiB on %s, and activations "
+             "more",
+             (double)(4 * m->len - 2 * m->trained) * sizeof(float) / (1 << 20), t->backend->name);
+}
+
+int train_open(const struct backend *backend, const char *folder,
+               const struct train_settings *settings, const uint8_t *used, uint32_t used_len,
+               const float *prototypes, char *why, size_t why_bytes, struct train **ret_train)
 {
     struct train *t;
     int rc = settings_check(settings, why, why_bytes);
 
     if (rc != 0)
         return rc;
+    if (backend->training == NULL) {
+        snprintf(why, why_bytes, "%s cannot train", backend->name);
+        return -ENOTSUP;
+    }
     t = calloc(1, sizeof *t);
     if (t == NULL) {
         snprintf(why, why_bytes, "out of memory");
         return -ENOMEM;
     }
     t->settings = *settings;
-    t->backend = backend_cpu();
-    t->ops = backend_cpu_training();
+    t->backend = backend;
+    t->ops = backend->training;
     t->dtype = settings->fp32 ? K_F32 : K_BF16;
     t->tokens_max = settings->tokens_max;
     t->folder = strdup(folder);
     rc = t->folder != NULL ? open_all(t, used, used_len, prototypes, why, why_bytes) : -ENOMEM;
     if (rc == -ENOMEM)
-        snprintf(why, why_bytes, "out of memory");
+        no_memory(t, why, why_bytes);
     if (rc != 0) {
         train_close(t);
         return rc;

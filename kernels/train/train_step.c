@@ -75,13 +75,19 @@ static float alpha_of(const struct train *t, const struct train_example *batch, 
 static int gradients_once(struct train *t, const struct train_example *batch, uint32_t len,
                           struct train_report *sum)
 {
+    const struct masters *m = &t->masters;
     float alpha = alpha_of(t, batch, len);
     int rc = masters_settle(t);
 
     loss_prepare(t);
+    if (!train_host_sees(t))
+        memset(m->head_grad, 0, (m->len - m->head) * sizeof *m->head_grad);
     for (uint32_t from = 0, n = 0; from < len && rc == 0; from += n) {
         n = piece_len(t, batch + from, len - from);
-        rc = piece_pack(t, batch + from, n);
+        if (from > 0 && t->between != NULL)
+            rc = t->between(t->between_ud);
+        if (rc == 0)
+            rc = piece_pack(t, batch + from, n);
         if (rc != 0)
             break;
         piece_forward(t, false);
@@ -94,13 +100,17 @@ static int gradients_once(struct train *t, const struct train_example *batch, ui
         sum->tokens += t->piece.tokens;
     }
     if (rc == 0)
-        lora_gradients(t);
+        rc = lora_gradients(t);
+    if (rc == 0)
+        rc = masters_send(t, m->grad + m->head, m->head_grad, m->len - m->head);
     return rc;
 }
 
+/* A device that does not take zeros any more has nothing to go on from. */
 static void gradients_drop(struct train *t)
 {
-    memset(t->masters.grad, 0, t->masters.len * sizeof *t->masters.grad);
+    (void)t->backend->sync(t->k); /* what is enqueued still adds to them; its failure is known */
+    t->failed = masters_zero(t, 0, t->masters.len);
 }
 
 int train_gradients(struct train *t, const struct train_example *batch, uint32_t len,
@@ -120,7 +130,7 @@ int train_gradients(struct train *t, const struct train_example *batch, uint32_t
         rc = gradients_once(t, batch, len, &sum);
         if (rc != 0)
             gradients_drop(t);
-    } while (rc == -ENOMEM && halve(t, batch, len));
+    } while (rc == -ENOMEM && t->failed == 0 && halve(t, batch, len));
     if (rc == 0)
         *report = sum;
     return rc;
@@ -166,6 +176,11 @@ int train_step(struct train *t, const struct train_example *batch, uint32_t len,
     if (rc != 0)
         return rc;
     r.grad_norm = sqrt(t->ops->sum_squares(t->k, m->grad + m->trained, m->len - m->trained));
+    rc = t->backend->sync(t->k); /* so that a device that failed meanwhile has changed nothing */
+    if (rc != 0) {
+        gradients_drop(t);
+        return rc;
+    }
     r.lr = s->lr * share;
     if (!isfinite(r.loss) || !isfinite(r.grad_norm)) {
         gradients_drop(t);
@@ -188,6 +203,12 @@ int train_step(struct train *t, const struct train_example *batch, uint32_t len,
 uint64_t train_steps_done(const struct train *t)
 {
     return t->step;
+}
+
+void train_between(struct train *t, train_between_fn *between, void *ud)
+{
+    t->between = between;
+    t->between_ud = ud;
 }
 
 void train_threads(struct train *t, uint32_t threads)

@@ -20,6 +20,7 @@ struct writing {
     struct train *t;
     struct safetensors *file; /* of the start folder */
     const struct safetensor *words;
+    const float *block; /* w, for the host */
     train_write_fn *write;
     void *ud;
 };
@@ -55,7 +56,7 @@ static int words_write(const struct writing *w, float *rows)
             if (m->row_of[from + i] < 0)
                 rc = masters_read_row(w->words, from + i, row) == 0 ? 0 : -ESTALE;
             else
-                memcpy(row, m->w + m->embedding.word->at + (size_t)m->row_of[from + i] * C,
+                memcpy(row, w->block + m->embedding.word->at + (size_t)m->row_of[from + i] * C,
                        C * sizeof *row);
         }
         if (rc == 0)
@@ -100,16 +101,37 @@ static int all_write(const struct writing *w)
         if (p == m->embedding.word)
             rc = words_write(w, rows);
         else if (p->how == TABLE || p->columns == 1)
-            rc = w->write(w->ud, m->w + p->at, bytes);
+            rc = w->write(w->ud, w->block + p->at, bytes);
         else
-            rc = w->write(w->ud, masters_effective(w->t, p->at, p->rows, p->columns), bytes);
+            rc = w->write(w->ud, masters_merge(w->t, w->block, p->at, p->rows, p->columns), bytes);
     }
     free(rows);
     return rc;
 }
 
+/* The block as the host reads it: the device's own, or brought over whole. 0, -ENOMEM, -EIO,
+ * -ENODEV. */
+static int block_read(struct train *t, float **ret_copy)
+{
+    const struct masters *m = &t->masters;
+    float *copy = NULL;
+    int rc = 0;
+
+    if (!train_host_sees(t)) {
+        copy = malloc(m->head * sizeof *copy);
+        rc = copy != NULL ? masters_fetch(t, copy, m->w, m->head) : -ENOMEM;
+    }
+    if (rc != 0) {
+        free(copy);
+        return rc;
+    }
+    *ret_copy = copy;
+    return 0;
+}
+
 int train_weights_write(struct train *t, train_write_fn *write, void *ud)
 {
+    float *copy = NULL;
     struct writing w = {.t = t, .write = write, .ud = ud};
     char path[4096], why[256];
     int rc;
@@ -123,7 +145,11 @@ int train_weights_write(struct train *t, train_write_fn *write, void *ud)
     if (masters_find(t, t->masters.embedding.word, w.file, why, sizeof why, &w.words) != 0)
         rc = -ESTALE;
     if (rc == 0)
+        rc = block_read(t, &copy);
+    w.block = copy != NULL ? copy : t->masters.w;
+    if (rc == 0)
         rc = all_write(&w);
+    free(copy);
     safetensors_close(w.file);
     return rc;
 }

@@ -93,6 +93,10 @@ class Daemon:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as answer:
             return json.load(answer)
 
+    def texts_asked(self):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=60) as answer:
+            return int(re.search(r"^learnd_texts_total (\d+)", answer.read().decode(), re.M)[1])
+
     def rss_mb(self):
         with open(f"/proc/{self.process.pid}/status") as status:
             return int(re.search(r"VmRSS:\s+(\d+)", status.read()).group(1)) / 1024
@@ -108,11 +112,20 @@ class Daemon:
             self.process.wait()
 
 
+def load_command(daemon, texts, model, *flags):
+    return [f"{args.build}/learnctl", "bench", "--quiet", "--url", f"http://127.0.0.1:{daemon.port}",
+            "--file", texts, "--model", model, *map(str, flags)]
+
+
 def load(daemon, texts, connections, seconds, model="default"):
     """requests/s, p50 ms"""
-    line = bench("bench_http", daemon.port, "--texts", texts, "--connections", connections,
-                 "--seconds", seconds, "--model", model, "--csv").split(",")
-    return float(line[1]), float(line[2])
+    done = subprocess.run(
+        load_command(daemon, texts, model, "--connections", connections, "--seconds", seconds,
+                     "--json"), stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit(f"an answer was not as it should be: {done.stdout}")
+    told = json.loads(done.stdout)
+    return told["answers_per_s"], told["latency_ms"]["p50"]
 
 
 def data(folder):
@@ -197,10 +210,13 @@ def teach(daemon, train, folder):
 
 def swap(daemon, texts):
     """Memory over many swaps while clients ask."""
-    http = subprocess.Popen([f"{args.build}/tests/bench/bench_http", str(daemon.port), "--texts",
-                             texts, "--connections", "16", "--seconds", "600"],
+    daemon.settle()  # a load begins when the model has settled
+    asked = daemon.texts_asked()
+    http = subprocess.Popen(load_command(daemon, texts, "default", "--seconds", 600),
                             stdout=subprocess.DEVNULL)
     try:
+        while daemon.texts_asked() == asked and http.poll() is None:
+            time.sleep(0.01)
         for i in range(SWAPS):
             if i == SWAPS_SETTLE:
                 settled = daemon.rss_mb()
@@ -253,7 +269,7 @@ def measure_runs(folder, test, train):
 
     heading()
     bench_runs.measure(types.SimpleNamespace(
-        Daemon=Daemon, report=report, state=state, http=f"{args.build}/tests/bench/bench_http",
+        Daemon=Daemon, report=report, state=state, load_command=load_command,
         saturation=lambda daemon, texts, model: load(daemon, texts, 64, args.seconds, model)[0]),
         test, train, folder)
 

@@ -227,7 +227,7 @@ int main(int argc, char **argv)
     double one, all;
 
     read_arguments(argc, argv, &s);
-    if (encoder_open(s.encoder, s.precision, why, sizeof why, &encoder) != 0)
+    if (encoder_open(backend_cpu(), s.encoder, s.precision, why, sizeof why, &encoder) != 0)
         errx(1, "%s", why);
     corpus_open(s.texts, s.encoder, 0, &c);
     open_lanes(encoder, &c, lanes);

@@ -1,7 +1,7 @@
 """The part `runs` of bench.py: what fine-tuning costs those who ask meanwhile, what a swap costs them, and whether memory
 stays as it was. Every line is a ratio of figures of one load on one machine.
 
-A load is bench_http's open loop, which notes each answer with its moment and version; what the daemon was doing at that
+A load is the open loop of `learnctl bench`, which notes each answer with its moment and version; what the daemon was doing at that
 moment is noted here, by the same clock.
 """
 import json
@@ -22,15 +22,15 @@ def percentile(values, share):
 class Load:
     """Questions at an even rate in the background; answers() once it has ended."""
 
-    def __init__(self, bench_http, daemon, texts, folder, rate, model):
+    def __init__(self, load_command, daemon, texts, folder, rate, model):
         self.path = f"{folder}/answers.csv"
         self.process = subprocess.Popen(
-            [bench_http, str(daemon.port), "--texts", texts, "--connections", "32", "--seconds",
-             "900", "--rate", f"{rate:.1f}", "--model", model, "--dump", self.path],
+            load_command(daemon, texts, model, "--connections", 32, "--seconds", 900, "--rate",
+                         f"{rate:.1f}", "--dump", self.path),
             stdout=subprocess.DEVNULL)
 
     def answers(self):
-        """[(begun_s, ms, text, encoder, score)]; bench_http has checked each."""
+        """[(begun_s, ms, text, encoder, score)]; each was checked."""
         self.process.terminate()
         if self.process.wait() != 0:
             sys.exit("an answer was not as it should be")
@@ -82,7 +82,7 @@ def run_to_end(daemon, model, phases=None, **settings):
 
 def answered_meanwhile(bench, daemon, model, texts, folder, rate):
     """/v1/classify at half of saturation: the run's phases against the time before and after."""
-    load = Load(bench.http, daemon, texts, folder, rate, model)
+    load = Load(bench.load_command, daemon, texts, folder, rate, model)
     phases = []
     time.sleep(1)  # the connections and the lanes are warm
     begun = time.monotonic()
@@ -133,7 +133,7 @@ def mixed(got):
 
 
 def swaps(bench, daemon, model, texts, folder, rate, encoder):
-    load = Load(bench.http, daemon, texts, folder, rate, model)
+    load = Load(bench.load_command, daemon, texts, folder, rate, model)
     time.sleep(1)
     spans = []
     for i in range(SWAPS):

@@ -87,7 +87,8 @@ static void open_all(const struct settings *set, struct bench *b)
     s.threads = set->threads;
     s.steps = (uint64_t)b->batches * (set->passes + 1);
     s.seed = 1;
-    if (train_open(corpus_encoder(), &s, used, b->config.V, NULL, why, sizeof why, &b->train) != 0)
+    if (train_open(backend_cpu(), corpus_encoder(), &s, used, b->config.V, NULL, why, sizeof why,
+                   &b->train) != 0)
         errx(1, "%s", why);
     free(used);
 }

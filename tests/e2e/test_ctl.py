@@ -22,35 +22,7 @@ import requests
 from learnd_process import ROOT
 
 OK, REFUSED, USAGE, FAILED, PARTLY = range(5)
-COMMANDS = [
-    "classify",
-    "embed",
-    "teach",
-    "confirm",
-    "reject",
-    "withdraw",
-    "forget",
-    "erase",
-    "import",
-    "export",
-    "eval",
-    "models",
-    "labels",
-    "examples",
-    "versions",
-    "train",
-    "runs",
-    "cancel",
-    "encoders",
-    "rollback",
-    "export-encoder",
-    "import-encoder",
-    "events",
-    "review",
-    "next",
-    "status",
-    "version",
-]
+COMMANDS = re.findall(r'^    \{"([\w-]+)", "', (ROOT / "daemon/ctl/ctl_main.c").read_text(), re.M)
 CARD, LOST = "where is my card", "I have lost my card"
 
 
@@ -127,6 +99,7 @@ class Stub:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = -1  # head and body in one piece: else the second waits for an ACK
 
             def handle_any(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -150,7 +123,10 @@ class Stub:
             def log_message(self, *args):
                 pass
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(http.server.ThreadingHTTPServer):
+            request_queue_size = 128
+
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         self.thread = threading.Thread(target=self.server.serve_forever)
 
@@ -310,7 +286,7 @@ def test_problems_of_the_daemon():
             _, err = run("labels", "--url", stub.url, code=code)
             assert "\x1b" not in err and "\u202e" not in err and "a b\ufffdc" in err
             _, err = run("labels", "--url", stub.url, "--json", code=code)
-            assert json.loads(err) == problem
+            assert json.loads(err)["error"]["code"] == problem["code"]
     assert "ask for one that may" in said(403) and "--key-file" in said(401)
 
 
@@ -741,12 +717,26 @@ def screen(args, env, stream="stderr", columns=80):
 def test_tables_fit_the_terminal(ctl):
     """The last column is cut, by width and not by bytes; a pipe gets all of it."""
     teach(ctl, ("\u4e2d" * 100, "wide"), ("a" * 100, "narrow"))
-    env = {"LEARNCTL_URL": ctl.daemon.url, "LEARNCTL_MODEL": ctl.model}
+    env = {"LEARNCTL_URL": ctl.daemon.url, "LEARNCTL_MODEL": ctl.model, "NO_COLOR": "1"}
     head, wide, narrow = screen(["examples"], env, "stdout", 90).replace("\r", "").splitlines()
     left = head.index("text")
     assert narrow[left:] == "a" * (89 - left) + "\u2026"
     assert wide[left:] == "\u4e2d" * ((89 - left) // 2) + "\u2026"
     assert "a" * 100 in ctl("examples")[0]
+
+
+def test_colour_is_for_terminals(ctl):
+    """And only where nobody minds: NO_COLOR, --color, a pipe."""
+    env = {"LEARNCTL_URL": ctl.daemon.url, "LEARNCTL_MODEL": ctl.model, "TERM": "xterm"}
+    assert "\x1b[1m" in screen(["models"], env, "stdout")
+    assert "\x1b" in screen(["models"], {**env, "NO_COLOR": ""}, "stdout")
+    assert "\x1b" not in screen(["models"], {**env, "NO_COLOR": "1"}, "stdout")
+    assert "\x1b" in screen(["models", "--color", "always"], {**env, "NO_COLOR": "1"}, "stdout")
+    assert "\x1b" not in screen(["models", "--color", "never"], env, "stdout")
+    assert "\x1b" not in screen(["models"], {**env, "TERM": "dumb"}, "stdout")
+    assert "\x1b" not in ctl("models")[0] and "\x1b" in ctl("models", "--color", "always")[0]
+    _, err = ctl("models", "--color", "red", code=USAGE)
+    assert "auto, always or never" in err
 
 
 def test_progress_is_for_terminals(ctl, tmp_path):

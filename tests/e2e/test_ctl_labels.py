@@ -79,4 +79,4 @@ def test_what_is_refused(ctl):
     ctl("labels", "retire", "b")
     assert "labels restore" in ctl("labels", "merge", "a", "b", code=REFUSED)[1]
     out, err = ctl("labels", "merge", "a", "b", "--json", code=REFUSED)
-    assert json.loads(err)["code"] == "label_retired"
+    assert json.loads(err)["error"]["code"] == "label_retired"

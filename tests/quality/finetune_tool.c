@@ -228,7 +228,7 @@ static struct train *opened(const char *folder, const struct train_settings *s, 
     struct train *t;
     char why[512];
 
-    if (train_open(folder, s, used, used_len, prototypes, why, sizeof why, &t) != 0)
+    if (train_open(backend_cpu(), folder, s, used, used_len, prototypes, why, sizeof why, &t) != 0)
         die(why);
     return t;
 }

@@ -317,6 +317,7 @@ static void write_info(struct api_buffer *b)
                                   .parameters = 22713216,
                                   .backend = "cpu",
                                   .device = "cpu",
+                                  .device_why = "there is none",
                                   .precision = "bf16",
                                   .lanes = 2,
                                   .loops = 1,

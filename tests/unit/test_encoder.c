@@ -67,7 +67,7 @@ static struct encoder *opened(const char *folder, enum encoder_precision precisi
 {
     struct encoder *e = NULL;
     char why[512];
-    int rc = encoder_open(folder, precision, why, sizeof why, &e);
+    int rc = encoder_open(backend_cpu(), folder, precision, why, sizeof why, &e);
 
     if (rc != 0)
         fail_msg("%s: %d: %s", folder, rc, why);
@@ -157,7 +157,8 @@ static void test_minilm_is_transformers(void **state)
     static struct golden g;
     struct encoder *e = NULL;
     char why[512];
-    bool is = folder != NULL && encoder_open(folder, ENCODER_BF16, why, sizeof why, &e) == 0 &&
+    bool is = folder != NULL &&
+              encoder_open(backend_cpu(), folder, ENCODER_BF16, why, sizeof why, &e) == 0 &&
               encoder_info(e)->dim == 384 && encoder_info(e)->layers == 6 &&
               encoder_info(e)->vocab_len == 30522;
 
@@ -430,7 +431,7 @@ static void expect(int rc, const char *says, const char *what)
 {
     struct encoder *e = NULL;
     char why[512] = "";
-    int got = encoder_open(folder, ENCODER_BF16, why, sizeof why, &e);
+    int got = encoder_open(backend_cpu(), folder, ENCODER_BF16, why, sizeof why, &e);
 
     if (got != rc || (says != NULL && strstr(why, says) == NULL))
         fail_msg("%s: %d \"%s\", expected %d \"%s\"", what, got, why, rc, says ? says : "");

@@ -78,10 +78,10 @@ static void takes(struct batcher *b, struct job *j, uint32_t from, uint32_t len)
 /* What comes as a vector is of no encoder and travels with any. */
 static void test_a_batch_is_of_one_encoder(void **state)
 {
-    static const struct held_encoder first, second;
+    static struct held_encoder first, second;
     struct batcher *b = batcher_new(1);
     struct job jobs[4];
-    const struct held_encoder *of[4] = {&first, &first, &second, &first};
+    struct held_encoder *of[4] = {&first, &first, &second, &first};
     struct work_item *items[ITEMS_MAX];
     uint32_t threads;
 

@@ -19,11 +19,11 @@ static char folder[FOLDER_BYTES], path[FOLDER_BYTES + 16];
 
 static int set_up(void **state)
 {
-    static const char *const names[] = {"LEARND_CONFIG",    "LEARND_STATE",    "LEARND_LISTEN",
-                                        "LEARND_ENCODER",   "LEARND_DEVICE",   "LEARND_PRECISION",
-                                        "LEARND_LANES",     "LEARND_LOOPS",    "LEARND_MAX_TOKENS",
-                                        "LEARND_LOG_LEVEL", "STATE_DIRECTORY", "XDG_STATE_HOME",
-                                        "XDG_CACHE_HOME"};
+    static const char *const names[] = {
+        "LEARND_CONFIG",     "LEARND_STATE",     "LEARND_LISTEN",      "LEARND_ENCODER",
+        "LEARND_DEVICE",     "LEARND_PRECISION", "LEARND_LANES",       "LEARND_LOOPS",
+        "LEARND_MAX_TOKENS", "LEARND_LOG_LEVEL", "LEARND_DRAIN_GRACE", "STATE_DIRECTORY",
+        "XDG_STATE_HOME",    "XDG_CACHE_HOME"};
 
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -104,7 +104,9 @@ static void test_defaults(void **state)
     assert_int_equal(s.listen_len, 1);
     assert_string_equal(s.listen[0], "127.0.0.1:8080");
     assert_false(s.fp32 || s.check_config || s.help || s.version);
-    assert_int_equal(s.lanes + s.loops + s.max_tokens, 0);
+    assert_int_equal(s.lanes + s.loops + s.max_tokens + s.train_yield_ms, 0);
+    assert_string_equal(s.device, "auto");
+    assert_int_equal(s.disk_free_min, 64 << 20);
     assert_int_equal(s.log_level, LOG_LEVEL_INFO);
     setenv("XDG_STATE_HOME", "/xdg/state", 1);
     setenv("XDG_CACHE_HOME", "/xdg/cache", 1);
@@ -119,7 +121,7 @@ static void test_every_flag(void **state)
 {
     struct settings s = good("--state /s --listen [::1]:1 --listen unix:/run/l --encoder=/e "
                              "--device cpu --precision fp32 --lanes 3 --loops 2 --max-tokens 128 "
-                             "--log-level debug --check-config");
+                             "--log-level debug --train-yield-p99-ms 40 --check-config");
 
     (void)state;
     assert_string_equal(s.state, "/s");
@@ -128,10 +130,17 @@ static void test_every_flag(void **state)
     assert_string_equal(s.listen[1], "unix:/run/l");
     assert_string_equal(s.encoder, "/e");
     assert_true(s.fp32 && s.check_config);
+    assert_string_equal(s.device, "cpu");
+    assert_string_equal(good("--device cuda:1").device, "cuda:1");
+    assert_int_equal(s.train_yield_ms, 40);
     assert_int_equal(s.lanes, 3);
     assert_int_equal(s.loops, 2);
     assert_int_equal(s.max_tokens, 128);
     assert_int_equal(s.log_level, LOG_LEVEL_DEBUG);
+    assert_int_equal(good("--disk-free-min 0").disk_free_min, 0);
+    assert_int_equal(good("--disk-free-min 4096").disk_free_min, 4096);
+    assert_int_equal(good("--disk-free-min 3K").disk_free_min, 3 << 10);
+    assert_true(good("--disk-free-min 2G").disk_free_min == (uint64_t)2 << 30);
     assert_true(good("--help").help);
     assert_true(good("--version").version);
 }
@@ -192,11 +201,30 @@ static void test_wrong_lines(void **state)
     bad_line("lanes = 3 # three", "lanes must be a whole number");
     bad_line("state = ", "state must be a path");
     bad_line("precision = int8", "precision must be bf16 or fp32");
+    bad_line("disk-free-min = 64MB", "disk-free-min must be bytes, as in 64M");
+    bad_line("disk-free-min = 1.5G", "disk-free-min must be bytes");
+    bad_line("disk-free-min = -1", "disk-free-min must be bytes");
+    bad_line("disk-free-min = M", "disk-free-min must be bytes");
+    bad_line("disk-free-min = 99999999999G", "disk-free-min must be bytes");
     bad_line("log-level = loud", "log-level must be debug, info, warn or error");
-    bad_line("device = cuda:0", "device this build has no CUDA backend");
+    bad_line("device = cuda", "device must be auto, cpu, cuda:N or plugin:PATH, N from 0 to 63");
+    bad_line("device = cuda:64", "device must be auto, cpu, cuda:N or plugin:PATH");
+    bad_line("device = ", "device must be auto, cpu, cuda:N or plugin:PATH");
+    bad_line("train-yield-p99-ms = 60001", "train-yield-p99-ms must be a whole number from 0 to");
+    bad_line("train-yield-p99-ms = fast", "train-yield-p99-ms must be a whole number from 0 to");
+    bad_line("drain-grace = 1h", "drain-grace must be a whole number from 0 to 3600");
+    bad_line("log-requests = some", "log-requests must be none, sampled or all");
+    bad_line("tensorboard =", "tensorboard must be a path of 1 to 1023 bytes");
     memset(long_line, 'x', sizeof long_line - 1);
     long_line[sizeof long_line - 1] = '\0';
     bad_line(long_line, "the line is too long");
+    config("lanes = 2\n# once more\nlanes = 2\n");
+    snprintf(flags, sizeof flags, "--config %s", path);
+    bad(flags, "line 3: lanes stands in line 1 already");
+    config("listen = 127.0.0.1:1\nlisten = 127.0.0.1:1\n");
+    bad(flags, "line 2: listen 127.0.0.1:1 is given twice");
+    config("listen = 127.0.0.1:0\nlisten = 127.0.0.1:0\n"); /* any two free ones */
+    assert_int_equal(good(flags).listen_len, 2);
     config("lanes = 2"); /* no line end: a whole line */
     snprintf(flags, sizeof flags, "--config %s", path);
     assert_int_equal(good(flags).lanes, 2);
@@ -223,7 +251,7 @@ static void test_wrong_numbers(void **state)
             bad(flag, "--lanes must be a whole number from 1 to 64");
         setenv("LEARND_LANES", numbers[i], 1);
         if (numbers[i][0] != '\0')
-            bad("", "environment, lanes: must be a whole number");
+            bad("", "environment, LEARND_LANES: lanes must be a whole number from 1 to 64");
         unsetenv("LEARND_LANES");
     }
     assert_int_equal(good("--lanes 64").lanes, LIMIT_LANES);
@@ -251,18 +279,87 @@ static void test_wrong_flags(void **state)
     setenv("LEARND_STATE", "", 1);
     memset(long_path, 'p', sizeof long_path - 1);
     setenv("LEARND_STATE", long_path, 1);
-    bad("", "environment, state: must be a path of 1 to 1023 bytes");
+    bad("", "environment, LEARND_STATE: state must be a path of 1 to 1023 bytes");
     unsetenv("LEARND_STATE");
     setenv("LEARND_CONFIG", long_path, 1);
-    bad("", "environment, config: must be a path of 1 to 1023 bytes");
+    bad("", "environment, LEARND_CONFIG: config must be a path of 1 to 1023 bytes");
+}
+
+/* ---- reading again ------------------------------------------------------------------------- */
+
+static char changes[256];
+
+static void note(void *ud, const char *name, bool reloads)
+{
+    size_t len = strlen(changes);
+
+    (void)ud;
+    snprintf(changes + len, sizeof changes - len, "%s%c ", name, reloads ? '+' : '-');
+}
+
+static void test_reload(void **state)
+{
+    struct settings s, now;
+
+    (void)state;
+    s = good("--lanes 2 --log-level info --listen 127.0.0.1:1 --listen 127.0.0.1:2");
+    now = good("--lanes 2 --log-level info --listen 127.0.0.1:1 --listen 127.0.0.1:2");
+    changes[0] = '\0';
+    settings_reload(&s, &now, note, NULL);
+    assert_string_equal(changes, "");
+    now = good("--lanes 3 --log-level debug --train-window 01:00-02:30 --train manual "
+               "--train-hours 7 --train-yield-p99-ms 30 --drain-grace 9 --listen 127.0.0.1:1 "
+               "--listen 127.0.0.1:3");
+    settings_reload(&s, &now, note, NULL);
+    assert_string_equal(changes, "listen- lanes- log-level+ train+ train-window+ train-hours+ "
+                                 "train-yield-p99-ms+ drain-grace+ ");
+    assert_int_equal(s.lanes, 2);
+    assert_string_equal(s.listen[1], "127.0.0.1:2");
+    assert_int_equal(s.log_level, LOG_LEVEL_DEBUG);
+    assert_int_equal(s.train_from, 60);
+    assert_int_equal(s.train_to, 150);
+    assert_true(s.train_manual);
+    assert_int_equal(s.train_hours, 7);
+    assert_int_equal(s.drain_grace_s, 9);
+    assert_int_equal(s.train_yield_ms, 30);
+    /* What waits for a restart is told again; what is in force is not. */
+    changes[0] = '\0';
+    settings_reload(&s, &now, note, NULL);
+    assert_string_equal(changes, "listen- lanes- ");
+    /* Taken out of the file: its default is in force again. */
+    now = good("--lanes 2 --listen 127.0.0.1:1 --listen 127.0.0.1:2");
+    changes[0] = '\0';
+    settings_reload(&s, &now, note, NULL);
+    assert_string_equal(changes, "log-level+ train+ train-window+ train-hours+ "
+                                 "train-yield-p99-ms+ drain-grace+ ");
+    assert_int_equal(s.log_level, LOG_LEVEL_INFO);
+    assert_int_equal(s.drain_grace_s, 0);
+    /* The same list in another order, or cut elsewhere, is another list. */
+    s = good("--listen unix:ab --listen unix:c");
+    now = good("--listen unix:a --listen unix:bc");
+    changes[0] = '\0';
+    settings_reload(&s, &now, note, NULL);
+    assert_string_equal(changes, "listen- ");
+}
+
+static void test_log_requests(void **state)
+{
+    (void)state;
+    assert_int_equal(good("").log_requests, LOG_REQUESTS_SAMPLED);
+    assert_int_equal(good("--log-requests none").log_requests, LOG_REQUESTS_NONE);
+    assert_int_equal(good("--log-requests sampled").log_requests, LOG_REQUESTS_SAMPLED);
+    assert_int_equal(good("--log-requests=all").log_requests, LOG_REQUESTS_ALL);
+    assert_string_equal(good("").tensorboard, "");
+    assert_string_equal(good("--tensorboard /runs").tensorboard, "/runs");
 }
 
 static void test_help_names_every_flag(void **state)
 {
     static const char *const names[] = {
-        "--config",       "--state", "--listen", "--encoder",    "--device",
-        "--precision",    "--lanes", "--loops",  "--max-tokens", "--log-level",
-        "--check-config", "--help",  "--version"};
+        "--config",       "--state", "--listen",  "--encoder",      "--device",
+        "--precision",    "--lanes", "--loops",   "--max-tokens",   "--log-level",
+        "--check-config", "--help",  "--version", "--log-requests", "--tensorboard",
+        "--drain-grace",  "--train-yield-p99-ms"};
 
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -280,6 +377,8 @@ int main(void)
         EACH(test_wrong_lines),
         EACH(test_wrong_numbers),
         EACH(test_wrong_flags),
+        EACH(test_reload),
+        EACH(test_log_requests),
         EACH(test_help_names_every_flag),
     };
 

@@ -35,8 +35,8 @@ static int discard(void *ud, const void *bytes, size_t len)
 static int opened(const struct walk *w, struct train **ret_train)
 {
     char why[256] = "";
-    int rc = train_open(TINY, &w->c.settings, w->used, sizeof w->used, w->c.prototypes, why,
-                        sizeof why, ret_train);
+    int rc = train_open(backend_cpu(), TINY, &w->c.settings, w->used, sizeof w->used,
+                        w->c.prototypes, why, sizeof why, ret_train);
 
     assert_true(rc == 0 || why[0] != 0);
     return rc;

@@ -213,7 +213,7 @@ static void served(const char *folder, const struct train_case *c, float *ret_em
     struct encoder_ctx *ctx;
     char why[512] = "";
 
-    if (encoder_open(folder, ENCODER_FP32, why, sizeof why, &e) != 0)
+    if (encoder_open(backend_cpu(), folder, ENCODER_FP32, why, sizeof why, &e) != 0)
         fail_msg("%s", why);
     assert_int_equal(encoder_ctx_open(e, 64, 1, &ctx), 0);
     for (uint32_t i = 0; i < c->len; i++) {

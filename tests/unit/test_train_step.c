@@ -508,7 +508,8 @@ static void refuse_settings(const struct train_settings *s, uint32_t used_len, c
     struct train *t = NULL;
     char why[512] = "";
 
-    assert_int_equal(train_open(folder, s, used, used_len, NULL, why, sizeof why, &t), rc);
+    assert_int_equal(
+        train_open(backend_cpu(), folder, s, used, used_len, NULL, why, sizeof why, &t), rc);
     assert_null(t);
     if (strstr(why, word) == NULL)
         fail_msg("\"%s\" does not say %s", why, word);
@@ -558,7 +559,8 @@ static void test_settings_out_of_range(void **state)
     refuse_settings(&good, 257, used, "/nonexistent", -ENOENT, "/nonexistent");
     good.kind = TRAIN_MULTI;
     good.labels_len = 1;
-    assert_int_equal(train_open(TINY, &good, used, 257, NULL, why, sizeof why, &t), 0);
+    assert_int_equal(train_open(backend_cpu(), TINY, &good, used, 257, NULL, why, sizeof why, &t),
+                     0);
     train_close(t);
     train_close(NULL);
 }

@@ -160,7 +160,8 @@ struct train *train_case_open(const struct train_case *c, const char *folder, bo
         for (uint32_t n = 0; n < c->batch[i].len; n++)
             used[c->batch[i].ids[n]] = 1;
     settings.fp32 = fp32;
-    if (train_open(folder, &settings, used, config.V, c->prototypes, why, sizeof why, &t) != 0)
+    if (train_open(backend_cpu(), folder, &settings, used, config.V, c->prototypes, why, sizeof why,
+                   &t) != 0)
         printf("%s: %s\n", folder, why);
     free(used);
     return t;
