@@ -177,6 +177,8 @@ static void change(const struct server *server, bool serving)
     attendant.serving = serving;
     attendant.said[0] = '\0';
     attendant.fed_us = clock_us();
+    if (serving && attendant.open)
+        tell_status(server);
     pthread_mutex_unlock(&attendant.lock);
 }
 

@@ -108,10 +108,12 @@ static void write_line(enum log_level level, const char *at, va_list pairs)
     add_text(&line, at);
     while ((key = va_arg(pairs, const char *)) != NULL) {
         value = va_arg(pairs, const char *);
+        if (value == NULL)
+            continue;
         add(&line, ' ');
         add_text(&line, key);
         add(&line, '=');
-        add_value(&line, value != NULL ? value : "");
+        add_value(&line, value);
     }
     line.bytes[line.len++] = '\n';
     while (write(STDERR_FILENO, line.bytes, line.len) < 0 && errno == EINTR)

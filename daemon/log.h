@@ -4,8 +4,8 @@
  *     log_info("front", "event", "listening", "address", addr, NULL);
  *     level=info at=front event=listening address=127.0.0.1:8080
  *
- * Keys and values alternate, NULL ends them. Values are quoted and escaped as needed. Never a text
- * that was sent. Any thread.
+ * Keys and values alternate, NULL ends them; a pair whose value is NULL is left out. Values are
+ * quoted and escaped as needed. Never a text that was sent. Any thread.
  */
 #ifndef LEARND_LOG_H
 #define LEARND_LOG_H

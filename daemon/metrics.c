@@ -1,30 +1,38 @@
-/* metrics.c -- see metrics.h. Histograms have fixed bounds from 50 us to 10 s, about three a
- * decade. Refusals are counted by their code in a small table that fills as codes occur; codes are
- * static words, so the table cannot be flooded from outside.
+/* metrics.c -- see metrics.h. Histograms have fixed bounds from 10 us to 60 s, three a decade and
+ * more where answers are. Refusals are counted by their code in a small table that fills as codes
+ * occur; codes are static words, so the table cannot be flooded from outside.
  */
 #include "daemon/metrics.h"
 
 #include <math.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { BOUNDS = 17, CODES_MAX = 96, STATUSES = 600 };
+enum { BOUNDS = 22, CODES_MAX = 192, STATUSES = 600 };
 
-static const int64_t bounds_us[BOUNDS] = {50,     100,    200,     500,     1000,    2000,
-                                          3000,   5000,   10000,   20000,   50000,   100000,
-                                          200000, 500000, 1000000, 5000000, 10000000};
+static const int64_t bounds_us[BOUNDS] = {
+    10,    20,    50,     100,    200,    500,     1000,    2000,    3000,     5000,     10000,
+    20000, 50000, 100000, 200000, 500000, 1000000, 2000000, 5000000, 10000000, 30000000, 60000000};
+
+struct histogram {
+    atomic_ullong buckets[BOUNDS + 1], sum_us;
+};
+
+struct codes {
+    struct {
+        _Atomic(const char *) code;
+        atomic_ullong n;
+    } rows[CODES_MAX];
+    atomic_ullong others; /* the table was full: counted all the same */
+};
 
 static atomic_ullong counters[METRICS_COUNTERS_LEN];
-static struct {
-    atomic_ullong buckets[BOUNDS + 1], sum_us;
-} histograms[METRICS_HISTOGRAMS_LEN];
+static struct histogram histograms[METRICS_HISTOGRAMS_LEN], requests[METRICS_CLASSES_LEN];
 static atomic_ullong statuses[STATUSES];
-static struct {
-    _Atomic(const char *) code;
-    atomic_ullong n;
-} codes[CODES_MAX];
+static struct codes refusals, item_refusals;
 
 void metrics_add(enum metrics_counter counter, uint64_t n)
 {
@@ -36,37 +44,62 @@ uint64_t metrics_get(enum metrics_counter counter)
     return atomic_load_explicit(&counters[counter], memory_order_relaxed);
 }
 
-void metrics_observe(enum metrics_histogram histogram, int64_t us)
+static void observe(struct histogram *h, int64_t us)
 {
     int i = 0;
 
     while (i < BOUNDS && us > bounds_us[i])
         i++;
-    atomic_fetch_add_explicit(&histograms[histogram].buckets[i], 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&histograms[histogram].sum_us, us > 0 ? (uint64_t)us : 0,
-                              memory_order_relaxed);
+    atomic_fetch_add_explicit(&h->buckets[i], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&h->sum_us, us > 0 ? (uint64_t)us : 0, memory_order_relaxed);
 }
 
-void metrics_answer(int status)
+void metrics_observe(enum metrics_histogram histogram, int64_t us)
+{
+    observe(&histograms[histogram], us);
+}
+
+void metrics_turned_away(int status)
 {
     metrics_add(METRICS_REQUESTS, 1);
     if (status >= 0 && status < STATUSES)
         atomic_fetch_add_explicit(&statuses[status], 1, memory_order_relaxed);
 }
 
-void metrics_refusal(const char *code)
+void metrics_answer(enum metrics_class class, int status, int64_t us)
 {
-    for (int i = 0; i < CODES_MAX; i++) {
-        const char *have = atomic_load(&codes[i].code);
+    metrics_turned_away(status);
+    observe(&requests[class], us);
+}
 
-        if (have == NULL && atomic_compare_exchange_strong(&codes[i].code, &have, code))
+static void count_code(struct codes *codes, const char *code)
+{
+    if (code == NULL)
+        code = "error";
+    for (int i = 0; i < CODES_MAX; i++) {
+        const char *have = atomic_load(&codes->rows[i].code);
+
+        if (have == NULL && atomic_compare_exchange_strong(&codes->rows[i].code, &have, code))
             have = code;
         if (strcmp(have, code) == 0) {
-            atomic_fetch_add_explicit(&codes[i].n, 1, memory_order_relaxed);
+            atomic_fetch_add_explicit(&codes->rows[i].n, 1, memory_order_relaxed);
             return;
         }
     }
+    atomic_fetch_add_explicit(&codes->others, 1, memory_order_relaxed);
 }
+
+void metrics_refusal(const char *code)
+{
+    count_code(&refusals, code);
+}
+
+void metrics_item_refusal(const char *code)
+{
+    count_code(&item_refusals, code);
+}
+
+/* ---- the page -------------------------------------------------------------------------------- */
 
 static void print(metrics_write *write, void *ud, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -84,73 +117,142 @@ static void print(metrics_write *write, void *ud, const char *format, ...)
         write(ud, line, (uint32_t)len < sizeof line ? (uint32_t)len : sizeof line - 1);
 }
 
-void metrics_gauge(metrics_write *write, void *ud, const char *name, const char *help, double value)
-{
-    print(write, ud, "# HELP %s %s\n# TYPE %s gauge\n%s %.17g\n", name, help, name, name, value);
-}
-
 void metrics_family(metrics_write *write, void *ud, const char *name, const char *help,
                     const char *type)
 {
     print(write, ud, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
+static void add_value(metrics_write *write, void *ud, double value)
+{
+    char text[40];
+    bool whole = value >= 0 && value < 9e15 && value == (double)(uint64_t)value;
+    int len = whole ? snprintf(text, sizeof text, "%llu\n", (unsigned long long)value)
+                    : snprintf(text, sizeof text, "%.17g\n", value);
+
+    write(ud, text, (uint32_t)len);
+}
+
+void metrics_value(metrics_write *write, void *ud, const char *name, const char *help,
+                   const char *type, double value)
+{
+    if (isnan(value))
+        return;
+    metrics_family(write, ud, name, help, type);
+    print(write, ud, "%s ", name);
+    add_value(write, ud, value);
+}
+
+/* A label's value may be anything that a name may be. */
+static void add_escaped(metrics_write *write, void *ud, const char *text)
+{
+    while (*text != '\0') {
+        size_t plain = strcspn(text, "\"\\\n");
+
+        write(ud, text, (uint32_t)plain);
+        text += plain;
+        if (*text == '\0')
+            break;
+        write(ud, *text == '"' ? "\\\"" : *text == '\\' ? "\\\\" : "\\n", 2);
+        text++;
+    }
+}
+
+void metrics_row(metrics_write *write, void *ud, const char *name, const char *label,
+                 const char *value_of, double value)
+{
+    if (isnan(value))
+        return;
+    print(write, ud, "%s{%s=\"", name, label);
+    add_escaped(write, ud, value_of);
+    write(ud, "\"} ", 3);
+    add_value(write, ud, value);
+}
+
 void metrics_of_model(metrics_write *write, void *ud, const char *name, const char *model,
-                      const char *detector, double value)
+                      const char *label, const char *value_of, double value)
 {
     if (isnan(value))
         return;
     print(write, ud, "%s{model=\"", name);
-    for (; *model != '\0'; model++)
-        if (*model == '\n')
-            write(ud, "\\n", 2);
-        else
-            print(write, ud, "%s%c", *model == '"' || *model == '\\' ? "\\" : "", *model);
-    if (detector != NULL)
-        print(write, ud, "\",detector=\"%s", detector);
-    print(write, ud, "\"} %.17g\n", value);
+    add_escaped(write, ud, model);
+    if (label != NULL) {
+        print(write, ud, "\",%s=\"", label);
+        add_escaped(write, ud, value_of);
+    }
+    write(ud, "\"} ", 3);
+    add_value(write, ud, value);
 }
 
-static void page_histogram(metrics_write *write, void *ud, int h, const char *name,
-                           const char *help)
+/* label: "" or one pair, as in class="ask". Sums follow the buckets that were read, so that a page
+ * agrees with itself under traffic. */
+static void page_histogram(metrics_write *write, void *ud, const struct histogram *h,
+                           const char *name, const char *label)
 {
     unsigned long long total = 0;
+    const char *comma = *label != '\0' ? "," : "", *open = *label != '\0' ? "{" : "",
+               *close = *label != '\0' ? "}" : "";
+    double sum = (double)atomic_load_explicit(&h->sum_us, memory_order_relaxed) / 1e6;
 
-    print(write, ud, "# HELP %s %s\n# TYPE %s histogram\n", name, help, name);
     for (int i = 0; i <= BOUNDS; i++) {
-        total += atomic_load_explicit(&histograms[h].buckets[i], memory_order_relaxed);
+        total += atomic_load_explicit(&h->buckets[i], memory_order_relaxed);
         if (i < BOUNDS)
-            print(write, ud, "%s_bucket{le=\"%g\"} %llu\n", name, (double)bounds_us[i] / 1e6,
-                  total);
+            print(write, ud, "%s_bucket{%s%sle=\"%g\"} %llu\n", name, label, comma,
+                  (double)bounds_us[i] / 1e6, total);
         else
-            print(write, ud, "%s_bucket{le=\"+Inf\"} %llu\n", name, total);
+            print(write, ud, "%s_bucket{%s%sle=\"+Inf\"} %llu\n", name, label, comma, total);
     }
-    print(write, ud, "%s_sum %.6f\n%s_count %llu\n", name,
-          (double)atomic_load_explicit(&histograms[h].sum_us, memory_order_relaxed) / 1e6, name,
-          total);
+    print(write, ud, "%s_sum%s%s%s %.6f\n%s_count%s%s%s %llu\n", name, open, label, close, sum,
+          name, open, label, close, total);
+}
+
+static void page_codes(metrics_write *write, void *ud, const struct codes *codes, const char *name,
+                       const char *help)
+{
+    unsigned long long others = atomic_load(&codes->others);
+
+    metrics_family(write, ud, name, help, "counter");
+    for (int i = 0; i < CODES_MAX && atomic_load(&codes->rows[i].code) != NULL; i++)
+        metrics_row(write, ud, name, "code", atomic_load(&codes->rows[i].code),
+                    (double)atomic_load(&codes->rows[i].n));
+    if (others > 0)
+        metrics_row(write, ud, name, "code", "others", (double)others);
+}
+
+static void page_requests(metrics_write *write, void *ud)
+{
+    static const char name[] = "learnd_request_seconds";
+
+    metrics_family(write, ud, name, "From a request's last byte to its answer.", "histogram");
+#define X(symbol, class)                                                                           \
+    page_histogram(write, ud, &requests[METRICS_##symbol], name, "class=\"" class "\"");
+    METRICS_CLASSES(X)
+#undef X
 }
 
 void metrics_page(metrics_write *write, void *ud)
 {
 #define X(symbol, name, help)                                                                      \
-    print(write, ud, "# HELP " name " " help "\n# TYPE " name " counter\n" name " %llu\n",         \
-          (unsigned long long)metrics_get(METRICS_##symbol));
+    metrics_value(write, ud, name, help, "counter", (double)metrics_get(METRICS_##symbol));
     METRICS_COUNTERS(X)
 #undef X
-#define X(symbol, name, help) page_histogram(write, ud, METRICS_##symbol, name, help);
+#define X(symbol, name, help)                                                                      \
+    metrics_family(write, ud, name, help, "histogram");                                            \
+    page_histogram(write, ud, &histograms[METRICS_##symbol], name, "");
     METRICS_HISTOGRAMS(X)
 #undef X
-    print(write, ud,
-          "# HELP learnd_answers_total Answers by status.\n"
-          "# TYPE learnd_answers_total counter\n");
-    for (int i = 0; i < STATUSES; i++)
+    page_requests(write, ud);
+    metrics_family(write, ud, "learnd_answers_total", "Answers by status.", "counter");
+    for (int i = 0; i < STATUSES; i++) {
+        char status[16];
+
+        snprintf(status, sizeof status, "%d", i);
         if (atomic_load(&statuses[i]) > 0)
-            print(write, ud, "learnd_answers_total{status=\"%d\"} %llu\n", i,
-                  (unsigned long long)atomic_load(&statuses[i]));
-    print(write, ud,
-          "# HELP learnd_refusals_total Refusals by code.\n"
-          "# TYPE learnd_refusals_total counter\n");
-    for (int i = 0; i < CODES_MAX && atomic_load(&codes[i].code) != NULL; i++)
-        print(write, ud, "learnd_refusals_total{code=\"%s\"} %llu\n", atomic_load(&codes[i].code),
-              (unsigned long long)atomic_load(&codes[i].n));
+            metrics_row(write, ud, "learnd_answers_total", "status", status,
+                        (double)atomic_load(&statuses[i]));
+    }
+    page_codes(write, ud, &refusals, "learnd_refusals_total",
+               "Answers from 400 on by code; connections turned away are among them.");
+    page_codes(write, ud, &item_refusals, "learnd_feedback_refusals_total",
+               "Items of feedback refused, by code.");
 }

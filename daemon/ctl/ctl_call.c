@@ -24,6 +24,11 @@ static const struct {
     {"unknown_example", "`learnctl examples` lists them with their ids"},
     {"unknown_request", "it is too long ago; give the text itself"},
     {"unknown_version", "`learnctl versions` lists them"},
+    {"unknown_key", "`learnctl keys` lists them"},
+    {"key_exists", "`learnctl keys` lists them; `learnctl keys revoke KEY` makes room"},
+    {"first_key", "`learnctl keys create NAME admin` makes it"},
+    {"last_admin_key", "`learnctl keys create NAME admin` makes another one"},
+    {"rate_limited", "wait, or ask for a key of a higher rate"},
     {"unknown_run", "`learnctl runs` lists them"},
     {"version_not_held", "`learnctl encoders` lists what is held"},
     {"run_exists", "`learnctl runs --watch` shows it; `learnctl cancel RUN` stops it"},
@@ -168,7 +173,8 @@ enum ctl_exit ctl_call_any(struct ctl *ctl, const char *method, const char *targ
     if (rc != 0 || (root != NULL && json_kind(root) != JSON_KIND_OBJECT) ||
         (root == NULL && answer.status / 100 != 2)) {
         json_free(root);
-        ctl_fail("not_learnd", "%s answers %ld, and not as learnd does", ctl->options.url, answer.status);
+        ctl_fail("not_learnd", "%s answers %ld, and not as learnd does", ctl->options.url,
+                 answer.status);
         ctl_hint("does --url name a learnd?");
         return CTL_FAILED;
     }

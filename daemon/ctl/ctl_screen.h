@@ -41,7 +41,8 @@ void ctl_screen_close(void);
 void ctl_screen_size(unsigned *ret_rows, unsigned *ret_columns);
 /* timeout_ms negative: without end. */
 void ctl_screen_key(int timeout_ms, struct ctl_key *ret_key);
-/* Shows these lines ('\n' between them) from the top; what is beyond the screen is left out. */
+/* Shows these lines ('\n' between them) from the top; what is beyond the screen is left out,
+ * to the right too. */
 void ctl_screen_show(const struct api_buffer *frame);
 
 /* ---- pieces of a frame ----------------------------------------------------------------------- */

@@ -1,4 +1,4 @@
-/* about.c -- what the daemon says about itself: info, requests, probes, metrics, contract. */
+/* about.c -- what the daemon says about itself: info, requests, probes, contract. */
 #include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -157,6 +157,20 @@ struct probing {
     float embedding[];
 };
 
+/* A disk with little room does not make it unready: questions are answered. */
+static void check_disk(const struct server *server, struct api_buffer *body)
+{
+    struct disk_guard_state disk = keeper_disk(server->keeper);
+    char detail[128];
+
+    snprintf(detail, sizeof detail,
+             disk.low            ? "%llu MiB free, under %llu: nothing is learned"
+             : disk.free_min > 0 ? "%llu MiB free"
+                                 : "not watched",
+             (unsigned long long)disk.free_bytes >> 20, (unsigned long long)disk.free_min >> 20);
+    api_health_check(body, "disk", !disk.low, detail);
+}
+
 static void arrive_probe(struct front_message *message, struct exchange *x)
 {
     struct probing *p = (struct probing *)message;
@@ -178,7 +192,10 @@ static void arrive_probe(struct front_message *message, struct exchange *x)
         api_health_check(&body, "learner", true, behind ? "catching up" : "caught up");
         if (leaving)
             api_health_check(&body, "serving", false, "the daemon is stopping");
+        check_disk(p->server, &body);
         api_health_end(&body);
+        if (!ready)
+            metrics_refusal("unready");
         exchange_json(x, ready ? 200 : 503, &body);
     }
     free(p);
@@ -242,166 +259,7 @@ void handle_ready(struct exchange *x)
     }
 }
 
-/* ---- metrics and contract -------------------------------------------------------------------- */
-
-static void add_text(void *ud, const char *text, uint32_t len)
-{
-    api_buffer_add(ud, text, len);
-}
-
-static double resident_bytes(void)
-{
-    unsigned long pages = 0, resident = 0;
-    FILE *file = fopen("/proc/self/statm", "r");
-
-    if (file != NULL) {
-        if (fscanf(file, "%lu %lu", &pages, &resident) != 2)
-            resident = 0;
-        fclose(file);
-    }
-    return (double)resident * (double)sysconf(_SC_PAGESIZE);
-}
-
-static void write_gauges(const struct server *s, struct api_buffer *body)
-{
-    struct learner_counts l = learner_counts(s->learner);
-    struct keeper_counts k = keeper_counts(s->keeper);
-    struct bus_counts b = bus_counts(s->bus);
-    struct trainer_counts t = trainer_counts(s->trainer);
-    struct lane_counts lanes = {0};
-    const struct {
-        const char *name, *help;
-        double value;
-    } gauges[] = {
-        {"learnd_queue_texts", "Texts waiting for a lane.", batcher_waiting(s->batcher)},
-        {"learnd_connections", "Open connections.", loops_connections(s->loops)},
-        {"learnd_event_streams", "Open event streams.", loops_streams(s->loops)},
-        {"learnd_events", "Events posted.", (double)b.posted},
-        {"learnd_events_merged", "Events replaced by a newer one.", (double)b.merged},
-        {"learnd_resident_bytes", "Resident memory.", resident_bytes()},
-        {"learnd_swaps", "Snapshots published.", (double)live_swaps(s->live)},
-        {"learnd_journal_commits", "Transactions of the journal.", (double)k.commits},
-        {"learnd_journal_failures", "Changes that failed.", (double)k.failures},
-        {"learnd_journal_commit_seconds", "The last commit.", (double)k.commit_us_last / 1e6},
-        {"learnd_learner_events", "Events applied.", (double)l.events},
-        {"learnd_learner_failures", "Rounds that failed.", (double)l.failures},
-        {"learnd_learner_embedded", "Texts embedded for learning.", (double)l.embedded},
-        {"learnd_learner_fits", "Fits of a pool.", (double)l.fits},
-        {"learnd_learner_audits", "Audits of stored labels.", (double)l.audits},
-        {"learnd_learner_behind", "1 while events wait.", (double)l.behind},
-        {"learnd_apply_seconds", "The last application of events.", (double)l.apply_us_last / 1e6},
-        {"learnd_publish_seconds", "The last publish.", (double)l.publish_us_last / 1e6},
-        {"learnd_fit_seconds", "The last fit.", (double)l.fit_us_last / 1e6},
-        {"learnd_run_under_way", "1 while a run is.", t.running},
-        {"learnd_runs", "Runs begun or taken up again.", (double)t.runs},
-        {"learnd_runs_accepted", "Runs whose encoder went live.", (double)t.accepted},
-        {"learnd_runs_refused", "Runs that the gate refused.", (double)t.refused},
-        {"learnd_runs_failed", "Runs that failed.", (double)t.failed},
-        {"learnd_runs_cancelled", "Runs that were cancelled.", (double)t.cancelled},
-        {"learnd_run_steps", "Steps of all runs.", (double)t.steps},
-        {"learnd_run_examples", "Examples in those steps.", (double)t.examples},
-        {"learnd_run_yields", "Pauses of runs for the sake of requests.", (double)t.yields},
-        {"learnd_run_yield_seconds", "How long they were.", (double)t.yield_us / 1e6},
-        {"learnd_rollbacks", "Encoders put back by hand.", (double)t.rollbacks},
-    };
-
-    for (size_t i = 0; i < sizeof gauges / sizeof *gauges; i++)
-        metrics_gauge(add_text, body, gauges[i].name, gauges[i].help, gauges[i].value);
-    for (uint32_t i = 0; i < s->lanes_len; i++) {
-        struct lane_counts c = lane_counts(s->lanes[i]);
-
-        lanes.batches += c.batches;
-        lanes.texts += c.texts;
-        lanes.tokens += c.tokens;
-        lanes.failures += c.failures;
-    }
-    metrics_gauge(add_text, body, "learnd_lane_batches", "Batches encoded.", (double)lanes.batches);
-    metrics_gauge(add_text, body, "learnd_lane_texts", "Texts encoded.", (double)lanes.texts);
-    metrics_gauge(add_text, body, "learnd_lane_tokens", "Tokens encoded.", (double)lanes.tokens);
-    metrics_gauge(add_text, body, "learnd_lane_failures", "Texts that failed.",
-                  (double)lanes.failures);
-}
-
-#define FIGURE(member) offsetof(struct figures, member)
-
-/* A row a model each; LIMIT_MODELS bounds them. */
-static const struct {
-    const char *name, *help;
-    size_t at;
-    bool count; /* a uint64_t, else a double */
-    const char *type;
-} figure_rows[] = {
-    {"learnd_model_examples", "Examples the head holds.", FIGURE(examples), true, "gauge"},
-    {"learnd_model_suspects", "Labels the last audit doubts.", FIGURE(suspects), true, "gauge"},
-    {"learnd_prequential_corrections_total", "Corrections scored before they were learned.",
-     FIGURE(rows), true, "counter"},
-    {"learnd_prequential_accuracy_fading", "Of them, newer ones count more; multi: exact match.",
-     FIGURE(accuracy_fading), false, "gauge"},
-    {"learnd_prequential_accuracy_window", "Of the last 500; multi: exact match.",
-     FIGURE(accuracy_window), false, "gauge"},
-    {"learnd_prequential_macro_f1", "Mean F1 of labels.", FIGURE(macro_f1), false, "gauge"},
-    {"learnd_prequential_micro_f1", "Kind multi.", FIGURE(micro_f1), false, "gauge"},
-    {"learnd_prequential_hamming_loss", "Kind multi.", FIGURE(hamming_loss), false, "gauge"},
-    {"learnd_prequential_ece", "Expected calibration error.", FIGURE(ece), false, "gauge"},
-    {"learnd_prequential_brier", "Brier score, 0 to 2.", FIGURE(brier), false, "gauge"},
-    {"learnd_prequential_novel_ratio", "Novel ones of the last 500.", FIGURE(novel), false,
-     "gauge"},
-    {"learnd_leave_one_out_accuracy", "Of stored examples, each without itself.",
-     FIGURE(loo_accuracy), false, "gauge"},
-    {"learnd_leave_one_out_macro_f1", "Mean F1 of labels.", FIGURE(loo_macro_f1), false, "gauge"},
-    {"learnd_leave_one_out_ece", "Expected calibration error.", FIGURE(loo_ece), false, "gauge"},
-    {"learnd_leave_one_out_brier", "Brier score, 0 to 2.", FIGURE(loo_brier), false, "gauge"},
-    {"learnd_questions_watched_total", "Questions sampled for drift.", FIGURE(asked), true,
-     "counter"},
-    {"learnd_questions_novel_ratio", "Novel ones of the last 500 watched.", FIGURE(asked_novel),
-     false, "gauge"},
-    {"learnd_questions_abstained_ratio", "Unsure ones of the last 500 watched.",
-     FIGURE(asked_abstained), false, "gauge"},
-};
-
-static double figure_of(const struct figures *f, size_t row)
-{
-    const char *at = (const char *)f + figure_rows[row].at;
-
-    return figure_rows[row].count ? (double)*(const uint64_t *)at : *(const double *)at;
-}
-
-static void write_figures(const struct server *s, struct api_buffer *body)
-{
-    static const char alarms[] = "learnd_drift_alarms_total";
-    struct figures *rows = malloc(LIMIT_MODELS * sizeof *rows);
-    uint32_t len;
-
-    if (rows == NULL) {
-        body->rc = -ENOMEM;
-        return;
-    }
-    len = learner_figures(s->learner, LIMIT_MODELS, rows);
-    for (size_t k = 0; k < sizeof figure_rows / sizeof *figure_rows; k++) {
-        metrics_family(add_text, body, figure_rows[k].name, figure_rows[k].help,
-                       figure_rows[k].type);
-        for (uint32_t i = 0; i < len; i++)
-            metrics_of_model(add_text, body, figure_rows[k].name, rows[i].name, NULL,
-                             figure_of(&rows[i], k));
-    }
-    metrics_family(add_text, body, alarms, "What a detector has told, news included.", "counter");
-    for (uint32_t i = 0; i < len; i++)
-        for (int k = 0; k < DRIFT_KINDS; k++)
-            metrics_of_model(add_text, body, alarms, rows[i].name,
-                             drift_kind_name((enum drift_kind)k), (double)rows[i].alarms[k]);
-    free(rows);
-}
-
-void handle_metrics(struct exchange *x)
-{
-    struct api_buffer body = API_BUFFER_INIT;
-
-    metrics_page(add_text, &body);
-    write_gauges(exchange_server(x), &body);
-    device_gauges(exchange_server(x), add_text, &body);
-    write_figures(exchange_server(x), &body);
-    exchange_reply(x, 200, "text/plain; version=0.0.4; charset=utf-8", &body, NULL);
-}
+/* ---- the contract --------------------------------------------------------------------------- */
 
 void handle_openapi(struct exchange *x)
 {

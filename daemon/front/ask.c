@@ -640,6 +640,7 @@ void handle_classify(struct exchange *x)
         exchange_problem(x, &problem);
         return;
     }
+    metrics_observe(METRICS_SPAN_PARSE, clock_us() - exchange_started_us(x));
     s = handlers_model(x, c->model, "model");
     if (s == NULL) {
         api_classify_free(c);
@@ -679,6 +680,7 @@ void handle_embed(struct exchange *x)
         exchange_problem(x, &problem);
         return;
     }
+    metrics_observe(METRICS_SPAN_PARSE, clock_us() - exchange_started_us(x));
     s = handlers_model(x, e->model, "model");
     if (s == NULL) {
         api_embed_free(e);

@@ -22,28 +22,28 @@ void device_gauges(const struct server *s, metrics_write *write, void *ud)
 
     device_read(s->device, &d);
     write_name(write, ud, d.name);
-    metrics_gauge(write, ud, "learnd_device_degraded", "1 while not on the device it should be on.",
-                  d.degraded);
-    metrics_gauge(write, ud, "learnd_device_failures", "Batches that the device failed.",
-                  (double)d.failures);
-    metrics_gauge(write, ud, "learnd_device_training_failures", "Runs that the device failed.",
-                  (double)d.training_failures);
-    metrics_gauge(write, ud, "learnd_device_losses", "Devices given up for the CPU.",
-                  (double)d.losses);
+    metrics_value(write, ud, "learnd_device_degraded", "1 while not on the device it should be on.",
+                  "gauge", d.degraded);
+    metrics_value(write, ud, "learnd_device_failures_total", "Batches that the device failed.",
+                  "counter", (double)d.failures);
+    metrics_value(write, ud, "learnd_device_training_failures_total",
+                  "Runs that the device failed.", "counter", (double)d.training_failures);
+    metrics_value(write, ud, "learnd_device_losses_total", "Devices given up for the CPU.",
+                  "counter", (double)d.losses);
     if (d.memory_total > 0) {
-        metrics_gauge(write, ud, "learnd_device_memory_used_bytes", "Held by this process.",
-                      (double)d.memory_used);
-        metrics_gauge(write, ud, "learnd_device_memory_bytes", "That the device has.",
+        metrics_value(write, ud, "learnd_device_memory_used_bytes", "Held by this process.",
+                      "gauge", (double)d.memory_used);
+        metrics_value(write, ud, "learnd_device_memory_bytes", "That the device has.", "gauge",
                       (double)d.memory_total);
     }
     if (d.active) {
-        metrics_gauge(write, ud, "learnd_device_busy_ratio",
-                      "Of the last moments, by all processes.", d.busy_percent / 100.0);
-        metrics_gauge(write, ud, "learnd_device_clock_hertz", "Of its multiprocessors.",
+        metrics_value(write, ud, "learnd_device_busy_ratio",
+                      "Of the last moments, by all processes.", "gauge", d.busy_percent / 100.0);
+        metrics_value(write, ud, "learnd_device_clock_hertz", "Of its multiprocessors.", "gauge",
                       d.clock_mhz * 1e6);
     }
     if (p99 >= 0)
-        metrics_gauge(write, ud, "learnd_recent_p99_seconds",
-                      "Of texts in the last two seconds: what runs give way to.",
+        metrics_value(write, ud, "learnd_recent_p99_seconds",
+                      "Of texts in the last two seconds: what runs give way to.", "gauge",
                       (double)p99 / 1e6);
 }

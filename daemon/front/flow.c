@@ -8,12 +8,14 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "daemon/clock.h"
-#include "daemon/front/conn.h"
+#include "daemon/front/access_log.h"
+#include "daemon/front/admit.h"
 #include "daemon/metrics.h"
 
-enum { HEAD_BYTES = 512 };
+enum { HEAD_BYTES = ADMIT_LINES_BYTES + 256 };
 
 struct piece {
     uv_write_t write;
@@ -58,13 +60,13 @@ int exchange_flow_begin(struct exchange *x, const char *content_type, const char
     struct conn *c = x->conn;
     struct piece *p = calloc(1, sizeof *p);
     int kernel_bytes = LIMIT_EVENT_KERNEL_BYTES, rc;
-    char lines[256];
+    char lines[ADMIT_LINES_BYTES];
     size_t head;
 
     if (p == NULL)
         return -ENOMEM;
     x->in_chunks = exchange_request(x)->takes_chunks;
-    snprintf(lines, sizeof lines, "X-Request-Id: %s\r\n%s", x->request_id, extra_headers);
+    admit_lines(x, extra_headers, lines);
     head = http_write_stream_head(p->head, sizeof p->head, content_type, x->in_chunks, lines);
     if (head == 0) {
         free(p);
@@ -74,8 +76,8 @@ int exchange_flow_begin(struct exchange *x, const char *content_type, const char
     rc = send_piece(c, p, head, 0);
     if (rc != 0)
         return rc;
-    metrics_answer(200);
-    metrics_observe(METRICS_SPAN_TOTAL, clock_us() - x->started_us);
+    metrics_answer(route_class(x->route), 200, clock_us() - x->started_us);
+    access_log_answer(x, 200, 0);
     x->keep_alive = false;
     x->taken = taken;
     *ret_open = x->flowing = !x->head_only;

@@ -51,6 +51,12 @@ void handle_review(struct exchange *x);
 void handle_next(struct exchange *x);
 /* evaluate.c */
 void handle_evaluation(struct exchange *x);
+/* keyring.c: keys, and who did what with them */
+void handle_keys(struct exchange *x);
+void handle_key_create(struct exchange *x);
+void handle_key_revoke(struct exchange *x);
+void handle_me(struct exchange *x);
+void handle_audit(struct exchange *x);
 /* page.c */
 void handle_page(struct exchange *x);
 void handle_page_file(struct exchange *x);
@@ -59,8 +65,9 @@ void handle_info(struct exchange *x);
 void handle_request(struct exchange *x);
 void handle_live(struct exchange *x);
 void handle_ready(struct exchange *x);
-void handle_metrics(struct exchange *x);
 void handle_openapi(struct exchange *x);
+/* metrics_page.c */
+void handle_metrics(struct exchange *x);
 
 /* The model of the path or of a request: a reference, or NULL after answering 404 unknown_model. */
 struct snapshot *handlers_model(struct exchange *x, const char *name, const char *field);

@@ -61,3 +61,16 @@ void router_find(const struct route *routes, size_t routes_len, const char *meth
         allow(ret_match, routes[i].method);
     }
 }
+
+enum metrics_class route_class(const struct route *r)
+{
+    if (r == NULL)
+        return METRICS_NO_ROUTE;
+    if (r->role == ROLE_NONE)
+        return METRICS_ABOUT;
+    if (strcmp(r->method, "GET") == 0)
+        return METRICS_READ;
+    if (r->role == ROLE_PREDICT)
+        return METRICS_ASK;
+    return strcmp(r->pattern, "/v1/feedback") == 0 ? METRICS_TEACH : METRICS_MANAGE;
+}

@@ -358,11 +358,22 @@ static void written(struct change *change, int rc)
     front_post(&t->message);
 }
 
+/* Taking back must go on when there is no room to learn. */
+static bool grows(const struct teaching *t)
+{
+    for (uint32_t i = 0; i < t->items_len; i++)
+        if (!t->items[i].refused && t->items[i].feedback.op != STORE_WITHDRAW &&
+            t->items[i].feedback.op != STORE_DELETE)
+            return true;
+    return false;
+}
+
 int teaching_post(struct teaching *t, bool wait_applied)
 {
     t->change = (struct change){.write = write_items,
                                 .committed = committed,
                                 .done = written,
+                                .grows = grows(t),
                                 .own_marks = true,
                                 .wait_applied = wait_applied};
     return keeper_post(t->server->keeper, &t->change);
@@ -374,15 +385,32 @@ int teaching_wait(struct teaching *t, int64_t model, int64_t seq)
     return learner_post(t->server->learner, &t->change);
 }
 
+bool teaching_read_wait(struct exchange *x, bool *ret_applied)
+{
+    struct api_problem problem;
+    const char *wait;
+    char text[16];
+
+    if (exchange_query(x, "wait", text, sizeof text, &wait) != 0)
+        return false;
+    if (api_wait_parse(wait, wait != NULL ? strlen(wait) : 0, ret_applied, &problem) == 0)
+        return true;
+    exchange_problem(x, &problem);
+    return false;
+}
+
 void teaching_count(const struct teaching *t)
 {
     uint64_t refused = 0, duplicate = 0;
 
     for (uint32_t i = 0; i < t->items_len; i++) {
         refused += t->items[i].refused;
+        if (t->items[i].refused)
+            metrics_item_refusal(t->items[i].problem.code);
         duplicate += !t->items[i].refused && t->items[i].receipt.duplicate;
     }
     metrics_add(METRICS_FEEDBACK_REJECTED, refused);
     metrics_add(METRICS_FEEDBACK_DUPLICATE, duplicate);
     metrics_add(METRICS_FEEDBACK_ACCEPTED, t->items_len - refused - duplicate);
+    access_corrections(t->server->access, &t->who, t->items_len - refused - duplicate);
 }

@@ -95,7 +95,7 @@ static void drop(struct watch *w, enum metrics_counter counter, const char *reas
 {
     metrics_add(counter, 1);
     log_warn("events", "event", "reader_dropped", "reason", reason, "request_id",
-             exchange_request_id(w->x), NULL);
+             exchange_request_id(w->x), "trace_id", exchange_trace_id(w->x), NULL);
     exchange_flow_drop(w->x);
 }
 

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "daemon/learn/disk_guard.h"
 #include "daemon/serve/mailbox.h"
 #include "store/store.h"
 
@@ -40,11 +41,15 @@ struct change {
     void (*done)(struct change *change, int rc);
     bool own_marks;    /* write() undoes its own failures (feedback: one bad item never sinks its
                           neighbours) */
+    bool grows;        /* the state: refused with -EDQUOT while the disk has little room */
     bool wait_applied; /* done() after a snapshot with seq is live */
     bool after_commit; /* write() wants no transaction: it runs alone, after the commit of the
                           others */
-    int64_t model;     /* touched; 0: none */
-    int64_t seq;       /* last event written; 0: none */
+    struct store_act *act; /* a line for the trail, in the transaction of what it is about; NULL:
+                              none. One block, the keeper's to free; action NULL after write():
+                              nothing has changed */
+    int64_t model;         /* touched; 0: none */
+    int64_t seq;           /* last event written; 0: none */
     int rc;
 };
 
@@ -53,6 +58,10 @@ struct change {
 int keeper_open(struct store *store, uint32_t box_max, struct keeper **ret_keeper);
 /* Where its warnings go; before the first post. Without it nowhere. */
 void keeper_warn(struct keeper *keeper, struct bus *bus);
+/* Which disk to watch, and from which free bytes on it is low; before the first post. Without it
+ * none. The folder is borrowed. */
+void keeper_guard(struct keeper *keeper, const char *folder, uint64_t free_min);
+struct disk_guard_state keeper_disk(const struct keeper *keeper);
 /* The learner that is told of commits; before the first post. */
 void keeper_tell(struct keeper *keeper, struct learner *learner);
 /* 0: the keeper has it until done(). -EAGAIN: the box is full. -ESHUTDOWN. */

@@ -20,6 +20,7 @@
 #include "daemon/learn/judge.h"
 #include "daemon/learn/succession.h"
 #include "daemon/log.h"
+#include "daemon/metrics.h"
 
 enum {
     SETTLE_US = 150000,
@@ -47,6 +48,8 @@ struct learner {
     int64_t retry_us; /* monotonic; no round before, after a failure. 0: none failed */
     atomic_ullong events, examples, publishes, fits, audits, failures, embedded, behind;
     atomic_llong apply_us_last, publish_us_last, fit_us_last;
+    atomic_llong hinted_us; /* monotonic, of the hint in the box */
+    atomic_llong since_us;  /* of the first hint that is not worked off; 0: all are */
 };
 
 static struct learned **slot_of(struct learner *l, int64_t model)
@@ -76,6 +79,8 @@ static void count(struct learner *l, const struct learned_round *r)
     if (r->events > 0) {
         atomic_store(&l->apply_us_last, r->apply_us);
         atomic_store(&l->publish_us_last, r->publish_us);
+        metrics_observe(METRICS_SPAN_APPLY, r->apply_us);
+        metrics_observe(METRICS_SPAN_PUBLISH, r->publish_us);
     }
     if (r->fitted) {
         atomic_fetch_add(&l->fits, 1);
@@ -135,6 +140,8 @@ static bool catch_up(struct learner *l, struct learned **slot)
     count(l, &r);
     m->figures_stale |= r.events > 0;
     if (r.events > 0) {
+        if (l->since_us != 0)
+            metrics_observe(METRICS_SPAN_LEARN, clock_us() - l->since_us);
         wake(l, m->model, 0);
         succession_round(slot, &r, &l->parts);
     }
@@ -150,6 +157,8 @@ static bool catch_up_all(struct learner *l)
     for (uint32_t i = 0; i < l->models_len; i++)
         more |= catch_up(l, &l->models[i]);
     atomic_store(&l->behind, more);
+    if (!more && l->retry_us == 0)
+        atomic_store(&l->since_us, 0);
     return more;
 }
 
@@ -273,6 +282,8 @@ static bool receive(struct learner *l, struct msg *list)
         }
         events = true;
         if (m == &l->hint) {
+            if (l->since_us == 0)
+                atomic_store(&l->since_us, atomic_load(&l->hinted_us));
             atomic_store(&l->hinted, false);
             continue;
         }
@@ -558,7 +569,10 @@ int learner_post(struct learner *l, struct change *change)
 
 void learner_hint(struct learner *l)
 {
-    if (!atomic_exchange(&l->hinted, true) && mailbox_post(&l->box, &l->hint) != 0)
+    if (atomic_exchange(&l->hinted, true))
+        return;
+    atomic_store(&l->hinted_us, clock_us());
+    if (mailbox_post(&l->box, &l->hint) != 0)
         atomic_store(&l->hinted, false);
 }
 
@@ -590,6 +604,16 @@ uint32_t learner_figures(const struct learner *l, uint32_t max, struct figures *
     return figures_read(l->figures, max, ret_rows);
 }
 
+/* What is being worked off, else what waits in the box. */
+static int64_t lag_us(const struct learner *l)
+{
+    int64_t since = atomic_load(&l->since_us);
+
+    if (since == 0 && atomic_load(&l->hinted))
+        since = atomic_load(&l->hinted_us);
+    return since != 0 ? clock_us() - since : 0;
+}
+
 struct learner_counts learner_counts(const struct learner *l)
 {
     return (struct learner_counts){
@@ -604,5 +628,6 @@ struct learner_counts learner_counts(const struct learner *l)
         .publish_us_last = atomic_load(&l->publish_us_last),
         .fit_us_last = atomic_load(&l->fit_us_last),
         .behind = atomic_load(&l->behind),
+        .lag_us = lag_us(l),
     };
 }

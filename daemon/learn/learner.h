@@ -109,6 +109,7 @@ struct learner_counts {
     uint64_t events, examples, publishes, fits, audits, failures, embedded;
     int64_t apply_us_last, publish_us_last, fit_us_last;
     uint64_t behind; /* rounds that found more to do; 0: caught up */
+    int64_t lag_us; /* for how long the oldest correction on disk has not been published; 0: none */
 };
 struct learner_counts learner_counts(const struct learner *learner);
 /* What /metrics shows of each model, up to max, without asking the learner's thread. */

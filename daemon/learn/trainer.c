@@ -14,6 +14,7 @@
 
 #include "daemon/clock.h"
 #include "daemon/events.h"
+#include "daemon/learn/event_file.h"
 #include "daemon/learn/trainer_due.h"
 #include "daemon/learn/trainer_run.h"
 #include "daemon/log.h"
@@ -32,6 +33,7 @@ static void run_done(struct run *run)
     material_free(run->material);
     free(run->rows);
     live_put(run->teacher);
+    event_file_close(run->board);
     encoders_sweep(run->trainer->parts.learner.encoders);
     (void)malloc_trim(0); /* the small ones of a run are many, and another may be a day away */
 }
@@ -120,6 +122,8 @@ static int conclude(struct run *run)
     bool same = run->encoder == run->old->encoder->number && strcmp(run->strategy, "head") != 0;
     char numbers[160];
 
+    for (int i = 0; i < GATE_REASONS; i++)
+        atomic_fetch_add(&run->trainer->reasons[i], run->verdict.reasons >> i & 1);
     snprintf(numbers, sizeof numbers, "%.4f -> %.4f of %llu, won %llu, lost %llu",
              run->verdict.accuracy_old, run->verdict.accuracy_new,
              (unsigned long long)run->verdict.items, (unsigned long long)run->verdict.won,
@@ -135,6 +139,7 @@ static int conclude(struct run *run)
     if (!run->verdict.accepted) {
         char why[RUN_WHY_BYTES];
 
+        atomic_fetch_add(&run->trainer->forced, 1);
         snprintf(why, sizeof why, "forced against: %.300s", run->why);
         memcpy(run->why, why, sizeof why);
     }
@@ -159,6 +164,8 @@ static int phases(struct run *run)
         rc = run_keep_state(run, "running", "gating");
     if (rc == 0)
         rc = run_gate(run);
+    if (rc == 0)
+        run_board_gate(run);
     return rc == 0 ? conclude(run) : rc;
 }
 
@@ -358,6 +365,7 @@ static void *work(void *arg)
 {
     struct trainer *t = arg;
 
+    pthread_setname_np(pthread_self(), "trainer");
     (void)setpriority(PRIO_PROCESS, 0, NICE); /* on Linux: of this thread */
     trainer_watch(t);
     while (!atomic_load(&t->stopping)) {
@@ -365,11 +373,13 @@ static void *work(void *arg)
         (void)trainer_follow(t);
         if (do_next(t))
             continue;
-        if (clock_us() - t->looked_us >= t->parts.look_us) {
+        if (atomic_load(&t->automatic) &&
+            (atomic_exchange(&t->look, false) || clock_us() - t->looked_us >= t->parts.look_us)) {
             t->looked_us = clock_us();
-            if (atomic_load(&t->automatic) && trainer_look(t))
+            if (trainer_look(t))
                 continue;
         }
+        trainer_retain(t);
         if (mailbox_wait(&t->box, t->parts.look_us) != NULL) {
             atomic_store(&t->posted, false);
             trainer_sweep(t, 0); /* a model may have been removed */
@@ -378,15 +388,6 @@ static void *work(void *arg)
         }
     }
     return NULL;
-}
-
-void trainer_schedule(struct trainer *t, bool automatic, int window_from, int window_to,
-                      double every_hours)
-{
-    atomic_store(&t->automatic, automatic);
-    atomic_store(&t->window_from, window_from);
-    atomic_store(&t->window_to, window_to);
-    atomic_store(&t->every_hours, every_hours);
 }
 
 void trainer_yield_to(struct trainer *t, int64_t p99_us)
@@ -403,6 +404,17 @@ void trainer_hint(struct trainer *t)
         (void)mailbox_post(&t->box, &t->hint);
 }
 
+void trainer_schedule(struct trainer *t, bool automatic, int window_from, int window_to,
+                      double every_hours)
+{
+    atomic_store(&t->automatic, automatic);
+    atomic_store(&t->window_from, window_from);
+    atomic_store(&t->window_to, window_to);
+    atomic_store(&t->every_hours, every_hours);
+    atomic_store(&t->look, true);
+    trainer_hint(t);
+}
+
 int trainer_open(const struct trainer_parts *parts, struct trainer **ret_trainer)
 {
     struct trainer *t = calloc(1, sizeof *t);
@@ -412,17 +424,19 @@ int trainer_open(const struct trainer_parts *parts, struct trainer **ret_trainer
         return -ENOMEM;
     t->parts = *parts;
     trainer_yield_to(t, parts->yield_p99_us);
-    trainer_schedule(t, parts->automatic, parts->window_from, parts->window_to, parts->every_hours);
+    pthread_mutex_init(&t->now_lock, NULL);
     rc = mailbox_init(&t->box, UINT32_MAX); /* it holds one hint at most */
     if (rc != 0) {
         free(t);
         return rc;
     }
+    trainer_schedule(t, parts->automatic, parts->window_from, parts->window_to, parts->every_hours);
     rc = stepper_open(&t->stepper);
     if (rc == 0)
         rc = -pthread_create(&t->thread, NULL, work, t);
     if (rc != 0) {
         stepper_close(t->stepper);
+        (void)mailbox_take(&t->box);
         mailbox_done(&t->box);
         free(t);
         return rc;
@@ -441,20 +455,39 @@ void trainer_close(struct trainer *t)
     stepper_close(t->stepper);
     (void)mailbox_take(&t->box); /* a hint that nobody has looked at */
     mailbox_done(&t->box);
+    pthread_mutex_destroy(&t->now_lock);
     free(t);
 }
 
 struct trainer_counts trainer_counts(const struct trainer *t)
 {
-    return (struct trainer_counts){.runs = atomic_load(&t->runs),
-                                   .accepted = atomic_load(&t->accepted),
-                                   .refused = atomic_load(&t->refused),
-                                   .failed = atomic_load(&t->failed),
-                                   .cancelled = atomic_load(&t->cancelled),
-                                   .steps = atomic_load(&t->steps),
-                                   .examples = atomic_load(&t->examples),
-                                   .rollbacks = atomic_load(&t->rollbacks),
-                                   .yields = atomic_load(&t->yields),
-                                   .yield_us = atomic_load(&t->yield_us),
-                                   .running = atomic_load(&t->running)};
+    struct trainer_counts c = {.runs = atomic_load(&t->runs),
+                               .accepted = atomic_load(&t->accepted),
+                               .refused = atomic_load(&t->refused),
+                               .failed = atomic_load(&t->failed),
+                               .cancelled = atomic_load(&t->cancelled),
+                               .steps = atomic_load(&t->steps),
+                               .examples = atomic_load(&t->examples),
+                               .rollbacks = atomic_load(&t->rollbacks),
+                               .forced = atomic_load(&t->forced),
+                               .yields = atomic_load(&t->yields),
+                               .yield_us = atomic_load(&t->yield_us),
+                               .running = atomic_load(&t->running)};
+
+    for (int i = 0; i < GATE_REASONS; i++)
+        c.reasons[i] = atomic_load(&t->reasons[i]);
+    return c;
+}
+
+bool trainer_now(struct trainer *t, struct trainer_now *ret_now)
+{
+    struct trainer_now now;
+
+    pthread_mutex_lock(&t->now_lock);
+    now = t->now;
+    pthread_mutex_unlock(&t->now_lock);
+    if (now.run == 0)
+        return false;
+    *ret_now = now;
+    return true;
 }

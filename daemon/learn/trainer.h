@@ -70,8 +70,11 @@ struct trainer_parts {
     bool automatic;  /* runs start by themselves, with settings_text, */
     int64_t look_us; /* looked for what is due so often */
     const char *settings_text;
+    const char *tensorboard;    /* folder; NULL or "": runs are not written there */
     int window_from, window_to; /* but for drift only in these minutes of the day; equal: any */
     double every_hours;         /* a run on schedule; 0: none */
+    uint32_t encoders_kept;     /* of a model, beside the live one; at least 1 */
+    int64_t retention_days;     /* runs that ended before are forgotten; 0: never */
     int (*settings_read)(const char *text, struct trainer_settings *ret_settings);
     /* Texts for the run's row: malloc'd; NULL: no memory. */
     char *(*progress_write)(const struct trainer_progress *progress);
@@ -94,9 +97,21 @@ void trainer_close(struct trainer *trainer);
 
 struct trainer_counts {
     uint64_t runs, accepted, refused, failed, cancelled, steps, examples, rollbacks;
+    uint64_t forced;                /* of the accepted: against the gate */
+    uint64_t reasons[GATE_REASONS]; /* what spoke against, by bit of enum gate_reason */
     uint64_t yields, yield_us;
     bool running;
 };
 struct trainer_counts trainer_counts(const struct trainer *trainer);
+
+/* The run under way, as it was told of last: once a second and at every change of phase. */
+struct trainer_now {
+    int64_t run;
+    char model[LIVE_NAME_BYTES];
+    uint64_t step, steps;
+    double loss, lr, grad_norm, examples_per_s, eta_s; /* NAN: not known */
+};
+/* False: none is. Any thread. */
+bool trainer_now(struct trainer *trainer, struct trainer_now *ret_now);
 
 #endif

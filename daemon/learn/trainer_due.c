@@ -166,7 +166,7 @@ static int queue_write(struct change *change, struct store *store)
 static bool start_if_due(struct trainer *t, const struct model_row *m)
 {
     struct trigger_settings settings = trigger_settings_default;
-    struct queue_change c = {.change = {.write = queue_write, .model = m->model}};
+    struct queue_change c = {.change = {.write = queue_write, .grows = true, .model = m->model}};
     struct trigger_signals signals;
     struct last_run last;
     enum trigger why;
@@ -297,90 +297,4 @@ void trainer_watch(struct trainer *t)
             if (l.rows[i].encoder != 0 && !atomic_load(&t->stopping))
                 watch_model(t, &l.rows[i]);
     free(l.rows);
-}
-
-/* ---- sweeping -------------------------------------------------------------------------------- */
-
-enum { HELD_MAX = 4, DROP_ROWS = 2000, ENCODERS_MAX = 1024 };
-
-struct versions {
-    uint32_t len, held;
-    struct {
-        int64_t encoder;
-        bool held, gone;
-    } rows[ENCODERS_MAX]; /* of one model, by number; more than there is room for wait their turn */
-};
-
-static int list_version(void *ud, const struct store_encoder *row)
-{
-    struct versions *v = ud;
-    bool held = strcmp(row->state, "held") == 0;
-    bool gone = strcmp(row->state, "refused") == 0 || strcmp(row->state, "removed") == 0;
-
-    if ((!held && !gone) || v->len == ENCODERS_MAX)
-        return 0;
-    v->rows[v->len].encoder = row->id;
-    v->rows[v->len].held = held;
-    v->rows[v->len++].gone = gone;
-    v->held += held;
-    return 0;
-}
-
-struct version_change {
-    struct change change; /* first */
-    int64_t encoder;
-    bool more;
-};
-
-static int remove_write(struct change *change, struct store *store)
-{
-    return store_encoder_state(store, ((struct version_change *)change)->encoder, "removed");
-}
-
-static int drop_write(struct change *change, struct store *store)
-{
-    struct version_change *c = (struct version_change *)change;
-
-    return store_embedding_drop(store, c->encoder, DROP_ROWS, &c->more);
-}
-
-/* In pieces, so that corrections get their turn. */
-static void drop_embeddings(struct trainer *t, int64_t encoder)
-{
-    struct version_change c = {.encoder = encoder, .more = true};
-
-    c.change.write = drop_write;
-    while (c.more && !atomic_load(&t->stopping) && trainer_keep(t, &c.change) == 0)
-        continue;
-}
-
-static int sweep_write(struct change *change, struct store *store)
-{
-    (void)change;
-    return store_encoder_sweep(store);
-}
-
-void trainer_sweep(struct trainer *t, int64_t model)
-{
-    struct change files = {.write = sweep_write, .after_commit = true};
-    struct versions *v = calloc(1, sizeof *v);
-    int rc = v != NULL ? store_begin(t->parts.learner.store) : -ENOMEM;
-
-    if (rc == 0) {
-        rc = store_encoder_scan(t->parts.learner.store, model, list_version, v);
-        store_rollback(t->parts.learner.store);
-    }
-    for (uint32_t i = 0; rc == 0 && i < v->len; i++) {
-        if (v->rows[i].held && v->held > HELD_MAX) { /* the oldest */
-            struct version_change c = {.change = {.write = remove_write},
-                                       .encoder = v->rows[i].encoder};
-
-            v->rows[i].gone = trainer_keep(t, &c.change) == 0; /* not if it serves another model */
-            v->held--;
-        }
-        if (v->rows[i].gone)
-            drop_embeddings(t, v->rows[i].encoder);
-    }
-    free(v);
-    (void)trainer_keep(t, &files);
 }

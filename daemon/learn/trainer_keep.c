@@ -48,6 +48,7 @@ int trainer_keep(struct trainer *t, struct change *inner)
                                    .apply = inner->apply != NULL ? wait_apply : NULL,
                                    .done = wait_done,
                                    .after_commit = inner->after_commit,
+                                   .grows = inner->grows,
                                    .model = inner->model},
                         .inner = inner};
     int rc;
@@ -65,6 +66,26 @@ int trainer_keep(struct trainer *t, struct change *inner)
 
 /* ---- the run's row --------------------------------------------------------------------------- */
 
+/* For the metrics page. */
+static void set_now(const struct run *run, bool running, uint64_t step, uint64_t steps)
+{
+    const struct trainer_progress *p = &run->progress;
+    struct trainer *t = run->trainer;
+    struct trainer_now now = {.step = step,
+                              .steps = steps,
+                              .loss = p->loss,
+                              .lr = p->lr,
+                              .grad_norm = p->grad_norm,
+                              .examples_per_s = p->examples_per_s,
+                              .eta_s = p->eta_s};
+
+    now.run = running ? run->id : 0;
+    memcpy(now.model, run->model_name, sizeof now.model);
+    pthread_mutex_lock(&t->now_lock);
+    t->now = now;
+    pthread_mutex_unlock(&t->now_lock);
+}
+
 static void tell_bus(const struct run *run, const char *state, const char *phase, uint64_t step,
                      uint64_t steps)
 {
@@ -78,6 +99,7 @@ static void tell_bus(const struct run *run, const char *state, const char *phase
                            .loss = run->progress.loss,
                            .eta_s = run->progress.eta_s};
 
+    set_now(run, strcmp(state, "running") == 0, step, steps);
     events_run(run->trainer->parts.learner.bus, &e);
 }
 

@@ -5,6 +5,8 @@
 #ifndef LEARND_TRAINER_RUN_H
 #define LEARND_TRAINER_RUN_H
 
+#include <pthread.h>
+
 #include "daemon/learn/material.h"
 #include "daemon/learn/stepper.h"
 #include "daemon/learn/trainer.h"
@@ -23,15 +25,22 @@ struct trainer {
     atomic_bool posted; /* and the box says so */
     atomic_bool stopping;
     struct stepper *stepper;
+    int64_t retained_us;   /* when what is too old was cleared away last; 0: not yet */
     int64_t looked_us;     /* when the triggers were looked at last */
     atomic_bool automatic; /* trainer_parts's, as the last schedule says, */
+    atomic_bool look;      /* which is new: look at once */
     atomic_int window_from, window_to;
     _Atomic double every_hours;
     atomic_llong yield_p99_us; /* as it was set last */
     atomic_bool running;
-    atomic_ullong runs, accepted, refused, failed, cancelled, steps, examples, rollbacks;
+    atomic_ullong runs, accepted, refused, failed, cancelled, steps, examples, rollbacks, forced;
     atomic_ullong yields, yield_us;
+    atomic_ullong reasons[GATE_REASONS];
+    pthread_mutex_t now_lock;
+    struct trainer_now now; /* run 0: none is under way */
 };
+
+struct event_file;
 
 struct run {
     struct trainer *trainer;
@@ -59,8 +68,10 @@ struct run {
     uint64_t phase_first;               /* step at which this life of the phase began */
     uint64_t steps_done, steps;         /* of training; what the row says in the end */
     struct gate_verdict verdict;
-    double margin;           /* that it was judged by */
-    char why[RUN_WHY_BYTES]; /* of its end */
+    double margin;            /* that it was judged by */
+    char why[RUN_WHY_BYTES];  /* of its end */
+    struct event_file *board; /* trainer_board.c; NULL: none yet */
+    bool board_off;           /* it failed */
 };
 
 /* How a phase ends: 0; -ECANCELED: somebody asked; -ESHUTDOWN: the daemon stops, and the run goes
@@ -98,6 +109,10 @@ int trainer_twin(struct trainer *trainer, struct run *run, int64_t model,
                  struct held_encoder *encoder, struct learned **ret_learned);
 /* trainer_gate.c */
 int run_gate(struct run *run);
+
+/* trainer_board.c: a step, the gate's figures; nothing where no folder is named */
+void run_board_step(struct run *run, uint64_t step, const struct train_report *report);
+void run_board_gate(struct run *run);
 
 /* trainer.c: models whose live encoder is not the store's get it. */
 int trainer_follow(struct trainer *trainer);

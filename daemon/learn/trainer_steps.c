@@ -261,6 +261,7 @@ static int steps(struct run *run, uint64_t steps_len, uint32_t *rows, struct tea
         atomic_fetch_add(&run->trainer->examples, s->len);
         run->steps_done = ++step;
         tell(run, step, steps_len, &s->report, examples);
+        run_board_step(run, step, &s->report);
         if (clock_us() - run->kept_us > CHECKPOINT_US) {
             (void)run_checkpoint(run);
             run->kept_us = clock_us();

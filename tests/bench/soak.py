@@ -91,7 +91,7 @@ class Daemon:
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 [f"{args.build}/learnd", "--state", self.state, "--encoder", ENCODER, "--listen",
-                 f"127.0.0.1:{self.port}", "--train", "manual", "--drain-grace", "2s"], stderr=log)
+                 f"127.0.0.1:{self.port}", "--train", "manual", "--drain-grace", "2"], stderr=log)
         while True:
             with open(self.log, "rb") as log:
                 log.seek(mark)

@@ -126,7 +126,7 @@ def test_swaps_keep_the_memory_of_the_device_flat(on_device):
         if swap >= 4:
             seen.add(held(fake))
     assert max(seen) - min(seen) <= 200_000, sorted(seen)  # the base stays; one comes and goes
-    assert page(fake)["learnd_device_failures"] == "0"
+    assert page(fake)["learnd_device_failures_total"] == "0"
 
 
 # ---- a start without it
@@ -185,7 +185,7 @@ def test_a_batch_that_fails_is_an_error_and_the_next_is_right(on_device, device)
         assert embeddings(fake) == right
         assert next(stream).data["code"] == "device_failed"
     said = page(fake)
-    assert said["learnd_device_failures"] == "1" and said["learnd_device_losses"] == "0"
+    assert said["learnd_device_failures_total"] == "1" and said["learnd_device_losses_total"] == "0"
     assert said['learnd_refusals_total{code="device_failed"}'] == "1"
     assert checks(fake)[0] == "ready"
 
@@ -227,7 +227,7 @@ def test_a_device_that_is_lost_under_traffic(on_device, device, line):
     assert codes[at:].count(503) <= len(clients)  # what was under way
     status, parts = checks(fake)
     assert status == "degraded" and "fake:0 is not used any more" in parts["device"]["detail"]
-    assert page(fake)["learnd_device_losses"] == "1"
+    assert page(fake)["learnd_device_losses_total"] == "1"
     fake.teach([("my dog and cat", "animals")])
     cpu_row = ended(fake, fake.post("/v1/models/default/runs", RUN, 202)["run"])
     assert cpu_row["state"] == "accepted" and cpu_row["progress"]["device"] == "cpu"
@@ -240,10 +240,10 @@ def test_a_device_that_is_lost_under_traffic(on_device, device, line):
 
 def failed_run(daemon, device, *lines):
     """A run during which this happens to the device, once it takes steps."""
-    before = page(daemon)["learnd_run_steps"]
+    before = page(daemon)["learnd_run_steps_total"]
     settings = {"steps_max": 100_000, "epochs": 100, "batch": 4}
     row = daemon.post("/v1/models/default/runs", settings, 202)["run"]
-    until(lambda: page(daemon)["learnd_run_steps"] != before)
+    until(lambda: page(daemon)["learnd_run_steps_total"] != before)
     device.tell(f"total {ROOM}", *lines)
     return ended(daemon, row)
 
@@ -255,7 +255,7 @@ def test_a_device_that_fails_a_run_serves_on(on_device, device):
     row = failed_run(fake, device, "fail_training 1")
     assert row["state"] == "failed" and "an operation of the device failed" in row["reason"]
     assert fake.get("/v1/info")["device"] == "fake:0" and answers(fake) == right
-    assert page(fake)["learnd_device_training_failures"] == "1"
+    assert page(fake)["learnd_device_training_failures_total"] == "1"
     device.well()
     row = failed_run(fake, device, "lost 1")
     assert row["state"] == "failed" and "the device is lost" in row["reason"]
@@ -307,4 +307,4 @@ def test_a_run_gives_way_to_requests_and_finishes_when_they_end(make_daemon):
     assert row["state"] in ("accepted", "refused") and row["step"] == row["steps"]
     assert row["progress"]["yields"] >= 1 and row["progress"]["yield_s"] > 0
     said = page(daemon)
-    assert float(said["learnd_run_yields"]) >= 1 and float(said["learnd_run_yield_seconds"]) > 0
+    assert float(said["learnd_run_yields_total"]) >= 1 and float(said["learnd_run_yield_seconds_total"]) > 0

@@ -302,7 +302,7 @@ def test_metrics_have_the_evaluation(daemon):
             break
         assert time.monotonic() < until, {k: (page.get(k), v) for k, v in wanted.items()}
         time.sleep(0.02)
-    assert page["learnd_learner_audits"] >= 1
+    assert page["learnd_learner_audits_total"] >= 1
     assert 'learnd_prequential_micro_f1{model="default"}' not in page
     assert 'learnd_prequential_ece{model="m"}' not in page
     daemon.restart()

@@ -84,8 +84,9 @@ def test_swaps_are_merged_and_the_newest_is_told(daemon):
         told = [next(stream)]
         while told[-1].data["version"] != version or not told[-1].data["settled"]:
             told.append(next(stream))
-    assert count(daemon, "learnd_events_merged") > 0
-    assert len(told) + count(daemon, "learnd_events_merged") == count(daemon, "learnd_swaps")
+    assert count(daemon, "learnd_events_merged_total") > 0
+    merged = count(daemon, "learnd_events_merged_total")
+    assert len(told) + merged == count(daemon, "learnd_swaps_total")
 
 
 def test_failures_are_warned_of(make_daemon):
@@ -337,7 +338,7 @@ def test_overtaken_while_away(flooded):
 def test_resuming_from_far_back_is_not_slow(flooded):
     """More than one piece, at the client's own speed."""
     boot = flooded.first_id.split("-")[0]
-    posted = int(count(flooded, "learnd_events"))
+    posted = int(count(flooded, "learnd_events_total"))
     n = HELD - 100  # and some may come before we do
     with EventStream(flooded, last_id=f"{boot}-{posted - n}", receive_bytes=4096) as stream:
         assert stream.first is None

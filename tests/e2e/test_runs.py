@@ -97,10 +97,10 @@ def test_metrics_count_runs(tuned):
         lines = tuned.call("GET", "/metrics").text.splitlines()
         return dict(line.rsplit(" ", 1) for line in lines if line and line[0] != "#")
     page = until(lambda: (page := read())["learnd_run_under_way"] == "0" and page)
-    assert float(page["learnd_runs"]) >= 1 and float(page["learnd_runs_accepted"]) >= 1
-    assert float(page["learnd_run_steps"]) >= FORCED["steps_max"]
-    assert float(page["learnd_run_examples"]) >= float(page["learnd_run_steps"])
-    assert float(page["learnd_runs_failed"]) == 0
+    assert float(page["learnd_runs_total"]) >= 1 and float(page["learnd_runs_accepted_total"]) >= 1
+    assert float(page["learnd_run_steps_total"]) >= FORCED["steps_max"]
+    assert float(page["learnd_run_examples_total"]) >= float(page["learnd_run_steps_total"])
+    assert float(page["learnd_runs_failed_total"]) == 0
 
 
 @pytest.mark.sanitizer

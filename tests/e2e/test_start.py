@@ -130,7 +130,7 @@ def test_unix_socket(make_daemon, tmp_path):
     stale.bind(str(path))
     stale.close()  # as a crash leaves it
     daemon = make_daemon(args=["--listen", f"unix:{path}"]).start()
-    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.stat().st_mode & 0o777 == 0o660
     with socket.socket(socket.AF_UNIX) as s:
         s.connect(str(path))
         s.sendall(b"GET /health/live HTTP/1.1\r\nHost: anything\r\n\r\n")
@@ -190,7 +190,7 @@ def small_disk(tmp_path):
 
 def test_read_only_state_folder(tmp_path, small_disk):
     disk = small_disk("64m")
-    daemon = Daemon(disk / "state", tmp_path / "log").start()
+    daemon = Daemon(disk / "state", tmp_path / "log", args=["--disk-free-min", "0"]).start()
     daemon.teach([("a b", "x"), ("c d", "y")])
     before = daemon.ask("a b", top_k=2)
     daemon.stop()
@@ -263,7 +263,7 @@ def test_full_disk_while_serving(tmp_path, small_disk, disk, refusal):
     goes on."""
     if disk == "tmpfs":
         folder = small_disk("3m")
-        daemon = Daemon(folder / "state", tmp_path / "log")
+        daemon = Daemon(folder / "state", tmp_path / "log", args=["--disk-free-min", "0"])
     else:
         folder = tmp_path
         daemon = Daemon(folder / "state", tmp_path / "log", preexec=limit_files(600 << 10))
@@ -287,7 +287,7 @@ def test_full_disk_while_serving(tmp_path, small_disk, disk, refusal):
                 break
         assert ready["status"] == "unready"
         assert {c["name"]: c["ok"] for c in ready["checks"]} == \
-            {"journal": False, "forward": True, "learner": True}
+            {"journal": False, "forward": True, "learner": True, "disk": True}
         daemon.get("/health/live")
         for i in range(200):  # the same for a small row
             made = daemon.call("POST", "/v1/models", {"name": f"more{i}"})

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "proto/http.h"
+#include "proto/traceparent.h"
 
 enum { TARGET_MAX = 128, HEADERS_BYTES_MAX = 512, HEADERS_MAX = 12, BODY_MAX = 1000 };
 
@@ -51,6 +52,23 @@ static int stream(void *ud, const char *bytes, size_t len)
     return memchr(bytes, '!', len) != NULL ? -1 : 0;
 }
 
+/* What is read as a trace is written as one, and read as the same. */
+static void take_trace(const struct http_request *r)
+{
+    struct trace t, again;
+    char text[TRACE_PARENT_BYTES];
+
+    if (trace_parse(r->traceparent, &t) == 0) {
+        trace_span(1, t.span);
+        trace_write(&t, text);
+        must(strlen(text) == TRACE_PARENT_BYTES - 1 && trace_parse(text, &again) == 0);
+        must(strcmp(again.id, t.id) == 0 && again.sampled == t.sampled);
+        must(strlen(t.id) == 32 && strlen(t.parent) == 16 && strcmp(again.parent, t.span) == 0);
+    }
+    if (r->tracestate != NULL && trace_state_sound(r->tracestate))
+        must(strlen(r->tracestate) <= TRACE_STATE_BYTES_MAX);
+}
+
 static void add_request(struct seen *s, const struct http_request *r)
 {
     char value[32];
@@ -64,6 +82,10 @@ static void add_request(struct seen *s, const struct http_request *r)
     add_text(s, r->authorization, HEADERS_BYTES_MAX);
     add_text(s, r->idempotency_key, HEADERS_BYTES_MAX);
     add_text(s, r->origin, HEADERS_BYTES_MAX);
+    add_text(s, r->traceparent, HEADERS_BYTES_MAX);
+    add_text(s, r->tracestate, TARGET_MAX + HEADERS_BYTES_MAX); /* several make one */
+    if (r->traceparent != NULL)
+        take_trace(r);
     add(s, &r->keep_alive, sizeof r->keep_alive);
     add(s, &r->expect_continue, sizeof r->expect_continue);
     if (http_query(r->query, "a", value, sizeof value) == 0)

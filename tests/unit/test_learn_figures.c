@@ -1,7 +1,6 @@
 /* test_learn_figures.c -- what /metrics shows of each model: the table that stands between the
- * learner and the page, and the lines of the page. */
+ * learner and the page. */
 #include <errno.h>
-#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,7 +11,6 @@
 #include <cmocka.h>
 
 #include "daemon/learn/figures.h"
-#include "daemon/metrics.h"
 #include "tests/unit/fault_alloc.h"
 
 enum { MODELS = 9 };
@@ -66,42 +64,11 @@ static void test_no_memory(void **state)
     figures_close(t);
 }
 
-struct page {
-    char text[1024];
-    uint32_t len;
-};
-
-static void add(void *ud, const char *text, uint32_t len)
-{
-    struct page *p = ud;
-
-    assert_true(p->len + len < sizeof p->text);
-    memcpy(p->text + p->len, text, len);
-    p->len += len;
-    p->text[p->len] = '\0';
-}
-
-/* The format's own characters in a name, a number as it is, and no line where there is none. */
-static void test_lines(void **state)
-{
-    struct page p = {.len = 0};
-
-    (void)state;
-    metrics_family(add, &p, "x_total", "Help.", "counter");
-    metrics_of_model(add, &p, "x_total", "a\"b\\c\nd", NULL, 3);
-    metrics_of_model(add, &p, "x_total", "m", "adwin", 0.1);
-    metrics_of_model(add, &p, "x_total", "none", NULL, NAN);
-    assert_string_equal(p.text, "# HELP x_total Help.\n# TYPE x_total counter\n"
-                                "x_total{model=\"a\\\"b\\\\c\\nd\"} 3\n"
-                                "x_total{model=\"m\",detector=\"adwin\"} 0.10000000000000001\n");
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_lines),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -106,6 +106,7 @@ static void test_defaults(void **state)
     assert_false(s.fp32 || s.check_config || s.help || s.version);
     assert_int_equal(s.lanes + s.loops + s.max_tokens + s.train_yield_ms, 0);
     assert_string_equal(s.device, "auto");
+    assert_int_equal(s.disk_free_min, 64 << 20);
     assert_int_equal(s.log_level, LOG_LEVEL_INFO);
     setenv("XDG_STATE_HOME", "/xdg/state", 1);
     setenv("XDG_CACHE_HOME", "/xdg/cache", 1);
@@ -114,6 +115,24 @@ static void test_defaults(void **state)
     assert_string_equal(s.encoder, "/xdg/cache/learnd/all-MiniLM-L6-v2");
     setenv("STATE_DIRECTORY", "/var/lib/learnd", 1); /* under systemd */
     assert_string_equal(good("").state, "/var/lib/learnd");
+    setenv("STATE_DIRECTORY", "/var/lib/learnd:/var/lib/more", 1); /* a unit may have several */
+    assert_string_equal(good("").state, "/var/lib/learnd");
+}
+
+static void test_a_credential(void **state)
+{
+    char file[FOLDER_BYTES + 16];
+
+    (void)state;
+    setenv("CREDENTIALS_DIRECTORY", folder, 1);
+    assert_string_equal(good("").admin_key_file, "");
+    file_write(folder, "admin-key", "\n", 1); /* stands in for none */
+    assert_string_equal(good("").admin_key_file, "");
+    file_write(folder, "admin-key", "too short\n", 10); /* is refused when it is read */
+    snprintf(file, sizeof file, "%s/admin-key", folder);
+    assert_string_equal(good("").admin_key_file, file);
+    assert_string_equal(good("--admin-key-file /other").admin_key_file, "/other");
+    unsetenv("CREDENTIALS_DIRECTORY");
 }
 
 static void test_every_flag(void **state)
@@ -136,6 +155,10 @@ static void test_every_flag(void **state)
     assert_int_equal(s.loops, 2);
     assert_int_equal(s.max_tokens, 128);
     assert_int_equal(s.log_level, LOG_LEVEL_DEBUG);
+    assert_int_equal(good("--disk-free-min 0").disk_free_min, 0);
+    assert_int_equal(good("--disk-free-min 4096").disk_free_min, 4096);
+    assert_int_equal(good("--disk-free-min 3K").disk_free_min, 3 << 10);
+    assert_true(good("--disk-free-min 2G").disk_free_min == (uint64_t)2 << 30);
     assert_true(good("--help").help);
     assert_true(good("--version").version);
 }
@@ -196,6 +219,14 @@ static void test_wrong_lines(void **state)
     bad_line("lanes = 3 # three", "lanes must be a whole number");
     bad_line("state = ", "state must be a path");
     bad_line("precision = int8", "precision must be bf16 or fp32");
+    bad_line("retention-days-runs = -1", "retention-days-runs must be a whole number from 0");
+    bad_line("retention-days-runs = 1d", "retention-days-runs must be a whole number");
+    bad_line("encoders-kept = 0", "encoders-kept must be a whole number from 1 to 1000");
+    bad_line("disk-free-min = 64MB", "disk-free-min must be bytes, as in 64M");
+    bad_line("disk-free-min = 1.5G", "disk-free-min must be bytes");
+    bad_line("disk-free-min = -1", "disk-free-min must be bytes");
+    bad_line("disk-free-min = M", "disk-free-min must be bytes");
+    bad_line("disk-free-min = 99999999999G", "disk-free-min must be bytes");
     bad_line("log-level = loud", "log-level must be debug, info, warn or error");
     bad_line("device = cuda", "device must be auto, cpu, cuda:N or plugin:PATH, N from 0 to 63");
     bad_line("device = cuda:64", "device must be auto, cpu, cuda:N or plugin:PATH");
@@ -203,6 +234,8 @@ static void test_wrong_lines(void **state)
     bad_line("train-yield-p99-ms = 60001", "train-yield-p99-ms must be a whole number from 0 to");
     bad_line("train-yield-p99-ms = fast", "train-yield-p99-ms must be a whole number from 0 to");
     bad_line("drain-grace = 1h", "drain-grace must be a whole number from 0 to 3600");
+    bad_line("log-requests = some", "log-requests must be none, sampled or all");
+    bad_line("tensorboard =", "tensorboard must be a path of 1 to 1023 bytes");
     memset(long_line, 'x', sizeof long_line - 1);
     long_line[sizeof long_line - 1] = '\0';
     bad_line(long_line, "the line is too long");
@@ -222,6 +255,34 @@ static void test_wrong_lines(void **state)
     bad(flags, "No such file");
     snprintf(flags, sizeof flags, "--config %s", folder); /* a folder is no file */
     bad(flags, folder);
+}
+
+static void test_access(void **state)
+{
+    struct settings s = good("--admin-key-file /k --cors-origins https://a.example,http://b:8 "
+                             "--trusted-proxies 10.0.0.0/8,unix --metrics-open yes "
+                             "--connections 300");
+
+    (void)state;
+    assert_string_equal(s.admin_key_file, "/k");
+    assert_int_equal(s.access.origins.len, 2);
+    assert_non_null(origins_find(&s.access.origins, "http://b:8"));
+    assert_int_equal(s.access.proxies.len, 1);
+    assert_true(s.access.proxies.unix_socket && s.access.metrics_open);
+    assert_int_equal(s.connections, 300);
+    s = good("");
+    assert_string_equal(s.admin_key_file, "");
+    assert_int_equal(s.access.origins.len + s.access.proxies.len, 0);
+    assert_false(s.access.proxies.unix_socket || s.access.metrics_open);
+    assert_int_equal(s.connections, SETTINGS_CONNECTIONS);
+    bad_line("admin-key-file = ", "admin-key-file must be a path");
+    bad_line("cors-origins = *", "cors-origins must be origins");
+    bad_line("cors-origins = https://a.example/page", "cors-origins must be origins");
+    bad_line("trusted-proxies = proxy.example", "trusted-proxies must be addresses");
+    bad_line("trusted-proxies = 10.0.0.0/40", "trusted-proxies must have a whole number of bits");
+    bad_line("metrics-open = true", "metrics-open must be yes or no");
+    bad_line("connections = 255", "connections must be a whole number from 256 to 65536");
+    bad_line("connections = 65537", "connections must be a whole number from 256 to 65536");
 }
 
 static void test_wrong_numbers(void **state)
@@ -330,12 +391,36 @@ static void test_reload(void **state)
     assert_string_equal(changes, "listen- ");
 }
 
+static void test_log_requests(void **state)
+{
+    (void)state;
+    assert_int_equal(good("").log_requests, LOG_REQUESTS_SAMPLED);
+    assert_int_equal(good("--log-requests none").log_requests, LOG_REQUESTS_NONE);
+    assert_int_equal(good("--log-requests sampled").log_requests, LOG_REQUESTS_SAMPLED);
+    assert_int_equal(good("--log-requests=all").log_requests, LOG_REQUESTS_ALL);
+    assert_string_equal(good("").tensorboard, "");
+    assert_string_equal(good("--tensorboard /runs").tensorboard, "/runs");
+}
+
 static void test_help_names_every_flag(void **state)
 {
-    static const char *const names[] = {
-        "--config",       "--state", "--listen",  "--encoder",     "--device",
-        "--precision",    "--lanes", "--loops",   "--max-tokens",  "--log-level",
-        "--check-config", "--help",  "--version", "--drain-grace", "--train-yield-p99-ms"};
+    static const char *const names[] = {"--config",
+                                        "--state",
+                                        "--listen",
+                                        "--encoder",
+                                        "--device",
+                                        "--precision",
+                                        "--lanes",
+                                        "--loops",
+                                        "--max-tokens",
+                                        "--log-level",
+                                        "--check-config",
+                                        "--help",
+                                        "--version",
+                                        "--log-requests",
+                                        "--tensorboard",
+                                        "--drain-grace",
+                                        "--train-yield-p99-ms"};
 
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -348,12 +433,15 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         EACH(test_defaults),
+        EACH(test_a_credential),
         EACH(test_every_flag),
         EACH(test_flag_beats_environment_beats_file),
         EACH(test_wrong_lines),
+        EACH(test_access),
         EACH(test_wrong_numbers),
         EACH(test_wrong_flags),
         EACH(test_reload),
+        EACH(test_log_requests),
         EACH(test_help_names_every_flag),
     };
 

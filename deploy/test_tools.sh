@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# What only tests use and apt does not bring as it is wanted, in one folder of the cache, where tests/e2e/tools.py finds it:
+#   promtool    of Debian's package prometheus, which is unpacked and not installed: it would start a service
+#   venv        a Python environment with tensorboard and schemathesis
+# Says what it does; does nothing when all is there. What cannot be had is said, and its tests skip.
+# Usage: deploy/test_tools.sh
+set -euo pipefail
+
+want="tensorboard==2.21.0 schemathesis==4.32.5"
+folder=${XDG_CACHE_HOME:-$HOME/.cache}/learnd/test-tools
+mkdir -p "$folder"
+
+promtool() (
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    cd "$work"
+    fetch=(apt-get download -qq -o APT::Sandbox::User=root prometheus)
+    "${fetch[@]}" >/dev/null 2>&1 || {
+        apt-get update -qq || true # the list of packages is old, or none; only root may
+        "${fetch[@]}" >/dev/null
+    }
+    dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool
+    mv usr/bin/promtool "$folder/promtool.new"
+    mv "$folder/promtool.new" "$folder/promtool"
+)
+
+environment() {
+    rm -rf "$folder/venv"
+    python3 -m venv "$folder/venv"
+    # shellcheck disable=SC2086  # one word a package
+    "$folder/venv/bin/pip" install -q --disable-pip-version-check $want
+    echo "$want" >"$folder/venv/made-of"
+}
+
+if [ ! -x "$folder/promtool" ]; then
+    echo "deps: fetching promtool: it checks deploy/alerts.yml and the page of metrics"
+    promtool || echo "deps: promtool cannot be had; its tests will skip" >&2
+fi
+if [ "$(cat "$folder/venv/made-of" 2>/dev/null)" != "$want" ]; then
+    echo "deps: making $folder/venv: $want"
+    environment || echo "deps: the environment cannot be made; its tests will skip" >&2
+fi

@@ -1,0 +1,68 @@
+"""What schemathesis cannot guess from the contract: names that exist. Loaded by schemathesis_run.sh.
+
+Three of four generated requests that are meant to be good are about models, labels, examples,
+requests, versions and runs that the daemon holds (LEARND_NAMES, a JSON object of lists), so that
+they reach what lies behind the 404; the rest, and all that are meant to be bad, stay as they were
+made. The choice is a hash of what was made: a seed gives the same run.
+"""
+import hashlib
+import json
+import os
+
+import schemathesis
+
+NAMES = json.loads(os.environ["LEARND_NAMES"])
+# Under these names values of the contract stand for what is in a list of NAMES.
+STANDS_FOR = {"model": "models", "from": "models", "label": "labels", "into": "labels",
+              "example": "examples", "request_id": "requests", "run": "runs"}
+
+
+def chosen(seed, values):
+    """One of them, or None one time in four."""
+    number = int.from_bytes(hashlib.sha256(repr(seed).encode()).digest()[:8], "big")
+    return values[number // 4 % len(values)] if number % 4 else None
+
+
+def known(name, value, path):
+    if name == "id":
+        name = "example" if "examples" in path else "request_id"
+    list_name = STANDS_FOR.get(name)
+    if list_name is None or isinstance(value, (dict, list)):
+        return value
+    return chosen((name, value), NAMES[list_name]) or value
+
+
+def settled(value, path):
+    """A body with known names in it, at any depth."""
+    if isinstance(value, dict):
+        return {k: [chosen((k, i, v), NAMES[k]) or v for i, v in enumerate(value[k])]
+                if k in ("labels", "examples") and isinstance(value[k], list)
+                else settled(known(k, v, path), path) for k, v in value.items()}
+    if isinstance(value, list):
+        return [settled(v, path) for v in value]
+    return value
+
+
+@schemathesis.hook
+def map_case(context, case):  # noqa: ARG001
+    if case.meta is not None and case.meta.generation.mode.is_negative:
+        return case
+    path, method = case.operation.path, case.operation.method.upper()
+    forgets = method == "DELETE" and path == "/v1/models/{model}"
+    for part in (case.path_parameters, case.query):
+        for name, value in list((part or {}).items()):
+            if not forgets:
+                part[name] = known(name, value, path)
+    if isinstance(case.body, (dict, list)):
+        made = path == "/v1/models"  # a name that is to be new stays new
+        case.body = case.body if made else settled(case.body, path)
+    return case
+
+
+@schemathesis.hook
+def before_call(context, case, kwargs):  # noqa: ARG001
+    """What everything else is about stays: where a link would remove it, another model goes."""
+    path = case.operation.path
+    if case.method.upper() == "DELETE" and path == "/v1/models/{model}" and \
+            case.path_parameters.get("model") in NAMES["models"]:
+        case.path_parameters["model"] = "doomed"
