@@ -8,8 +8,8 @@
  * embeddings come back: the head (kernels/head) is computed on the host whatever the device, since
  * its state is fp64 and learned there, and scoring elsewhere would mean sending the whole head with
  * each correction. Beside the encoder on the CPU it takes 7 to 9 % of a text's time (MiniLM, 20
- * labels, 1,000 examples); where a device makes the encoder ten times as fast that is as long as the
- * encoder takes. So far this is the price.
+ * labels, 1,000 examples); where a device makes the encoder ten times as fast that is as long as
+ * the encoder takes. So far this is the price.
  *
  * A batch is packed: the tokens of B texts one behind the other, no padding; text b is tokens
  * offsets[b] .. offsets[b+1]-1. A text's embedding is bit-identical whatever else is in its batch
