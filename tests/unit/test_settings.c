@@ -115,6 +115,24 @@ static void test_defaults(void **state)
     assert_string_equal(s.encoder, "/xdg/cache/learnd/all-MiniLM-L6-v2");
     setenv("STATE_DIRECTORY", "/var/lib/learnd", 1); /* under systemd */
     assert_string_equal(good("").state, "/var/lib/learnd");
+    setenv("STATE_DIRECTORY", "/var/lib/learnd:/var/lib/more", 1); /* a unit may have several */
+    assert_string_equal(good("").state, "/var/lib/learnd");
+}
+
+static void test_a_credential(void **state)
+{
+    char file[FOLDER_BYTES + 16];
+
+    (void)state;
+    setenv("CREDENTIALS_DIRECTORY", folder, 1);
+    assert_string_equal(good("").admin_key_file, "");
+    file_write(folder, "admin-key", "\n", 1); /* stands in for none */
+    assert_string_equal(good("").admin_key_file, "");
+    file_write(folder, "admin-key", "too short\n", 10); /* is refused when it is read */
+    snprintf(file, sizeof file, "%s/admin-key", folder);
+    assert_string_equal(good("").admin_key_file, file);
+    assert_string_equal(good("--admin-key-file /other").admin_key_file, "/other");
+    unsetenv("CREDENTIALS_DIRECTORY");
 }
 
 static void test_every_flag(void **state)
@@ -201,6 +219,9 @@ static void test_wrong_lines(void **state)
     bad_line("lanes = 3 # three", "lanes must be a whole number");
     bad_line("state = ", "state must be a path");
     bad_line("precision = int8", "precision must be bf16 or fp32");
+    bad_line("retention-days-runs = -1", "retention-days-runs must be a whole number from 0");
+    bad_line("retention-days-runs = 1d", "retention-days-runs must be a whole number");
+    bad_line("encoders-kept = 0", "encoders-kept must be a whole number from 1 to 1000");
     bad_line("disk-free-min = 64MB", "disk-free-min must be bytes, as in 64M");
     bad_line("disk-free-min = 1.5G", "disk-free-min must be bytes");
     bad_line("disk-free-min = -1", "disk-free-min must be bytes");
@@ -412,6 +433,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         EACH(test_defaults),
+        EACH(test_a_credential),
         EACH(test_every_flag),
         EACH(test_flag_beats_environment_beats_file),
         EACH(test_wrong_lines),
