@@ -145,6 +145,17 @@ static int set_train_yield(struct settings *s, const char *value, char *why, siz
     return number(value, 0, 60000, why, why_bytes, &s->train_yield_ms);
 }
 
+static int set_retention_days_runs(struct settings *s, const char *value, char *why,
+                                   size_t why_bytes)
+{
+    return number(value, 0, 36500, why, why_bytes, &s->retention_days_runs);
+}
+
+static int set_encoders_kept(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return number(value, 1, 1000, why, why_bytes, &s->encoders_kept);
+}
+
 static int set_drain_grace(struct settings *s, const char *value, char *why, size_t why_bytes)
 {
     return number(value, 0, 3600, why, why_bytes, &s->drain_grace_s);
@@ -290,6 +301,8 @@ static const struct setting {
     {"train-threads", set_train_threads, false, NULL},
     {"train-yield-p99-ms", set_train_yield, false, carry_train_yield},
     {"disk-free-min", set_disk_free_min, false, NULL},
+    {"retention-days-runs", set_retention_days_runs, false, NULL},
+    {"encoders-kept", set_encoders_kept, false, NULL},
     {"drain-grace", set_drain_grace, false, carry_drain_grace},
     {"admin-key-file", set_admin_key_file, false, NULL},
     {"cors-origins", set_cors_origins, false, NULL},
@@ -334,6 +347,7 @@ const char *settings_help(void)
            "              [--train auto|manual] [--train-window HH:MM-HH:MM]\n"
            "              [--train-hours N] [--train-threads N] [--train-yield-p99-ms N]\n"
            "              [--disk-free-min BYTES] [--drain-grace S]\n"
+           "              [--retention-days-runs N] [--encoders-kept N]\n"
            "              [--admin-key-file FILE] [--cors-origins ORIGIN,...]\n"
            "              [--trusted-proxies ADDR[/BITS]|unix,...] [--metrics-open yes|no]\n"
            "              [--connections N]\n"
@@ -581,6 +595,7 @@ static void defaults(struct settings *s)
     *s = (struct settings){.device = "auto",
                            .log_level = LOG_LEVEL_INFO,
                            .disk_free_min = 64 << 20,
+                           .encoders_kept = 4,
                            .connections = SETTINGS_CONNECTIONS};
     state_folder_default(s->state, sizeof s->state);
     credential(s->admin_key_file);

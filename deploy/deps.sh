@@ -32,6 +32,7 @@ if [ ! -e /usr/include/llhttp.h ] && [ ! -e /usr/share/llhttp/llhttp.c ]; then
     if apt-cache show libllhttp-dev >/dev/null 2>&1; then add libllhttp-dev "HTTP"; else add node-llhttp "HTTP"; fi
 fi
 if [ "$want" != run ]; then
+    add g++ "the GPU's kernels, tested on the host"
     add libcmocka-dev "unit tests"
     add python3-pytest "end-to-end tests"
     add python3-requests "end-to-end tests"

@@ -158,6 +158,14 @@ static const struct ctl_command commands[] = {
      "text\n"
      "and version. Nothing is stored. Ends with 4: some were refused, 3: an answer was wrong.\n",
      "file format connections rate seconds requests dump anywhere", ctl_bench},
+    {"annotate", "[MODEL]", "label what is worth it, one key a decision",
+     "What `next` lists, or with --review what `review` lists: a text, the likeliest labels with "
+     "their\n"
+     "numbers. On a terminal a screen (? helps); else a line of stdin for each item: a number, "
+     "=LABEL,\n"
+     "+LABEL (also a new one), r(eject), s(kip), u(ndo) or q(uit). Kind multi: \"1 3\", 0 for "
+     "none.\n",
+     "review annotator source weight wait kind limit seed random-share", ctl_annotate},
     {"status", "", "is it ready, what runs, what is there",
      "Ends with 3 if the daemon is not ready.\n", "", ctl_status},
     {"version", "", "of this program", "", "", ctl_version},

@@ -379,6 +379,7 @@ static void *work(void *arg)
             if (trainer_look(t))
                 continue;
         }
+        trainer_retain(t);
         if (mailbox_wait(&t->box, t->parts.look_us) != NULL) {
             atomic_store(&t->posted, false);
             trainer_sweep(t, 0); /* a model may have been removed */
