@@ -32,6 +32,7 @@ if [ ! -e /usr/include/llhttp.h ] && [ ! -e /usr/share/llhttp/llhttp.c ]; then
     if apt-cache show libllhttp-dev >/dev/null 2>&1; then add libllhttp-dev "HTTP"; else add node-llhttp "HTTP"; fi
 fi
 if [ "$want" != run ]; then
+    add g++ "the GPU's kernels, tested on the host"
     add libcmocka-dev "unit tests"
     add python3-pytest "end-to-end tests"
     add python3-requests "end-to-end tests"
@@ -41,10 +42,10 @@ if [ "$want" != run ]; then
     add systemd "its unit, its sockets, its package are tested with it"
     add util-linux "a name space to start systemd in"
     add iproute2 "the loopback of that name space"
-    add strace "which system calls the unit must let through"
     add libseccomp2 "the unit's filter, where no systemd can be started"
     add haproxy "the proxy of deploy/haproxy.cfg"
     add openssl "a certificate for it"
+    add python3-venv "end-to-end tests: tensorboard and schemathesis"
     add chromium "the web page is tested in it"
     add chromium-driver "tests drive it"
     add python3-selenium "tests drive it"
@@ -61,7 +62,12 @@ for i in "${!need[@]}"; do
         echo "deps: ${need[$i]} is missing: ${why[$i]}"
     fi
 done
-[ ${#missing[@]} -eq 0 ] && exit 0
+# What tests use that is no package: at the end, since it needs some of them.
+others() {
+    [ "$want" != test ] || exec "$(dirname "$0")/test_tools.sh"
+    exit 0
+}
+[ ${#missing[@]} -eq 0 ] && others
 
 root=()
 if [ "$(id -u)" -ne 0 ]; then
@@ -79,3 +85,4 @@ if [ ! -e /usr/include/llhttp.h ] && [ ! -e /usr/share/llhttp/llhttp.c ]; then
     "${root[@]}" apt-get install -y -qq --no-install-recommends libllhttp-dev >/dev/null 2>&1 ||
         "${root[@]}" apt-get install -y -qq --no-install-recommends node-llhttp >/dev/null
 fi
+others

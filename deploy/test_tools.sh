@@ -14,7 +14,11 @@ promtool() (
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
     cd "$work"
-    apt-get download -qq -o APT::Sandbox::User=root prometheus >/dev/null
+    fetch=(apt-get download -qq -o APT::Sandbox::User=root prometheus)
+    "${fetch[@]}" >/dev/null 2>&1 || {
+        apt-get update -qq || true # the list of packages is old, or none; only root may
+        "${fetch[@]}" >/dev/null
+    }
     dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool
     mv usr/bin/promtool "$folder/promtool.new"
     mv "$folder/promtool.new" "$folder/promtool"

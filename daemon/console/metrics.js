@@ -26,10 +26,9 @@ export const value = (families, name, pass = () => true) =>
 export function quantile(before, after, name, q) {
     const of = (families) =>
         new Map(
-            (families?.get(`${name}_bucket`) ?? []).map((r) => [
-                Number(r.labels.le === '+Inf' ? Infinity : r.labels.le),
-                r.value,
-            ]),
+            (families?.get(`${name}_bucket`) ?? [])
+                .filter((r) => (r.labels.class ?? 'ask') === 'ask')
+                .map((r) => [Number(r.labels.le === '+Inf' ? Infinity : r.labels.le), r.value]),
         );
     const then = of(before);
     const buckets = [...of(after)]

@@ -9,10 +9,14 @@
 enum { LINE_BYTES_MAX = 1024 };
 
 static const char *const FIGURES[CTL_FIGURES] = {
-    [CTL_QUESTIONS] = "learnd_texts_total",   [CTL_CORRECTIONS] = "learnd_feedback_accepted_total",
-    [CTL_REFUSALS] = "learnd_refusals_total", [CTL_REJECTED] = "learnd_feedback_rejected_total",
-    [CTL_QUEUED] = "learnd_queue_texts",      [CTL_CONNECTIONS] = "learnd_connections",
-    [CTL_RESIDENT] = "learnd_resident_bytes", [CTL_BEHIND] = "learnd_learner_behind",
+    [CTL_QUESTIONS] = "learnd_texts_total",
+    [CTL_CORRECTIONS] = "learnd_feedback_accepted_total",
+    [CTL_REFUSALS] = "learnd_refusals_total",
+    [CTL_REJECTED] = "learnd_feedback_rejected_total",
+    [CTL_QUEUED] = "learnd_queue_texts",
+    [CTL_CONNECTIONS] = "learnd_connections",
+    [CTL_RESIDENT] = "process_resident_memory_bytes",
+    [CTL_BEHIND] = "learnd_learner_behind",
 };
 
 static const char *const STAGES[CTL_STAGES] = {

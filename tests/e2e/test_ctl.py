@@ -22,35 +22,7 @@ import requests
 from learnd_process import ROOT
 
 OK, REFUSED, USAGE, FAILED, PARTLY = range(5)
-COMMANDS = [
-    "classify",
-    "embed",
-    "teach",
-    "confirm",
-    "reject",
-    "withdraw",
-    "forget",
-    "erase",
-    "import",
-    "export",
-    "eval",
-    "models",
-    "labels",
-    "examples",
-    "versions",
-    "train",
-    "runs",
-    "cancel",
-    "encoders",
-    "rollback",
-    "export-encoder",
-    "import-encoder",
-    "events",
-    "review",
-    "next",
-    "status",
-    "version",
-]
+COMMANDS = re.findall(r'^    \{"([\w-]+)", "', (ROOT / "daemon/ctl/ctl_main.c").read_text(), re.M)
 CARD, LOST = "where is my card", "I have lost my card"
 
 

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "proto/http.h"
-#include "proto/trace.h"
+#include "proto/traceparent.h"
 
 enum { TARGET_MAX = 128, HEADERS_BYTES_MAX = 512, HEADERS_MAX = 12, BODY_MAX = 1000 };
 

@@ -1,4 +1,4 @@
-/* test_trace.c -- W3C traceparent and tracestate, by the recommendation's own rules. */
+/* test_traceparent.c -- W3C traceparent and tracestate, by the recommendation's own rules. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "proto/trace.h"
+#include "proto/traceparent.h"
 
 #define ID "0af7651916cd43dd8448eb211c80319c"
 #define PARENT "b7ad6b7169203331"

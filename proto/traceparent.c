@@ -1,5 +1,5 @@
-/* trace.c -- see trace.h. */
-#include "proto/trace.h"
+/* traceparent.c -- see traceparent.h. */
+#include "proto/traceparent.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,12 +1,12 @@
-/* trace.h -- W3C Trace Context (the headers traceparent and tracestate): bytes <-> ids. Pure.
+/* traceparent.h -- W3C Trace Context (the headers traceparent and tracestate): bytes <-> ids. Pure.
  *
  *     struct trace t;
  *     if (trace_parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", &t) == 0) ...
  *
  * A header that is not as the recommendation says counts as none: never an error of the request.
  */
-#ifndef LEARND_TRACE_H
-#define LEARND_TRACE_H
+#ifndef LEARND_TRACEPARENT_H
+#define LEARND_TRACEPARENT_H
 
 #include <stdbool.h>
 #include <stdint.h>
