@@ -411,6 +411,7 @@ def test_full_queue(make_daemon, minilm):
             assert status == 200 and len(json.loads(answer)["results"]) == 256
         w.close()
     assert {200, 503} == set(seen), "the queue was never full"
+    assert count(daemon, 'learnd_refusals_total{code="queue_full"}') == seen.count(503)
     assert daemon.ask("hello")["results"]
 
 
@@ -430,6 +431,8 @@ def test_too_many_connections(shared):
         for w in wires:
             w.close()
     until(lambda: try_live(shared), "no room after they left")
+    turned_away = count(shared, "learnd_connections_refused_total")
+    assert count(shared, 'learnd_refusals_total{code="too_many_connections"}') == turned_away >= 1
 
 
 def try_live(daemon):
@@ -458,6 +461,8 @@ def test_slow_clients(shared, model):
                 assert chunks < 400, "a request that does not arrive is waited for"
         slow.sock.settimeout(60)
         assert slow.problem()[:2] == (408, "request_timeout")
+        assert count(shared, 'learnd_refusals_total{code="request_timeout"}') >= 1
+        assert count(shared, "learnd_timeouts_total") >= 1
         assert slow.ended()
         steady.send(*[chunk] * 10, b"0\r\n\r\n")
         status, _, body = steady.answer()
