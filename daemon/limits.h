@@ -5,18 +5,23 @@
 enum {
     /* front */
     LIMIT_LOOPS = 16,
-    LIMIT_CONNECTIONS = 1024, /* of one loop; each has at most one request under way */
+    LIMIT_CONNECTIONS = 65536, /* of all loops; each has at most one request under way */
+    LIMIT_FILES = 256,         /* open ones beside connections */
     LIMIT_TARGET_BYTES = 4096,
     LIMIT_HEADERS_BYTES = 8192,
     LIMIT_HEADERS = 64,
     LIMIT_BODY_BYTES = 1 << 20,          /* of most requests */
     LIMIT_FEEDBACK_BODY_BYTES = 8 << 20, /* of one feedback that is not ndjson */
     LIMIT_LINE_BYTES = 1 << 20,          /* of one line of ndjson */
+    LIMIT_REFUSED_BYTES = 64 << 10,      /* of a body that is read only to go on behind it */
+    LIMIT_KEYS = 1024,                   /* that stand */
+    LIMIT_KEY_USE_S = 60,                /* their use is written down so often */
     LIMIT_HELD_BYTES = 64 << 10,         /* pipelined bytes kept while a request is under way */
     LIMIT_IDLE_S = 75,                   /* a connection without a request */
-    LIMIT_REQUEST_S = 30, /* from a request's first byte to its last; of a stream, without a byte */
-    LIMIT_WRITE_S = 30,   /* for a client to take its answer */
-    LIMIT_DRAIN_S = 20,   /* for requests under way when the daemon stops */
+    LIMIT_REQUEST_S = 30, /* from a request's first byte to its last; of a stream, for so many: */
+    LIMIT_TRICKLE_BYTES = 64,
+    LIMIT_WRITE_S = 30, /* for a client to take its answer */
+    LIMIT_DRAIN_S = 20, /* for requests under way when the daemon stops */
     /* watching */
     LIMIT_EVENTS = 4096,      /* held to resume from; who is farther behind has lost some */
     LIMIT_EVENT_KEYS = 512,   /* {type, model, word} merged at the same time */
@@ -43,18 +48,17 @@ enum {
     LIMIT_ASKED_ROWS = 256, /* of the sample that is watched for drift, in a quarter of a second */
     LIMIT_ASKED_NUMBERS = LIMIT_ASKED_ROWS * 1024, /* of their embeddings */
     /* teaching */
-    LIMIT_ITEMS = 1000,       /* of one feedback */
-    LIMIT_STREAM_ITEMS = 256, /* lines of ndjson written together */
-    LIMIT_KEEPER_BOX =
-        LIMIT_LOOPS * LIMIT_CONNECTIONS + 4096, /* one change a connection, and caches */
-    LIMIT_READER_BOX = LIMIT_LOOPS * LIMIT_CONNECTIONS,
+    LIMIT_ITEMS = 1000,                          /* of one feedback */
+    LIMIT_STREAM_ITEMS = 256,                    /* lines of ndjson written together */
+    LIMIT_KEEPER_BOX = LIMIT_CONNECTIONS + 4096, /* one change a connection, and caches */
+    LIMIT_READER_BOX = LIMIT_CONNECTIONS,
     LIMIT_MODELS = 256,
     LIMIT_RATED_NAMES = 16384, /* annotators whose rate is watched at once */
 };
 
 _Static_assert(LIMIT_BATCH_TOKENS >= LIMIT_TOKENS, "a batch holds at least the longest text");
 _Static_assert(LIMIT_QUEUE_ITEMS >= LIMIT_INPUTS, "one request fits an empty queue");
-_Static_assert(LIMIT_KEEPER_BOX >= LIMIT_LOOPS * LIMIT_CONNECTIONS,
+_Static_assert(LIMIT_KEEPER_BOX >= LIMIT_CONNECTIONS,
                "a connection has at most one change under way, so its post is never refused");
 _Static_assert(LIMIT_EVENT_STREAMS * 4 <= LIMIT_CONNECTIONS,
                "those who watch leave room for others");

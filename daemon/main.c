@@ -18,7 +18,10 @@
 
 #include "daemon/attend.h"
 #include "daemon/clock.h"
+#include "daemon/descriptors.h"
 #include "daemon/events.h"
+#include "daemon/front/access.h"
+#include "daemon/front/trail.h"
 #include "daemon/learn/embed.h"
 #include "daemon/learn/weights_hash.h"
 #include "daemon/limits.h"
@@ -147,6 +150,9 @@ static int open_state(void)
         return -EINVAL;
     }
     rc = store_open(folder, STORE_READER, why, sizeof why, &stores.reader);
+    if (rc == 0)
+        rc = access_open(stores.reader, &server.settings.access, server.settings.admin_key_file,
+                         why, sizeof why, &server.access);
     if (rc == 0)
         rc = store_open(folder, STORE_READER, why, sizeof why, &stores.learner);
     return rc == 0 ? store_open(folder, STORE_READER, why, sizeof why, &stores.trainer) : rc;
@@ -291,6 +297,21 @@ static int open_learning(void)
     return open_training(&parts);
 }
 
+/* As many connections as the settings say, or as the system lets in. */
+static void make_room(void)
+{
+    uint32_t wanted = server.settings.connections, len = descriptors_for(wanted);
+    char have[16], asked[16];
+
+    server.settings.connections = len;
+    if (len == wanted)
+        return;
+    snprintf(have, sizeof have, "%u", len);
+    snprintf(asked, sizeof asked, "%u", wanted);
+    log_warn("start", "event", "few_descriptors", "connections", have, "wanted", asked, "text",
+             "the limit of open files (LimitNOFILE, ulimit -Hn) allows no more", NULL);
+}
+
 /* Who is let in finds lanes that have worked: a real text goes through one of them. */
 static int encode_first(void)
 {
@@ -314,11 +335,12 @@ static int encode_first(void)
 
 static int open_door(void)
 {
+    make_room();
     server.started_us = clock_unix_us();
     server.loops_len = server.settings.loops > 0 ? server.settings.loops : 1;
     return loops_open(&server.settings, (uint32_t)inherited, server.loops_len, server_routes,
-                      server_routes_len, server.bus, server_round, &server, why, sizeof why,
-                      &server.loops);
+                      server_routes_len, server.bus, server.access, server_round, &server, why,
+                      sizeof why, &server.loops);
 }
 
 static int check_state(void)
@@ -372,6 +394,7 @@ static void stop(void)
 {
     attend_step("stopping", NULL);
     loops_drain(server.loops);
+    trail_use(&server, clock_us(), true);
     trainer_close(server.trainer);
     learner_stop(server.learner);
     keeper_close(server.keeper);
@@ -385,6 +408,7 @@ static void stop(void)
     asked_close(server.asked);
     bus_close(server.bus);
     rate_close(server.rate);
+    access_close(server.access);
     store_close(stores.trainer);
     store_close(stores.learner);
     store_close(stores.reader);

@@ -230,6 +230,23 @@ static int check_claim(const struct settings *s, char *why, size_t why_bytes)
     return rc == -ENOENT ? 0 : rc;
 }
 
+/* Does a key stand in the database? */
+static bool has_keys(const struct settings *s)
+{
+    char path[PATH_BYTES], said[256];
+    uint32_t keys = 0, admins;
+    struct store *store;
+
+    snprintf(path, sizeof path, "%s/learnd.db", s->state);
+    if (access(path, F_OK) != 0 ||
+        store_open(s->state, STORE_READER, said, sizeof said, &store) != 0)
+        return false;
+    if (store_key_count(store, &keys, &admins) != 0)
+        keys = 0;
+    store_close(store);
+    return keys > 0;
+}
+
 int preflight_all(const struct settings *s, char *why, size_t why_bytes, char *note,
                   size_t note_bytes)
 {
@@ -238,7 +255,7 @@ int preflight_all(const struct settings *s, char *why, size_t why_bytes, char *n
     if (rc == 0)
         rc = check_folder(s->state, why, why_bytes);
     if (rc == 0)
-        rc = loops_check(s, why, why_bytes);
+        rc = loops_check(s, s->admin_key_file[0] != '\0' || has_keys(s), why, why_bytes);
     if (rc == 0)
         rc = check_encoder(s, why, why_bytes);
     return rc == 0 ? check_claim(s, why, why_bytes) : rc;

@@ -28,6 +28,11 @@ static void take(void *ud, const char *name, bool reloads)
 static void apply(struct server *server)
 {
     const struct settings *s = &server->settings;
+    char why[512];
+
+    if (access_reload(server->access, why, sizeof why) != 0)
+        log_error("reload", "event", "refused", "why", why, "text",
+                  "the key that was read before stays", NULL);
 
     log_level_set(s->log_level);
     trainer_yield_to(server->trainer, (int64_t)s->train_yield_ms * 1000);

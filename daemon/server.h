@@ -24,10 +24,14 @@
 #include "daemon/settings.h"
 #include "daemon/version.h"
 
+struct access;
+
 struct server {
     struct settings settings;
     struct device *device;
     struct recent *recent; /* how long texts took of late */
+    struct access *access;
+    int64_t use_written_us; /* of the keys; the first loop's */
     struct encoders *encoders;
     struct held_encoder *base;
     char encoder_sha256[65]; /* of the base's model.safetensors, hex */

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "daemon/limits.h"
 #include "daemon/serve/device.h"
@@ -144,6 +145,17 @@ static int set_train_yield(struct settings *s, const char *value, char *why, siz
     return number(value, 0, 60000, why, why_bytes, &s->train_yield_ms);
 }
 
+static int set_retention_days_runs(struct settings *s, const char *value, char *why,
+                                   size_t why_bytes)
+{
+    return number(value, 0, 36500, why, why_bytes, &s->retention_days_runs);
+}
+
+static int set_encoders_kept(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return number(value, 1, 1000, why, why_bytes, &s->encoders_kept);
+}
+
 static int set_drain_grace(struct settings *s, const char *value, char *why, size_t why_bytes)
 {
     return number(value, 0, 3600, why, why_bytes, &s->drain_grace_s);
@@ -178,6 +190,36 @@ static int set_log_level(struct settings *s, const char *value, char *why, size_
         return 0;
     snprintf(why, why_bytes, "must be debug, info, warn or error");
     return -EINVAL;
+}
+
+static int set_admin_key_file(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return copy(s->admin_key_file, value, why, why_bytes);
+}
+
+static int set_cors_origins(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return origins_parse(value, &s->access.origins, why, why_bytes);
+}
+
+static int set_trusted_proxies(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return networks_parse(value, &s->access.proxies, why, why_bytes);
+}
+
+static int set_metrics_open(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    s->access.metrics_open = strcmp(value, "yes") == 0;
+    if (s->access.metrics_open || strcmp(value, "no") == 0)
+        return 0;
+    snprintf(why, why_bytes, "must be yes or no");
+    return -EINVAL;
+}
+
+static int set_connections(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return number(value, 4 * LIMIT_EVENT_STREAMS, LIMIT_CONNECTIONS, why, why_bytes,
+                  &s->connections);
 }
 
 /* What a setting that may change at run time takes over. */
@@ -254,7 +296,14 @@ static const struct setting {
     {"train-threads", set_train_threads, false, NULL},
     {"train-yield-p99-ms", set_train_yield, false, carry_train_yield},
     {"disk-free-min", set_disk_free_min, false, NULL},
+    {"retention-days-runs", set_retention_days_runs, false, NULL},
+    {"encoders-kept", set_encoders_kept, false, NULL},
     {"drain-grace", set_drain_grace, false, carry_drain_grace},
+    {"admin-key-file", set_admin_key_file, false, NULL},
+    {"cors-origins", set_cors_origins, false, NULL},
+    {"trusted-proxies", set_trusted_proxies, false, NULL},
+    {"metrics-open", set_metrics_open, false, NULL},
+    {"connections", set_connections, false, NULL},
 };
 
 enum { TABLE_LEN = sizeof table / sizeof *table };
@@ -293,6 +342,10 @@ const char *settings_help(void)
            "              [--train auto|manual] [--train-window HH:MM-HH:MM]\n"
            "              [--train-hours N] [--train-threads N] [--train-yield-p99-ms N]\n"
            "              [--disk-free-min BYTES] [--drain-grace S]\n"
+           "              [--retention-days-runs N] [--encoders-kept N]\n"
+           "              [--admin-key-file FILE] [--cors-origins ORIGIN,...]\n"
+           "              [--trusted-proxies ADDR[/BITS]|unix,...] [--metrics-open yes|no]\n"
+           "              [--connections N]\n"
            "              [--log-level debug|info|warn|error]\n"
            "              [--log-requests none|sampled|all] [--tensorboard DIR]\n"
            "              [--check-config] [--help] [--version]\n"
@@ -514,14 +567,33 @@ static int read_flags(struct settings *s, int argc, char **argv, bool config_onl
     return 0;
 }
 
+/* The key that systemd hands over (LoadCredential=admin-key:..), unless it is the empty line that
+ * stands in for a file that is not there. One that cannot be looked at is one: it is refused when
+ * it is read, instead of letting everybody in. */
+static void credential(char path[SETTINGS_PATH_BYTES])
+{
+    const char *folder = getenv("CREDENTIALS_DIRECTORY");
+    struct stat st;
+
+    if (folder == NULL)
+        return;
+    snprintf(path, SETTINGS_PATH_BYTES, "%s/admin-key", folder);
+    if (stat(path, &st) != 0 ? errno == ENOENT : st.st_size <= 1)
+        path[0] = '\0';
+}
+
 static void defaults(struct settings *s)
 {
     const char *home = getenv("HOME"), *cache = getenv("XDG_CACHE_HOME");
 
     home = home != NULL ? home : "/";
-    *s =
-        (struct settings){.device = "auto", .log_level = LOG_LEVEL_INFO, .disk_free_min = 64 << 20};
+    *s = (struct settings){.device = "auto",
+                           .log_level = LOG_LEVEL_INFO,
+                           .disk_free_min = 64 << 20,
+                           .encoders_kept = 4,
+                           .connections = SETTINGS_CONNECTIONS};
     state_folder_default(s->state, sizeof s->state);
+    credential(s->admin_key_file);
     if (cache != NULL && *cache != '\0')
         snprintf(s->encoder, sizeof s->encoder, "%s/learnd/all-MiniLM-L6-v2", cache);
     else

@@ -7,9 +7,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "daemon/front/access.h"
 #include "daemon/log.h"
 
-enum { SETTINGS_LISTEN_MAX = 8, SETTINGS_PATH_BYTES = 1024, SETTINGS_MAX = 64 };
+enum {
+    SETTINGS_LISTEN_MAX = 8,
+    SETTINGS_PATH_BYTES = 1024,
+    SETTINGS_MAX = 64,
+    SETTINGS_CONNECTIONS = 12000,
+};
 
 /* Which answers have a line in the log (front/access_log.h). */
 enum log_requests { LOG_REQUESTS_SAMPLED, LOG_REQUESTS_NONE, LOG_REQUESTS_ALL };
@@ -32,6 +38,11 @@ struct settings {
     int train_from, train_to;         /* minutes of the day in which runs may start; equal: any */
     uint32_t drain_grace_s;           /* not ready, but serving, before it drains */
     uint64_t disk_free_min;           /* bytes; below it nothing is learned. 0: not watched */
+    uint32_t retention_days_runs;     /* runs that ended before are forgotten; 0: never */
+    uint32_t encoders_kept;           /* of a model, beside the live one */
+    char admin_key_file[SETTINGS_PATH_BYTES]; /* "" none */
+    struct access_settings access;
+    uint32_t connections; /* of all loops together */
     enum log_level log_level;
     enum log_requests log_requests;
     char tensorboard[SETTINGS_PATH_BYTES]; /* where runs are also written; "": nowhere */

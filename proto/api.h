@@ -128,6 +128,7 @@ bool api_name_valid(const char *name, size_t name_bytes);
 #include "proto/api_erase.h"
 #include "proto/api_events.h"
 #include "proto/api_feedback.h"
+#include "proto/api_keys.h"
 #include "proto/api_labels.h"
 #include "proto/api_manage.h"
 #include "proto/api_review.h"

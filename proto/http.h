@@ -34,6 +34,7 @@ struct http_request {
     const char *query;  /* behind '?', "" without */
     const char *host, *content_type, *authorization, *idempotency_key, *origin, *last_event_id,
         *accept_encoding, *if_none_match; /* or NULL */
+    const char *forwarded_for;            /* or NULL; of several, the last line */
     const char *traceparent, *tracestate; /* or NULL; "" if it came twice */
     bool takes_chunks;                    /* HTTP/1.1: an answer may come in chunks */
     bool keep_alive;                      /* the client wants the connection kept */

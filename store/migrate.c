@@ -163,6 +163,21 @@ static const char *const steps[] = {
     "UPDATE model SET live_us = created_us;"
     "INSERT INTO live_encoder(model, t_us, seq, encoder, run, reason)"
     " SELECT id, created_us, 0, 0, -1, 'created' FROM model;",
+    /* Keys, as hashes, and the trail of who changed what. A key's row outlives it for the trail,
+     * which names keys that are no rows too (0: none, -1: the operator's file). */
+    "CREATE TABLE api_key("
+    " id INTEGER PRIMARY KEY AUTOINCREMENT, sha256 BLOB NOT NULL UNIQUE, name TEXT NOT NULL,"
+    " role TEXT NOT NULL CHECK(role IN ('predict', 'annotate', 'admin')),"
+    " rate_per_s REAL NOT NULL, created_us INTEGER NOT NULL, expires_us INTEGER NOT NULL,"
+    " revoked_us INTEGER NOT NULL DEFAULT 0, used_us INTEGER NOT NULL DEFAULT 0,"
+    " requests INTEGER NOT NULL DEFAULT 0, corrections INTEGER NOT NULL DEFAULT 0);"
+    "CREATE UNIQUE INDEX api_key_name ON api_key(name) WHERE revoked_us = 0;"
+    "CREATE TABLE act("
+    " number INTEGER PRIMARY KEY AUTOINCREMENT, t_us INTEGER NOT NULL, key INTEGER NOT NULL,"
+    " peer INTEGER NOT NULL, action TEXT NOT NULL, object TEXT NOT NULL, request TEXT NOT NULL,"
+    " address TEXT NOT NULL);"
+    "CREATE INDEX act_key ON act(key, number);"
+    "CREATE INDEX act_action ON act(action, number);",
 };
 
 enum { STEPS = sizeof steps / sizeof *steps };

@@ -175,6 +175,7 @@ int store_encoder_base(struct store *store, uint8_t ret_sha256[STORE_HASH_BYTES]
 int store_encoder_claim(struct store *store, const uint8_t sha256[STORE_HASH_BYTES], int64_t now_us,
                         int64_t *ret_encoder);
 
+#include "store/store_keys.h"
 #include "store/store_labels.h"
 #include "store/store_read.h"
 #include "store/store_runs.h"

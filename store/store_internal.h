@@ -5,6 +5,7 @@
 #include <sqlite3.h>
 
 #include "store/erase_statements.h"
+#include "store/key_statements.h"
 #include "store/label_statements.h"
 #include "store/run_statements.h"
 #include "store/set_statements.h"
@@ -109,6 +110,7 @@
     X(SNAPSHOT_OF_MODEL, "SELECT encoder, seq FROM head_snapshot WHERE model = ?1")                \
     X(SNAPSHOT_FORGET, "DELETE FROM head_snapshot WHERE model = ?1 AND seq >= ?2")                 \
     ERASE_STATEMENTS(X)                                                                            \
+    KEY_STATEMENTS(X)                                                                              \
     RUN_STATEMENTS(X)
 
 enum store_statement {

@@ -9,6 +9,7 @@ import {
     h,
     kbd,
     name,
+    names,
     problem,
     put,
     said,
@@ -270,10 +271,8 @@ export function showLabel(label, view, known) {
                 plural(label.examples, 'example'),
                 ' · since ',
                 ago(label.created),
-                label.recall === undefined ? '' : ` · recall ${percent(label.recall)}`,
-                label.aliases.length > 0
-                    ? [' · also ', label.aliases.map((a, i) => [i > 0 ? ', ' : '', name(a)])]
-                    : '',
+                label.recall === null ? '' : ` · recall ${percent(label.recall)}`,
+                label.aliases.length > 0 ? [' · also ', names(label.aliases)] : '',
             ),
             h(
                 'div.two.even',

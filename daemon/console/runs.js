@@ -141,7 +141,12 @@ function progress(cancel) {
                     ? `${run.phase}: ${count(run.step)} of ${count(run.steps)}`
                     : run.phase,
                 p
-                    ? ` · loss ${figure(p.loss)} · ${figure(p.examples_per_s, 0)} examples/s · ${p.eta_s === null ? '' : `about ${duration(p.eta_s)} left · `}${plural(p.examples, 'example')}, ${count(p.held_out)} kept out`
+                    ? [
+                          ` · loss ${figure(p.loss)} · `,
+                          `${figure(p.examples_per_s, 0)} examples/s · `,
+                          p.eta_s === null ? '' : `about ${duration(p.eta_s)} left · `,
+                          `${plural(p.examples, 'example')}, ${count(p.held_out)} kept out`,
+                      ]
                     : '',
             );
         },
@@ -158,7 +163,7 @@ function lossChart(run, signal) {
             curve.map((m) => [count(m.step), figure(m.loss), figure(m.grad_norm), figure(m.lr, 6)]),
         says: () =>
             curve.length > 0
-                ? `From ${figure(curve[0].loss)} to ${figure(curve.at(-1).loss)} in ${count(curve.at(-1).step)} steps.`
+                ? `From ${figure(curve[0].loss)} to ${figure(curve.at(-1).loss)}.`
                 : 'No steps.',
         make: (p) => ({
             type: 'line',
@@ -194,7 +199,7 @@ function details(run) {
                         place,
                         h(
                             'p.meta',
-                            `${whole.strategy} of ${whole.model}, seed ${whole.seed}, asked for by `,
+                            `${whole.strategy}, seed ${whole.seed}, asked for by `,
                             h('bdi', whole.who),
                             ` · ${moment(whole.started)} to ${moment(whole.ended)}`,
                         ),
@@ -269,7 +274,8 @@ function show(main, view) {
                         h('h2', 'Fine-tune the encoder'),
                         h(
                             'p.hint',
-                            'In the background, on what was taught. The candidate goes live only if it is shown not to be worse.',
+                            'In the background, on what was taught. The candidate goes live only ' +
+                                'if it is shown not to be worse.',
                         ),
                         form,
                     );

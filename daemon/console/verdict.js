@@ -54,7 +54,9 @@ export function gateTable(v) {
         ),
         h(
             'p.meta',
-            `${count(v.won)} texts won, ${count(v.lost)} lost of ${count(v.items)}; at worst ${percent(v.lower)} of accuracy (allowed: ${percent(v.margin === null ? null : -v.margin)}); latency × ${figure(v.latency_ratio, 2)}.`,
+            `${count(v.won)} texts won, ${count(v.lost)} lost of ${count(v.items)}; `,
+            `accuracy at worst ${percent(v.lower)} (allowed: −${percent(v.margin)}); `,
+            `latency × ${figure(v.latency_ratio, 2)}.`,
         ),
         worst.length > 0
             ? h(

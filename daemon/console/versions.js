@@ -65,7 +65,7 @@ function encoderCard(e, rollback) {
         may('admin') && canGo(e)
             ? h(
                   'button',
-                  { type: 'button', onclick: () => rollback(e), 'data-encoder': e.encoder },
+                  { type: 'button', onclick: () => rollback(e), 'data-key': `${e.encoder}` },
                   'Go to this one',
               )
             : null,
@@ -120,14 +120,12 @@ function show(main, view) {
             cursor = page.next_cursor;
             more.hidden = cursor === null;
             if (next === null) {
-                const focused = document.activeElement?.dataset?.encoder;
                 fill(
                     encoders,
                     [...page.encoders]
                         .sort((a, b) => b.encoder - a.encoder)
                         .map((e) => encoderCard(e, rollback)),
                 );
-                if (focused) encoders.querySelector(`[data-encoder="${focused}"]`)?.focus();
                 rows = [];
             }
             rows.push(...page.versions.map(versionRow));
@@ -153,7 +151,8 @@ function show(main, view) {
                     'p',
                     'Answers of ',
                     h('b', model.name),
-                    ' will come from this encoder. What was taught since stays: the head is rebuilt from all examples.',
+                    ' will come from this encoder. What was taught since stays: the head is ',
+                    'rebuilt from all examples.',
                 ),
                 h('p.meta', gateLine(e.gate)),
             ],

@@ -9,6 +9,7 @@
  *     ctl_labels.c  labels                               ctl_events.c  events
  *     ctl_review.c  review, next                         ctl_erase.c   erase
  *     ctl_runs.c    train runs cancel                    ctl_eval.c    eval
+ *     ctl_keys.c    keys audit
  *     ctl_backup.c  backup, restore                      ctl_doctor.c  doctor
  *     ctl_watch.c   watch                                ctl_annotate.c annotate
  *     ctl_bench.c   bench                                ctl_completion.c completion
@@ -77,6 +78,8 @@ enum ctl_exit ctl_import_encoder(struct ctl *ctl);
 enum ctl_exit ctl_train(struct ctl *ctl);
 enum ctl_exit ctl_runs(struct ctl *ctl);
 enum ctl_exit ctl_cancel(struct ctl *ctl);
+enum ctl_exit ctl_keys(struct ctl *ctl);
+enum ctl_exit ctl_audit(struct ctl *ctl);
 enum ctl_exit ctl_events(struct ctl *ctl);
 enum ctl_exit ctl_review(struct ctl *ctl);
 enum ctl_exit ctl_next(struct ctl *ctl);

@@ -125,6 +125,17 @@ static const struct ctl_command commands[] = {
      "tell\n"
      "how good the model is.\n",
      "limit seed random-share", ctl_next},
+    {"keys", "[create NAME ROLE | revoke KEY | me]", "who may use the daemon",
+     "ROLE is predict (ask), annotate (teach too) or admin (everything). The key is printed alone "
+     "and\n"
+     "never again; `umask 077; learnctl keys create NAME ROLE >FILE` keeps it for --key-file. The "
+     "first\n"
+     "key must be an admin's: from then on nothing is open without one. `keys me` says who you "
+     "are.\n",
+     "rate expires limit", ctl_keys},
+    {"audit", "", "who changed what, the newest first",
+     "Everything but corrections, which the examples and versions show.\n",
+     "before by action limit", ctl_audit},
     {"backup", "FOLDER", "copy the whole state, also beside a running daemon",
      "Whole or not there: an older backup of that name is replaced in one step. `sha256sum -c\n"
      "MANIFEST` checks it. The base encoder is not in it. What is erased later stays in a backup\n"
@@ -147,6 +158,14 @@ static const struct ctl_command commands[] = {
      "text\n"
      "and version. Nothing is stored. Ends with 4: some were refused, 3: an answer was wrong.\n",
      "file format connections rate seconds requests dump anywhere", ctl_bench},
+    {"annotate", "[MODEL]", "label what is worth it, one key a decision",
+     "What `next` lists, or with --review what `review` lists: a text, the likeliest labels with "
+     "their\n"
+     "numbers. On a terminal a screen (? helps); else a line of stdin for each item: a number, "
+     "=LABEL,\n"
+     "+LABEL (also a new one), r(eject), s(kip), u(ndo) or q(uit). Kind multi: \"1 3\", 0 for "
+     "none.\n",
+     "review annotator source weight wait kind limit seed random-share", ctl_annotate},
     {"status", "", "is it ready, what runs, what is there",
      "Ends with 3 if the daemon is not ready.\n", "", ctl_status},
     {"version", "", "of this program", "", "", ctl_version},

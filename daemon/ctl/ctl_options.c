@@ -99,9 +99,14 @@ static const struct row rows[] = {
     {"margin", '\0', false, TEXT, AT(margin), "SHARE", "accuracy that the gate may lose (0.015)"},
     {"force", '\0', false, FLAG, AT(force), NULL, "swap although the gate refuses"},
     {"watch", 'w', false, FLAG, AT(watch), NULL, "stay until the run has ended"},
+    {"expires", '\0', false, TEXT, AT(expires), "TIME", "as 2027-01-31T00:00:00Z"},
+    {"before", '\0', false, TEXT, AT(before), "TIME", "only what was done before it"},
+    {"by", '\0', false, TEXT, AT(by), "KEY", "only by this key, its number; 0: by none"},
+    {"action", '\0', false, TEXT, AT(action), "WORD", "only this, as model_create"},
     {"connections", '\0', false, WHOLE, AT(connections), "N", "connections at once (16)"},
     {"rate", '\0', false, NUMBER, AT(rate), "R",
-     "send R a second, whether answers come or not; without it each\n"
+     "keys: requests in a second, and as many at once\n"
+     "bench: send R a second, whether answers come or not; without it each\n"
      "connection asks again when it has its answer"},
     {"seconds", '\0', false, NUMBER, AT(seconds), "S", "for so long (10)"},
     {"requests", '\0', false, WHOLE, AT(requests), "N", "so many, instead or at most"},
@@ -145,6 +150,8 @@ void ctl_options_init(struct ctl_options *o)
         o->url = url;
     if (model != NULL && *model != '\0')
         o->model = model;
+    if (key == NULL || *key == '\0')
+        key = getenv("LEARND_KEY");
     if (key != NULL && *key != '\0')
         o->key = key;
 }

@@ -44,12 +44,14 @@ struct ctl_options {
     /* runs */
     const char *strategy, *epochs, *lora_rank, *margin; /* so too */
     bool force, watch;
+    /* keys and the trail */
+    const char *expires, *before, *by, *action;
     /* a state folder */
     const char *state, *find;
     bool copy, deep, repair, everything, proof;
     /* a load */
     long connections, requests;
-    double rate, seconds;
+    double rate, seconds; /* rate: also of a key */
     const char *dump;
     bool anywhere;
     /* at a terminal */
@@ -57,7 +59,8 @@ struct ctl_options {
     double every_s;
 };
 
-/* Defaults, then the environment: LEARNCTL_URL, LEARNCTL_MODEL, LEARNCTL_KEY. */
+/* Defaults, then the environment: LEARNCTL_URL, LEARNCTL_MODEL, LEARNCTL_KEY (or
+ * LEARND_KEY). */
 void ctl_options_init(struct ctl_options *options);
 /* Takes the flags out of argv (argc), wherever they stand, and moves the rest to its front; behind
  * "--" nothing is a flag. allowed: a command's words, or NULL for any known flag. 0 with

@@ -14,9 +14,10 @@
 
 #include "daemon/clock.h"
 #include "daemon/front/access_log.h"
+#include "daemon/front/admit.h"
 #include "daemon/metrics.h"
 
-enum { HEAD_BYTES = 2048, LINES_BYTES = 1280 };
+enum { HEAD_BYTES = ADMIT_LINES_BYTES + 256 };
 
 struct answer {
     uv_write_t write;
@@ -93,8 +94,13 @@ static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
         end_flow(c);
         return;
     }
-    if (c->x.streaming)
-        c->since_us = clock_us();
+    if (c->x.streaming) {
+        c->trickle += (uint32_t)len;
+        if (c->trickle >= LIMIT_TRICKLE_BYTES) {
+            c->trickle = 0;
+            c->since_us = clock_us();
+        }
+    }
     if (c->x.active && !c->x.streaming) {
         if (!hold(c, buf->base, (size_t)len))
             conn_close(c);
@@ -149,6 +155,10 @@ static void begin_exchange(struct conn *c)
     c->x.gone = NULL;
     c->x.user = NULL;
     c->x.route = NULL;
+    c->x.refused = false;
+    c->trickle = 0;
+    c->x.cors = NULL;
+    c->x.who = (struct access_who){STORE_KEY_NONE, ROLE_NONE};
     make_id(c);
     c->x.trace = (struct trace){.id = ""};
     if (r->traceparent != NULL && trace_parse(r->traceparent, &c->x.trace) == 0)
@@ -178,36 +188,6 @@ static void refuse(struct conn *c, int status, const char *code, const char *det
     exchange_problem(&c->x, &problem);
 }
 
-static bool is_loopback(const char *host)
-{
-    size_t len =
-        host[0] == '[' ? strcspn(host, "]") + (strchr(host, ']') != NULL) : strcspn(host, ":");
-
-    return (len == 9 && strncasecmp(host, "localhost", 9) == 0) ||
-           (len == 5 && memcmp(host, "[::1]", 5) == 0) || strncmp(host, "127.", 4) == 0;
-}
-
-/* A browser elsewhere must not reach a daemon on the loopback: names that merely resolve to it (DNS
- * rebinding) and pages of other origins are refused. */
-static bool trusted(struct conn *c, const struct http_request *r)
-{
-    const char *origin = r->origin;
-
-    if (c->local)
-        return true;
-    if (r->host != NULL && !is_loopback(r->host)) {
-        refuse(c, 421, "unknown_host", "the Host header does not name this daemon");
-        return false;
-    }
-    if (origin == NULL)
-        return true;
-    origin = strstr(origin, "://") != NULL ? strstr(origin, "://") + 3 : origin;
-    if (r->host != NULL && strcmp(origin, r->host) == 0)
-        return true;
-    refuse(c, 403, "foreign_origin", "requests of other origins are refused");
-    return false;
-}
-
 static bool media_is(const char *type, const char *wanted)
 {
     size_t len = strlen(wanted);
@@ -231,26 +211,45 @@ static void send_continue(struct conn *c)
     uv_try_write(&c->io.stream, &buf, 1);
 }
 
+static void reply_problem(struct exchange *x, const struct api_problem *problem, const char *lines);
+
+static void answer_refusal(struct conn *c)
+{
+    struct api_problem problem;
+    char lines[128];
+
+    admit_problem(&c->x.refusal, &problem, lines, sizeof lines);
+    reply_problem(&c->x, &problem, lines);
+}
+
 /* Headers are known: find the route, decide about the body. False: answered, the connection ends.
  */
 static bool take_headers(struct conn *c)
 {
     const struct http_request *r = http_request(c->parser);
     const struct route *route;
+    struct refusal refusal;
     bool stream;
 
     begin_exchange(c);
-    if (!trusted(c, r))
+    if (!admit_origin(c, r, &refusal)) {
+        refuse(c, refusal.status, refusal.code, refusal.detail);
         return false;
+    }
     router_find(c->loop->routes, c->loop->routes_len, r->method, r->path, &c->x.match);
     route = c->x.route = c->x.match.route;
-    if (route == NULL) {
-        /* Small bodies are read, so that the connection can go on; then it is answered. */
+    c->x.refused = route != NULL && !admit_role(c, r, route->role, &c->x.refusal);
+    if (c->x.refused && (r->expect_continue || !http_collect(c->parser, LIMIT_REFUSED_BYTES))) {
+        c->x.keep_alive = false; /* what follows is not wanted */
+        answer_refusal(c);
+        return false;
+    }
+    if (route == NULL && !http_collect(c->parser, LIMIT_BODY_BYTES)) {
+        refuse(c, 413, "body_too_large", "the body is larger than this path takes");
+        return false;
+    }
+    if (route == NULL || c->x.refused) { /* so that the connection can go on; then it is answered */
         c->x.active = false;
-        if (!http_collect(c->parser, LIMIT_BODY_BYTES)) {
-            refuse(c, 413, "body_too_large", "the body is larger than this path takes");
-            return false;
-        }
         return true;
     }
     stream = route->stream != NULL && media_is(r->content_type, "application/x-ndjson");
@@ -281,14 +280,15 @@ static void no_route(struct conn *c)
 {
     struct api_problem problem;
     struct api_buffer body = API_BUFFER_INIT;
-    char extra[96];
+    char extra[512], preflight[384];
 
     if (!c->x.match.path_known) {
         api_problem_set(&problem, 404, "not_found", "", "there is nothing at this path");
         exchange_problem(&c->x, &problem);
         return;
     }
-    snprintf(extra, sizeof extra, "Allow: %s\r\n", c->x.match.allow);
+    admit_preflight(&c->x, c->x.match.allow, preflight, sizeof preflight);
+    snprintf(extra, sizeof extra, "Allow: %s\r\n%s", c->x.match.allow, preflight);
     if (strcmp(http_request(c->parser)->method, "OPTIONS") == 0) {
         exchange_reply(&c->x, 204, NULL, &body, extra);
         return;
@@ -313,6 +313,8 @@ static void complete(struct conn *c)
     c->x.started_us = c->since_us;
     if (c->x.route == NULL)
         no_route(c);
+    else if (c->x.refused)
+        answer_refusal(c);
     else
         c->x.route->handler(&c->x);
 }
@@ -407,14 +409,12 @@ static void send_answer(struct exchange *x, int status, const char *type, char *
     struct conn *c = x->conn;
     struct answer *a = calloc(1, sizeof *a);
     uv_buf_t bufs[2];
-    char lines[LINES_BYTES];
-    size_t head, own;
+    char lines[ADMIT_LINES_BYTES];
+    size_t head;
 
     if (x->streaming) /* answered before its body was through: the rest is not wanted */
         x->keep_alive = false;
-    access_log_headers(x, lines, sizeof lines);
-    own = strlen(lines);
-    snprintf(lines + own, sizeof lines - own, "%s", extra != NULL ? extra : "");
+    admit_lines(x, extra, lines);
     head = a != NULL
                ? http_write_head(a->head, sizeof a->head, status, type, len, x->keep_alive, lines)
                : 0;
@@ -474,7 +474,7 @@ void exchange_static(struct exchange *x, int status, const char *content_type, c
     send_answer(x, status, content_type, NULL, bytes, len, extra_headers);
 }
 
-void exchange_problem(struct exchange *x, const struct api_problem *problem)
+static void reply_problem(struct exchange *x, const struct api_problem *problem, const char *lines)
 {
     struct api_buffer body = API_BUFFER_INIT;
 
@@ -482,11 +482,16 @@ void exchange_problem(struct exchange *x, const struct api_problem *problem)
     api_write_problem(&body, problem, x->request_id);
     if (body.rc != 0) { /* not even that: an empty answer still has the status */
         api_buffer_done(&body);
-        send_answer(x, problem->status, NULL, NULL, NULL, 0, NULL);
+        send_answer(x, problem->status, NULL, NULL, NULL, 0, lines);
         return;
     }
-    exchange_reply(x, problem->status, "application/problem+json", &body,
-                   problem->status == 503 || problem->status == 429 ? "Retry-After: 1\r\n" : NULL);
+    exchange_reply(x, problem->status, "application/problem+json", &body, lines);
+}
+
+void exchange_problem(struct exchange *x, const struct api_problem *problem)
+{
+    reply_problem(x, problem,
+                  problem->status == 503 || problem->status == 429 ? "Retry-After: 1\r\n" : NULL);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -499,6 +504,7 @@ static void on_closed(uv_handle_t *handle)
     l->slots[c->slot] = NULL;
     l->free_slots[l->free_len++] = c->slot;
     atomic_fetch_sub(&l->connections, 1);
+    atomic_fetch_sub(l->connections_all, 1);
     http_close(c->parser);
     free(c->held);
     free(c);
@@ -524,6 +530,8 @@ void conn_tick(struct conn *c, int64_t now_us)
 {
     int64_t seconds = (now_us - c->since_us) / 1000000;
 
+    if (c->x.flowing && !c->closing && !admit_still(c))
+        end_flow(c);
     if (c->closing || c->x.flowing) /* a stream minds its own time */
         return;
     if (c->writing > 0) {
@@ -592,9 +600,12 @@ void conn_accept(struct listener *listener)
     static const struct http_limits limits = {LIMIT_TARGET_BYTES, LIMIT_HEADERS_BYTES,
                                               LIMIT_HEADERS};
     struct loop *l = listener->loop;
-    struct conn *c = l->free_len > 0 ? calloc(1, sizeof *c) : NULL;
+    struct conn *c = NULL;
 
+    if (atomic_fetch_add(l->connections_all, 1) < l->slots_len)
+        c = calloc(1, sizeof *c);
     if (c == NULL || http_open(&limits, &c->parser) != 0) {
+        atomic_fetch_sub(l->connections_all, 1);
         free(c);
         turn_away(listener);
         return;
@@ -617,6 +628,7 @@ void conn_accept(struct listener *listener)
         conn_close(c);
         return;
     }
+    admit_peer(c);
     if (!listener->local)
         uv_tcp_nodelay(&c->io.tcp, 1);
     start_reading(c);
@@ -642,6 +654,11 @@ const struct http_request *exchange_request(const struct exchange *x)
 const char *exchange_request_id(const struct exchange *x)
 {
     return x->request_id;
+}
+
+const struct access_who *exchange_who(const struct exchange *x)
+{
+    return &x->who;
 }
 
 const char *exchange_trace_id(const struct exchange *x)

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <uv.h>
 
+#include "daemon/front/access.h"
 #include "daemon/front/router.h"
 #include "daemon/limits.h"
 #include "daemon/settings.h"
@@ -17,6 +18,13 @@ enum { REQUEST_ID_CHARS = 27 };
 
 struct loop;
 
+/* Why a request may not in. */
+struct refusal {
+    int status;
+    const char *code, *detail; /* static */
+    int64_t wait_us;           /* of 429 */
+};
+
 /* The request under way on a connection. */
 struct exchange {
     struct conn *conn;
@@ -25,6 +33,10 @@ struct exchange {
     bool streaming;
     bool flowing, in_chunks; /* its answer has begun and has no end yet */
     bool head_only, keep_alive;
+    bool refused; /* may not in: its body is read, if it is small, and then it is told so */
+    struct refusal refusal;
+    struct access_who who;
+    const char *cors; /* the origin that may read the answer; NULL: no other */
     char request_id[REQUEST_ID_CHARS];
     struct trace trace; /* id "": the request belongs to none */
     int64_t started_us;
@@ -48,11 +60,14 @@ struct conn {
     struct http_parser *parser;
     struct exchange x;
     bool local; /* a unix socket: no Host or Origin to check */
+    uint8_t address[PEERS_ADDRESS_BYTES];
+    int64_t peer; /* uid behind a unix socket; -1: unknown */
     bool reading, closing;
     bool parsing;     /* inside conn_parse: an answer given now must not parse on */
     uint32_t writing; /* answers not yet taken by the client */
     bool close_after; /* when they are */
     int64_t since_us; /* since when it is in its present state, for time limits */
+    uint32_t trickle; /* bytes of a stream that has not earned more time yet */
     int64_t begun_us; /* when the request under way sent its first byte */
     char *held;       /* bytes behind the request under way */
     size_t held_len;
@@ -79,11 +94,13 @@ struct loop {
     void (*round)(void *server); /* loop.h */
     struct listener listeners[SETTINGS_LISTEN_MAX];
     uint32_t listeners_len;
-    struct conn *slots[LIMIT_CONNECTIONS];
-    uint64_t generations[LIMIT_CONNECTIONS];
-    uint32_t free_slots[LIMIT_CONNECTIONS], free_len;
+    uint32_t slots_len; /* as many as the whole daemon may have: the kernel spreads as it likes */
+    struct conn **slots;
+    uint64_t *generations;
+    uint32_t *free_slots, free_len;
     atomic_uint connections;
-    pthread_mutex_t lock; /* of the answers box */
+    atomic_uint *connections_all; /* of every loop, together at most slots_len */
+    pthread_mutex_t lock;         /* of the answers box */
     struct front_message *first, **last;
     bool closed;
     atomic_ullong beats; /* wakes answered, for the watchdog */
@@ -97,6 +114,7 @@ struct loop {
     atomic_bool told; /* the bus has, and the loop has not looked yet */
     uv_timer_t due;
     struct bus *bus;
+    struct access *access;
     char input[65536];
     const struct route *routes;
     size_t routes_len;

@@ -11,7 +11,8 @@
 #include <string.h>
 
 #include "daemon/clock.h"
-#include "daemon/front/handlers.h"
+#include "daemon/front/access.h"
+#include "daemon/front/trail.h"
 #include "store/erase.h"
 
 enum { SCRUB_US_MAX = 5000000 };
@@ -22,7 +23,8 @@ struct erasing {
     struct server *server;
     struct api_erase *erase; /* NULL: of one example */
     uint8_t example[API_ID_BYTES];
-    int64_t model; /* 0: all */
+    char who[STORE_NAME_BYTES_MAX + 1]; /* the key that asks for it */
+    int64_t model;                      /* 0: all */
     int64_t now_us, until_us;
     struct store_erased erased;
     uint32_t applied_len; /* of erased.models: served without it */
@@ -165,7 +167,7 @@ static int write_rows(struct change *change, struct store *store)
     const struct api_erase *r = e->erase;
     struct store_erase erase = {.model = e->model,
                                 .example = r == NULL ? e->example : NULL,
-                                .who = "",
+                                .who = e->who,
                                 .now_us = e->now_us,
                                 .removed = removed,
                                 .ud = e};
@@ -212,7 +214,12 @@ static void start(struct exchange *x, struct api_erase *erase, int64_t model,
     e->now_us = clock_unix_us();
     e->change = (struct change){
         .write = write_rows, .apply = committed, .done = applied, .wait_applied = true};
-    rc = keeper_post(e->server->keeper, &e->change);
+    access_name(e->server->access, exchange_who(x), e->who);
+    if (erase == NULL)
+        rc = trail_post(x, &e->change, "example_delete", NULL);
+    else
+        rc = trail_post(x, &e->change, erase->annotator != NULL ? "erase_annotator" : "erase_text",
+                        erase->model);
     if (rc != 0) {
         exchange_failed(x, rc);
         erasing_free(e);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "daemon/clock.h"
+#include "daemon/front/trail.h"
 
 void errand_free(struct errand *e)
 {
@@ -110,7 +111,16 @@ static void posted(struct errand *e, struct exchange *x, int rc)
 
 void errand_write(struct errand *e, struct exchange *x)
 {
-    posted(e, x, keeper_post(e->server->keeper, &e->change));
+    const char *more = e->object[0] != '\0' ? e->object : NULL;
+
+    posted(e, x,
+           e->action != NULL ? trail_post(x, &e->change, e->action, more)
+                             : keeper_post(e->server->keeper, &e->change));
+}
+
+void errand_nothing(struct errand *e)
+{
+    trail_nothing(&e->change);
 }
 
 void errand_read(struct errand *e, struct exchange *x)

@@ -27,8 +27,10 @@ struct errand {
     /* Of a write, on the keeper's thread, when it is on disk. May be NULL. */
     void (*told)(struct errand *errand);
     int status;
-    const char *type; /* of the body; application/json */
-    char extra[64];   /* a header line more, with its end, or "" */
+    const char *type;   /* of the body; application/json */
+    const char *action; /* of a write, for the trail (trail.h); NULL: it is none of it */
+    char object[STORE_NAME_BYTES_MAX + 1]; /* what the path does not name, or "" */
+    char extra[64];                        /* a header line more, with its end, or "" */
     struct api_buffer body;
     struct api_problem problem;
     int rc;
@@ -40,6 +42,8 @@ void *errand_new(struct exchange *x, size_t bytes, const char *model,
 /* Each takes the errand. */
 void errand_write(struct errand *errand, struct exchange *x);
 void errand_read(struct errand *errand, struct exchange *x);
+/* Inside act of a write: nothing has changed after all. */
+void errand_nothing(struct errand *errand);
 /* Answers with errand->problem. */
 void errand_refuse(struct errand *errand, struct exchange *x);
 /* Ends it when the exchange was answered otherwise. */

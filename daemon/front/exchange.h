@@ -17,6 +17,7 @@
 #include "proto/http.h"
 
 struct exchange;
+struct access_who;
 
 struct exchange_ref {
     uint32_t loop, slot;
@@ -38,8 +39,9 @@ struct exchange_ref exchange_ref(const struct exchange *x);
 void *exchange_server(const struct exchange *x); /* what loops_open was given */
 const struct http_request *exchange_request(const struct exchange *x);
 const char *exchange_request_id(const struct exchange *x); /* 26 characters, ULID */
-const char *exchange_trace_id(const struct exchange *x);   /* 32 hex digits, or NULL: no trace */
-int64_t exchange_started_us(const struct exchange *x);     /* monotonic, of the last byte */
+const struct access_who *exchange_who(const struct exchange *x);
+const char *exchange_trace_id(const struct exchange *x); /* 32 hex digits, or NULL: no trace */
+int64_t exchange_started_us(const struct exchange *x);   /* monotonic, of the last byte */
 /* The decoded text of the i-th {} of the route's pattern. */
 const char *exchange_param(const struct exchange *x, uint32_t i);
 /* A decoded query parameter; NULL: not given. -> 0, or -EINVAL after answering 422 itself. */
@@ -55,7 +57,8 @@ void exchange_on_gone(struct exchange *x, void (*gone)(void *ud), void *ud);
 void exchange_reply(struct exchange *x, int status, const char *content_type,
                     struct api_buffer *body, const char *extra_headers);
 void exchange_json(struct exchange *x, int status, struct api_buffer *body);
-/* bytes: static. extra_headers: NULL, or whole lines ending in \r\n, together 640 bytes at most. */
+/* bytes: static. extra_headers: NULL, or whole lines ending in \r\n, together 640 bytes at most;
+ * Cache-Control among them stands for the usual one. */
 void exchange_static(struct exchange *x, int status, const char *content_type, const char *bytes,
                      size_t len, const char *extra_headers);
 void exchange_problem(struct exchange *x, const struct api_problem *problem);

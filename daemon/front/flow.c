@@ -12,10 +12,10 @@
 
 #include "daemon/clock.h"
 #include "daemon/front/access_log.h"
-#include "daemon/front/conn.h"
+#include "daemon/front/admit.h"
 #include "daemon/metrics.h"
 
-enum { HEAD_BYTES = 1536, LINES_BYTES = 1024 };
+enum { HEAD_BYTES = ADMIT_LINES_BYTES + 256 };
 
 struct piece {
     uv_write_t write;
@@ -60,15 +60,13 @@ int exchange_flow_begin(struct exchange *x, const char *content_type, const char
     struct conn *c = x->conn;
     struct piece *p = calloc(1, sizeof *p);
     int kernel_bytes = LIMIT_EVENT_KERNEL_BYTES, rc;
-    char lines[LINES_BYTES];
-    size_t head, own;
+    char lines[ADMIT_LINES_BYTES];
+    size_t head;
 
     if (p == NULL)
         return -ENOMEM;
     x->in_chunks = exchange_request(x)->takes_chunks;
-    access_log_headers(x, lines, sizeof lines);
-    own = strlen(lines);
-    snprintf(lines + own, sizeof lines - own, "%s", extra_headers);
+    admit_lines(x, extra_headers, lines);
     head = http_write_stream_head(p->head, sizeof p->head, content_type, x->in_chunks, lines);
     if (head == 0) {
         free(p);

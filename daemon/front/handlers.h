@@ -51,6 +51,12 @@ void handle_review(struct exchange *x);
 void handle_next(struct exchange *x);
 /* evaluate.c */
 void handle_evaluation(struct exchange *x);
+/* keyring.c: keys, and who did what with them */
+void handle_keys(struct exchange *x);
+void handle_key_create(struct exchange *x);
+void handle_key_revoke(struct exchange *x);
+void handle_me(struct exchange *x);
+void handle_audit(struct exchange *x);
 /* page.c */
 void handle_page(struct exchange *x);
 void handle_page_file(struct exchange *x);

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "daemon/clock.h"
-#include "daemon/front/handlers.h"
+#include "daemon/front/trail.h"
 
 struct relabelling {
     struct front_message message; /* first */
@@ -309,9 +309,12 @@ static struct relabelling *relabelling_new(struct exchange *x,
 }
 
 /* parsed: how the body went. Takes r. */
-static void post(struct relabelling *r, struct exchange *x, int parsed)
+static void post(struct relabelling *r, struct exchange *x, const char *action, int parsed)
 {
-    int rc = parsed == 0 ? keeper_post(r->server->keeper, &r->change) : 0;
+    const char *other = r->merge != NULL   ? r->merge->into
+                        : r->split != NULL ? r->split->label
+                                           : NULL;
+    int rc = parsed == 0 ? trail_post(x, &r->change, action, other) : 0;
 
     if (parsed == 0 && rc == 0)
         return;
@@ -328,7 +331,8 @@ void handle_label_patch(struct exchange *x)
     struct relabelling *r = relabelling_new(x, act_patch);
 
     if (r != NULL)
-        post(r, x, api_parse_label_patch(q->body, q->body_bytes, &r->patch, &r->problem));
+        post(r, x, "label_change",
+             api_parse_label_patch(q->body, q->body_bytes, &r->patch, &r->problem));
 }
 
 void handle_label_delete(struct exchange *x)
@@ -336,7 +340,7 @@ void handle_label_delete(struct exchange *x)
     struct relabelling *r = relabelling_new(x, act_delete);
 
     if (r != NULL)
-        post(r, x, 0);
+        post(r, x, "label_retire", 0);
 }
 
 void handle_label_merge(struct exchange *x)
@@ -345,7 +349,8 @@ void handle_label_merge(struct exchange *x)
     struct relabelling *r = relabelling_new(x, act_merge);
 
     if (r != NULL)
-        post(r, x, api_parse_label_merge(q->body, q->body_bytes, &r->merge, &r->problem));
+        post(r, x, "label_merge",
+             api_parse_label_merge(q->body, q->body_bytes, &r->merge, &r->problem));
 }
 
 void handle_label_split(struct exchange *x)
@@ -354,5 +359,6 @@ void handle_label_split(struct exchange *x)
     struct relabelling *r = relabelling_new(x, act_split);
 
     if (r != NULL)
-        post(r, x, api_parse_label_split(q->body, q->body_bytes, &r->split, &r->problem));
+        post(r, x, "label_split",
+             api_parse_label_split(q->body, q->body_bytes, &r->split, &r->problem));
 }

@@ -427,6 +427,8 @@ static int act_rollback(struct errand *e, struct store *store)
         rc = store_model_scan(store, find_present, &p);
     if (rc == 0 && p.encoder != l->encoder)
         rc = store_live_set(store, e->model, l->encoder, -1, "rollback", e->now_us);
+    else
+        errand_nothing(e);
     if (rc == 0) {
         const bool live = p.encoder == l->encoder && e->live_encoder == l->encoder;
 
@@ -451,12 +453,15 @@ void handle_rollback(struct exchange *x)
     if (l == NULL)
         return;
     l->errand.told = follow;
+    l->errand.action = "rollback";
     if (l->errand.vectors)
         api_problem_set(&l->errand.problem, 422, "no_encoder", "",
                         "a model of encoder none has no other to go back to");
     if (l->errand.vectors ||
-        api_parse_rollback(r->body, r->body_bytes, &l->encoder, &l->errand.problem) != 0)
+        api_parse_rollback(r->body, r->body_bytes, &l->encoder, &l->errand.problem) != 0) {
         errand_refuse(&l->errand, x);
-    else
-        errand_write(&l->errand, x);
+        return;
+    }
+    snprintf(l->errand.object, sizeof l->errand.object, "encoder %lld", (long long)l->encoder);
+    errand_write(&l->errand, x);
 }

@@ -21,6 +21,7 @@
 
 #include "daemon/clock.h"
 #include "daemon/front/conn.h"
+#include "daemon/front/trail.h"
 #include "daemon/front/watch.h"
 #include "daemon/log.h"
 #include "daemon/notify.h"
@@ -29,6 +30,7 @@ enum { BACKLOG = 511, TICK_MS = 1000, DRAIN_TICK_MS = 20 };
 
 struct loops {
     uint32_t len;
+    atomic_uint connections;
     struct loop *loops[LIMIT_LOOPS];
     char unix_paths[SETTINGS_LISTEN_MAX][SETTINGS_PATH_BYTES];
     uint32_t unix_len;
@@ -80,7 +82,7 @@ static void on_tick(uv_timer_t *timer)
     struct loop *l = timer->data;
     int64_t now = clock_us();
 
-    for (uint32_t i = 0; i < LIMIT_CONNECTIONS; i++) {
+    for (uint32_t i = 0; i < l->slots_len; i++) {
         struct conn *c = l->slots[i];
 
         if (c == NULL)
@@ -94,6 +96,8 @@ static void on_tick(uv_timer_t *timer)
     }
     if (!l->draining)
         watch_tick(l, now);
+    if (!l->draining && l->index == 0)
+        trail_use(l->server, now, false);
     if (l->draining && atomic_load(&l->connections) == 0) {
         uv_close((uv_handle_t *)&l->tick, NULL);
         uv_close((uv_handle_t *)&l->wake, NULL);
@@ -154,15 +158,15 @@ static bool is_loopback(const struct sockaddr_storage *a)
     return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)a)->sin6_addr);
 }
 
-/* May this address be listened on? */
-static int check_reach(const struct sockaddr_storage *address, const char *text, char *why,
-                       size_t why_bytes)
+/* May this address be listened on? keyed: nobody comes in without a key. */
+static int check_reach(const struct sockaddr_storage *address, bool keyed, const char *text,
+                       char *why, size_t why_bytes)
 {
-    if (is_loopback(address))
+    if (keyed || is_loopback(address))
         return 0;
     snprintf(why, why_bytes,
-             "listen %.100s: without keys the daemon listens on the loopback only; put a proxy "
-             "with authentication in front",
+             "listen %.100s: without keys the daemon listens on the loopback only; create one "
+             "there (learnctl keys create), or name an admin-key-file",
              text);
     return -EACCES;
 }
@@ -194,7 +198,7 @@ static int parse_address(const char *text, struct sockaddr_storage *ret_address,
         snprintf(why, why_bytes, "listen %.100s: not an IP address", text);
         return -EINVAL;
     }
-    return check_reach(ret_address, text, why, why_bytes);
+    return 0;
 }
 
 static int bind_tcp(struct loop *l, struct sockaddr_storage *address, const char *text, char *why,
@@ -274,7 +278,7 @@ static int bind_unix(struct loops *loops, struct loop *l, const char *path, char
     listener->loop = l;
     listener->local = true;
     l->listeners_len++;
-    mask = umask(0177); /* nobody else, from its first moment */
+    mask = umask(0117); /* its user and group, from its first moment */
     rc = uv_pipe_bind(&listener->io.pipe, path);
     umask(mask);
     if (rc == 0)
@@ -313,6 +317,8 @@ static int bind_all(struct loops *loops, const char *text, char *why, size_t why
     if (strncmp(text, "unix:", 5) == 0)
         return bind_unix(loops, loops->loops[0], text + 5, why, why_bytes);
     rc = parse_address(text, &address, why, why_bytes);
+    if (rc == 0)
+        rc = check_reach(&address, access_keyed(loops->loops[0]->access), text, why, why_bytes);
     for (uint32_t i = 0; i < loops->len && rc == 0; i++)
         rc = bind_tcp(loops->loops[i], &address, text, why, why_bytes);
     if (rc == 0)
@@ -351,7 +357,7 @@ static int adopt_all(struct loops *loops, int fd, char *why, size_t why_bytes)
 
     snprintf(text, sizeof text, "descriptor %d", fd);
     if (rc == 0 && address.ss_family != AF_UNIX)
-        rc = check_reach(&address, text, why, why_bytes);
+        rc = check_reach(&address, access_keyed(loops->loops[0]->access), text, why, why_bytes);
     if (rc == -EACCES)
         return rc;
     for (uint32_t i = 0; i < loops->len && rc == 0; i++)
@@ -369,8 +375,17 @@ static int adopt_all(struct loops *loops, int fd, char *why, size_t why_bytes)
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-static int loop_init(struct loops *loops, const struct route *routes, size_t routes_len,
-                     struct bus *bus, void (*round)(void *server), void *server)
+static void loop_free(struct loop *l)
+{
+    free(l->slots);
+    free(l->generations);
+    free(l->free_slots);
+    free(l);
+}
+
+static int loop_init(struct loops *loops, uint32_t connections, const struct route *routes,
+                     size_t routes_len, struct bus *bus, struct access *access,
+                     void (*round)(void *server), void *server)
 {
     struct loop *l = calloc(1, sizeof *l);
 
@@ -380,13 +395,20 @@ static int loop_init(struct loops *loops, const struct route *routes, size_t rou
     l->last = &l->first;
     l->routes = routes;
     l->routes_len = routes_len;
+    l->access = access;
     l->round = round;
     l->server = server;
-    for (uint32_t i = LIMIT_CONNECTIONS; i-- > 0;)
+    l->slots_len = connections;
+    l->connections_all = &loops->connections;
+    l->slots = calloc(connections, sizeof *l->slots);
+    l->generations = calloc(connections, sizeof *l->generations);
+    l->free_slots = calloc(connections, sizeof *l->free_slots);
+    for (uint32_t i = connections; l->free_slots != NULL && i-- > 0;)
         l->free_slots[l->free_len++] = i;
-    if (getrandom(l->random, sizeof l->random, 0) != sizeof l->random ||
+    if (l->slots == NULL || l->generations == NULL || l->free_slots == NULL ||
+        getrandom(l->random, sizeof l->random, 0) != sizeof l->random ||
         uv_loop_init(&l->uv) != 0) {
-        free(l);
+        loop_free(l);
         return -ENOMEM;
     }
     pthread_mutex_init(&l->lock, NULL);
@@ -400,7 +422,7 @@ static int loop_init(struct loops *loops, const struct route *routes, size_t rou
     return watch_open(l, bus);
 }
 
-int loops_check(const struct settings *settings, char *why, size_t why_bytes)
+int loops_check(const struct settings *settings, bool keyed, char *why, size_t why_bytes)
 {
     int rc = 0;
 
@@ -411,6 +433,8 @@ int loops_check(const struct settings *settings, char *why, size_t why_bytes)
 
         if (strncmp(text, "unix:", 5) != 0) {
             rc = parse_address(text, &address, why, why_bytes);
+            if (rc == 0)
+                rc = check_reach(&address, keyed, text, why, why_bytes);
         } else if (strlen(text + 5) >= sizeof local.sun_path) {
             snprintf(why, why_bytes, "listen %.100s: the path is too long", text);
             rc = -EINVAL;
@@ -421,8 +445,8 @@ int loops_check(const struct settings *settings, char *why, size_t why_bytes)
 
 int loops_open(const struct settings *settings, uint32_t inherited, uint32_t len,
                const struct route *routes, size_t routes_len, struct bus *bus,
-               void (*round)(void *server), void *server, char *why, size_t why_bytes,
-               struct loops **ret_loops)
+               struct access *access, void (*round)(void *server), void *server, char *why,
+               size_t why_bytes, struct loops **ret_loops)
 {
     struct loops *loops = calloc(1, sizeof *loops);
     int rc = loops != NULL ? 0 : -ENOMEM;
@@ -430,7 +454,8 @@ int loops_open(const struct settings *settings, uint32_t inherited, uint32_t len
     snprintf(why, why_bytes, "no memory for the event loops");
     all = loops;
     for (uint32_t i = 0; i < len && rc == 0; i++)
-        rc = loop_init(loops, routes, routes_len, bus, round, server);
+        rc =
+            loop_init(loops, settings->connections, routes, routes_len, bus, access, round, server);
     for (uint32_t i = 0; i < inherited && rc == 0; i++)
         rc = adopt_all(loops, NOTIFY_FIRST_FD + (int)i, why, why_bytes);
     for (uint32_t i = 0; inherited == 0 && i < settings->listen_len && rc == 0; i++)
@@ -486,7 +511,7 @@ void loops_close(struct loops *loops)
         take_messages(l); /* of clients that were cut off: each frees itself */
         uv_loop_close(&l->uv);
         pthread_mutex_destroy(&l->lock);
-        free(l);
+        loop_free(l);
     }
     all = NULL;
     free(loops);

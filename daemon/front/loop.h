@@ -10,19 +10,22 @@
 #include "daemon/front/router.h"
 #include "daemon/settings.h"
 
+struct access;
 struct bus;
 struct loops;
 
 /* Binds every address on every loop and starts the threads. inherited: sockets that listen already
  * (notify.h); with any, every loop shares those and no address is bound. bus: what event streams
- * tell. server: handed to handlers. 0 or -errno; `why` then says which address and what is wrong
- * with it. Logs one line `listening` an address. */
+ * tell. access: who may come in; without keys only the loopback and unix sockets are bound. server:
+ * handed to handlers. 0 or -errno; `why` then says which address and what is wrong with it. Logs
+ * one line `listening` an address. */
 int loops_open(const struct settings *settings, uint32_t inherited, uint32_t len,
                const struct route *routes, size_t routes_len, struct bus *bus,
-               void (*round)(void *server), void *server, char *why, size_t why_bytes,
-               struct loops **ret_loops);
-/* Could these addresses be listened on? Binds nothing. 0, or as loops_open. */
-int loops_check(const struct settings *settings, char *why, size_t why_bytes);
+               struct access *access, void (*round)(void *server), void *server, char *why,
+               size_t why_bytes, struct loops **ret_loops);
+/* Could these addresses be listened on? keyed: keys are in use. Binds nothing. 0, or as loops_open.
+ */
+int loops_check(const struct settings *settings, bool keyed, char *why, size_t why_bytes);
 /* From now on every answer ends its connection, so that clients that keep one look for another
  * daemon while this one still answers. */
 void loops_leave(struct loops *loops);

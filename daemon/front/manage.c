@@ -8,7 +8,7 @@
 
 #include "daemon/clock.h"
 #include "daemon/events.h"
-#include "daemon/front/handlers.h"
+#include "daemon/front/trail.h"
 
 struct managing {
     struct front_message message; /* first */
@@ -77,9 +77,10 @@ static struct managing *managing_new(struct exchange *x,
     return m;
 }
 
-static void post(struct managing *m, struct exchange *x)
+/* more: for the trail, what the path does not name; NULL: nothing. */
+static void post(struct managing *m, struct exchange *x, const char *action, const char *more)
 {
-    int rc = keeper_post(m->server->keeper, &m->change);
+    int rc = trail_post(x, &m->change, action, more);
 
     if (rc == 0)
         return;
@@ -205,7 +206,7 @@ void handle_model_create(struct exchange *x)
             exchange_failed(x, -ENOMEM);
             managing_free(m);
         } else {
-            post(m, x);
+            post(m, x, "model_create", m->name);
         }
     }
     api_model_create_free(create);
@@ -246,7 +247,7 @@ void handle_model_delete(struct exchange *x)
         tell_model(m, s->model_name, EVENTS_MODEL_REMOVED);
         m->change.write = write_remove;
         m->change.apply = apply_remove;
-        post(m, x);
+        post(m, x, "model_delete", NULL);
     }
     live_put(s);
 }
@@ -320,7 +321,7 @@ void handle_model_patch(struct exchange *x)
         tell_model(m, s->model_name, EVENTS_MODEL_CHANGED);
         m->change.write = write_patch;
         m->change.apply = apply_patch;
-        post(m, x);
+        post(m, x, "model_settings", NULL);
     }
     live_put(s);
 }
@@ -386,7 +387,7 @@ void handle_label_add(struct exchange *x)
         m->change.grows = true;
         m->change.committed = committed_label;
         m->change.wait_applied = true;
-        post(m, x);
+        post(m, x, "label_add", m->label);
     }
     api_label_add_free(add);
     live_put(s);

@@ -104,10 +104,14 @@ static void write_learning(const struct server *s, struct api_buffer *body)
 {
     struct learner_counts l = learner_counts(s->learner);
     struct keeper_counts k = keeper_counts(s->keeper);
+    struct disk_guard_state disk = keeper_disk(s->keeper);
     const struct value values[] = {
         {"learnd_journal_commits_total", "Transactions.", counter, (double)k.commits},
         {"learnd_journal_changes_total", "Changes in them.", counter, (double)k.changes},
         {"learnd_journal_failures_total", "Changes that failed.", counter, (double)k.failures},
+        {"learnd_disk_free_bytes", "Free for the state folder; 0: not watched.", gauge,
+         (double)disk.free_bytes},
+        {"learnd_disk_low", "1 while nothing is learned for lack of room.", gauge, disk.low},
         {"learnd_learner_events_total", "Events applied.", counter, (double)l.events},
         {"learnd_learner_failures_total", "Rounds that failed.", counter, (double)l.failures},
         {"learnd_learner_embedded_total", "Texts embedded for learning.", counter,

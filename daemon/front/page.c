@@ -18,9 +18,7 @@
 #define POLICY                                                                                     \
     "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; "           \
     "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "              \
-    "frame-ancestors 'none'; require-trusted-types-for 'script'\r\n"                               \
-    "Referrer-Policy: no-referrer\r\n"                                                             \
-    "X-Content-Type-Options: nosniff\r\n"
+    "frame-ancestors 'none'; require-trusted-types-for 'script'\r\n"
 
 static const struct page_file *find(const char *name)
 {

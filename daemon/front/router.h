@@ -10,8 +10,14 @@ enum {
     ROUTE_PARAM_BYTES = 3 * API_NAME_BYTES_MAX + 1, /* the longest name, each byte of it escaped */
 };
 
-/* Who may call. Keys come later; without any key every caller of the loopback is an admin. */
-enum role { ROLE_NONE, ROLE_PREDICT, ROLE_ANNOTATE, ROLE_ADMIN };
+/* Who may call; each may what those before it may. METRICS: as settings say, predict or none. */
+enum role {
+    ROLE_NONE = API_ROLE_NONE,
+    ROLE_PREDICT = API_ROLE_PREDICT,
+    ROLE_ANNOTATE = API_ROLE_ANNOTATE,
+    ROLE_ADMIN = API_ROLE_ADMIN,
+    ROLE_METRICS
+};
 
 /* Hooks of a body that is taken as it comes (application/x-ndjson). on_chunk: non-zero ends the
  * stream; then the exchange has been answered. on_end: the body is complete. on_gone runs if the

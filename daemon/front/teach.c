@@ -120,6 +120,7 @@ void handle_feedback(struct exchange *x)
     for (uint32_t i = 0; i < f->items_len; i++)
         teaching_add(&l->teaching, &f->items[i], NULL, r->idempotency_key, i);
     l->teaching.message.ref = exchange_ref(x);
+    l->teaching.who = *exchange_who(x);
     l->teaching.message.arrive = arrive;
     if (f->wait_applied && !one_model(&l->teaching)) {
         api_problem_set(&problem, 422, "invalid_value", "wait",

@@ -247,6 +247,7 @@ static void on_begin(struct exchange *x)
     s->x = x;
     s->wait_all = wait_all;
     s->teaching.message.ref = exchange_ref(x);
+    s->teaching.who = *exchange_who(x);
     s->teaching.message.arrive = arrive;
     exchange_set_user(x, s);
     exchange_on_gone(x, on_gone, s);

@@ -412,4 +412,5 @@ void teaching_count(const struct teaching *t)
     metrics_add(METRICS_FEEDBACK_REJECTED, refused);
     metrics_add(METRICS_FEEDBACK_DUPLICATE, duplicate);
     metrics_add(METRICS_FEEDBACK_ACCEPTED, t->items_len - refused - duplicate);
+    access_corrections(t->server->access, &t->who, t->items_len - refused - duplicate);
 }

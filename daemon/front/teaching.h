@@ -4,6 +4,7 @@
 #ifndef LEARND_TEACHING_H
 #define LEARND_TEACHING_H
 
+#include "daemon/front/access.h"
 #include "daemon/front/handlers.h"
 
 /* One item: what will be written, or why not. */
@@ -29,6 +30,7 @@ struct teaching {
     struct server *server;
     struct teaching_item *items; /* (items_max) */
     uint32_t items_len, items_max;
+    struct access_who who;
     int rc; /* of the whole batch */
     void *owner;
 };

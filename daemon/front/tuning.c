@@ -11,12 +11,14 @@
 #include <sys/stat.h>
 
 #include "daemon/events.h"
+#include "daemon/front/access.h"
 #include "daemon/front/errand.h"
 
 struct tuning {
     struct errand errand; /* first */
     struct api_run_settings settings;
     int64_t run;
+    char who[STORE_NAME_BYTES_MAX + 1];      /* the key that asks for it */
     char state[16], phase[16], strategy[16]; /* as written, for the event */
     bool whole;                              /* with its metrics */
     /* a list */
@@ -170,7 +172,7 @@ static int act_add(struct errand *e, struct store *store)
                              &(struct store_run_new){.model = e->model,
                                                      .strategy = api_strategy_name(strategy),
                                                      .settings = text.bytes,
-                                                     .who = "operator",
+                                                     .who = t->who[0] != '\0' ? t->who : "operator",
                                                      .seed = t->settings.seed,
                                                      .parent = c.encoder,
                                                      .since_seq = c.since_seq,
@@ -194,6 +196,7 @@ static struct tuning *adding(struct exchange *x)
         return NULL;
     t->errand.status = 202;
     t->errand.told = tell;
+    access_name(t->errand.server->access, exchange_who(x), t->who);
     if (!t->errand.vectors)
         return t;
     api_problem_set(&t->errand.problem, 422, "no_encoder", "",
@@ -215,6 +218,7 @@ void handle_run_add(struct exchange *x)
 
     if (t == NULL)
         return;
+    t->errand.action = "run_start";
     if (api_parse_run(r->body, r->body_bytes, &t->settings, &t->errand.problem) != 0)
         errand_refuse(&t->errand, x);
     else
@@ -244,6 +248,7 @@ void handle_encoder_import(struct exchange *x)
 
     if (t == NULL)
         return;
+    t->errand.action = "encoder_import";
     if (api_parse_import(r->body, r->body_bytes, &t->settings, &t->errand.problem) != 0 ||
         check_folder(t->settings.folder, &t->errand.problem) != 0)
         errand_refuse(&t->errand, x);
@@ -387,6 +392,8 @@ static int act_cancel(struct errand *e, struct store *store)
 
     if (rc == 0)
         e->told = tell;
+    else if (rc == -EALREADY)
+        errand_nothing(e);
     if (rc == -ENOENT)
         return unknown_run(e);
     if (rc != 0 && rc != -EALREADY)
@@ -407,5 +414,6 @@ void handle_run_cancel(struct exchange *x)
     if (t == NULL)
         return;
     t->errand.status = 202;
+    t->errand.action = "run_cancel";
     errand_write(&t->errand, x);
 }

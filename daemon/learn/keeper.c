@@ -81,6 +81,8 @@ static int write_one(struct keeper *k, struct change *c)
     if (rc != 0)
         return rc;
     c->rc = c->write(c, k->store);
+    if (c->rc == 0 && c->act != NULL && c->act->action != NULL)
+        c->rc = store_act_add(k->store, c->act);
     rc = store_unmark(k->store, c->rc == 0);
     return rc == -ECANCELED ? c->rc : rc;
 }
@@ -88,6 +90,8 @@ static int write_one(struct keeper *k, struct change *c)
 /* Durable or failed: towards the learner, or answered. */
 static void pass_on(struct keeper *k, struct change *c, int error)
 {
+    free(c->act);
+    c->act = NULL;
     if (error != 0)
         c->rc = error;
     if (c->rc != 0)

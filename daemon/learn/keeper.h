@@ -45,8 +45,11 @@ struct change {
     bool wait_applied; /* done() after a snapshot with seq is live */
     bool after_commit; /* write() wants no transaction: it runs alone, after the commit of the
                           others */
-    int64_t model;     /* touched; 0: none */
-    int64_t seq;       /* last event written; 0: none */
+    struct store_act *act; /* a line for the trail, in the transaction of what it is about; NULL:
+                              none. One block, the keeper's to free; action NULL after write():
+                              nothing has changed */
+    int64_t model;         /* touched; 0: none */
+    int64_t seq;           /* last event written; 0: none */
     int rc;
 };
 

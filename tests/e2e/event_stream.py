@@ -25,6 +25,8 @@ class EventStream:
         self.connection.sock.settimeout(timeout)
         self.connection.sock.connect((daemon.host, daemon.port))
         headers = {"Last-Event-ID": last_id} if last_id else {}
+        if "Authorization" in daemon.session.headers:
+            headers["Authorization"] = daemon.session.headers["Authorization"]
         self.connection.request("GET", "/v1/events" + ("?" + query if query else ""),
                                 headers=headers)
         self.answer = self.connection.getresponse()

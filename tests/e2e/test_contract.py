@@ -36,9 +36,17 @@ def test_every_schema_is_a_schema(contract):
 
 
 @pytest.mark.sanitizer
-def test_every_operation_answers(shared, model, contract):
+def test_every_operation_answers(shared, model, contract, make_daemon):
     """Each is called so that it succeeds, and the answer has its shape."""
     contract.seen.clear()
+    keyed = make_daemon().start()  # the shared one stays without keys
+    key = keyed.post("/v1/keys", {"name": "a", "role": "admin"}, expect=201)["key"]
+    keyed.session.headers["Authorization"] = f"Bearer {key}"
+    bot = keyed.post("/v1/keys", {"name": "b", "role": "predict", "rate_per_s": 5}, expect=201)
+    keyed.get("/v1/me")
+    keyed.get("/v1/keys")
+    keyed.get("/v1/audit")
+    keyed.delete(f"/v1/keys/{bot['id']}")
     shared.post("/v1/models", {"name": "contract"}, expect=201)
     shared.patch("/v1/models/contract", {"settings": {"score_min": 0.1}})
     shared.post(f"/v1/models/{model}/labels", {"label": "early"}, expect=201)

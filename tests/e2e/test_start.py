@@ -130,7 +130,7 @@ def test_unix_socket(make_daemon, tmp_path):
     stale.bind(str(path))
     stale.close()  # as a crash leaves it
     daemon = make_daemon(args=["--listen", f"unix:{path}"]).start()
-    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.stat().st_mode & 0o777 == 0o660
     with socket.socket(socket.AF_UNIX) as s:
         s.connect(str(path))
         s.sendall(b"GET /health/live HTTP/1.1\r\nHost: anything\r\n\r\n")

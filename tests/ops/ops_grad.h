@@ -4,11 +4,14 @@
 
 #include <stdbool.h>
 
-/* Every case on every level. What the program exits with. */
-int ops_grad(void);
+#include "kernels/backend.h"
 
-/* Of ops.c, which decides what the library's simd_pick() answers: 0, 1, ... until false. */
-bool ops_level_set(int i);
-const char *ops_level_name(void);
+/* Every case on every level. What the program exits with. */
+int ops_grad(const struct backend *tested);
+
+/* Of ops.c. Of the cpu backend it decides what the library's simd_pick() answers: 0, 1, ... until
+ * false. Another backend has one level. */
+bool ops_next(const struct backend *be, int i);
+const char *ops_level_name(const struct backend *be);
 
 #endif

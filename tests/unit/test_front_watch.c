@@ -52,8 +52,11 @@ static int open_all(void **state)
         return -1;
     snprintf(server.settings.listen[0], sizeof server.settings.listen[0], "unix:%s/s", folder);
     server.settings.listen_len = 1;
-    return loops_open(&server.settings, 0, 1, routes, 1, server.bus, nothing_gathered, &server, why,
-                      sizeof why, &server.loops);
+    server.settings.connections = 256;
+    if (access_open(NULL, &server.settings.access, "", why, sizeof why, &server.access) != 0)
+        return -1;
+    return loops_open(&server.settings, 0, 1, routes, 1, server.bus, server.access,
+                      nothing_gathered, &server, why, sizeof why, &server.loops);
 }
 
 static int close_all(void **state)

@@ -93,7 +93,7 @@ static void test_new_folder(void **state)
     assert_int_equal(store_probe(store), 0);
     store_close(store);
     store_close(NULL);
-    assert_int_equal(raw_number("PRAGMA user_version"), 7);
+    assert_int_equal(raw_number("PRAGMA user_version"), 8);
     assert_int_equal(raw_number("SELECT count(*) FROM sqlite_schema WHERE name = 'event'"), 1);
     assert_int_equal(raw_number("SELECT probes FROM meta"), 1);
     snprintf(nested, sizeof nested, "%s/heads", folder);
