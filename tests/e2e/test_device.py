@@ -296,7 +296,7 @@ def test_a_run_that_has_no_room_trains_on_the_cpu(on_device, device):
 @pytest.mark.sanitizer
 def test_a_run_gives_way_to_requests_and_finishes_when_they_end(make_daemon):
     daemon = make_daemon(args=["--train-yield-p99-ms", "1"]).start()
-    taught(daemon, 60)
+    taught(daemon, 40)
     stop, inputs = threading.Event(), ASKED * (2 if sanitized() else 40)
 
     def ask():
@@ -310,7 +310,7 @@ def test_a_run_gives_way_to_requests_and_finishes_when_they_end(make_daemon):
         client.start()
     try:
         until(lambda: float(page(daemon).get("learnd_recent_p99_seconds", 0)) > 0.001)
-        run = daemon.post("/v1/models/default/runs", {"steps_max": 30}, 202)["run"]
+        run = daemon.post("/v1/models/default/runs", {"steps_max": 6}, 202)["run"]
         row = until(lambda: (r := daemon.get(f"/v1/runs/{run}"))["progress"] and
                     r["progress"]["yields"] > 0 and r)
         assert row["state"] == "running" and row["step"] < row["steps"]
