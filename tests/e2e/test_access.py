@@ -11,6 +11,7 @@ import requests
 
 from event_stream import EventStream
 from learnd_process import problem_of, run, TINY
+from test_http import Wire
 
 FAR = "2099-01-01T00:00:00Z"
 
@@ -191,6 +192,32 @@ def test_a_stream_ends_with_its_key(daemon):
         with pytest.raises(StopIteration):
             while True:
                 next(stream)
+
+
+@pytest.mark.sanitizer
+def test_what_began_without_a_key_ends_with_the_first(daemon):
+    with EventStream(daemon) as stream:
+        keyed(daemon)
+        with pytest.raises(StopIteration):
+            while True:
+                next(stream)
+
+
+@pytest.mark.sanitizer
+def test_an_upload_ends_with_its_key(daemon):
+    """What came before is kept, as after any client that leaves."""
+    keyed(daemon)
+    admin = daemon.session.headers["Authorization"]
+    team = create(daemon, "team", "annotate")
+    line = b'{"text": "sent before", "label": "x"}\n'
+    with Wire(daemon) as w:
+        w.send(b"POST /v1/feedback HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " +
+               team["key"].encode() + b"\r\nContent-Type: application/x-ndjson\r\n"
+               b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(line), line))
+        daemon.session.headers["Authorization"] = admin
+        daemon.delete(f"/v1/keys/{team['id']}")
+        assert w.problem()[:2] == (401, "unauthorized")
+        assert w.ended()
 
 
 def test_what_keys_have_done(daemon):
