@@ -279,6 +279,23 @@ def test_runs_and_erasures_name_the_key(daemon):
         assert db.execute("SELECT who FROM audit").fetchall() == [("root",)]
 
 
+def test_what_was_answered_outlives_a_kill(daemon):
+    keyed(daemon)
+    header = daemon.session.headers["Authorization"]
+    bot = create(daemon, "bot", "predict")
+    gone = create(daemon, "gone", "admin")
+    daemon.delete(f"/v1/keys/{gone['id']}")
+    daemon.kill9()
+    daemon.start()
+    use(daemon, gone["key"])
+    assert daemon.problem("GET", "/v1/me")[0] == 401
+    use(daemon, bot["key"])
+    assert daemon.get("/v1/me")["role"] == "predict"
+    daemon.session.headers["Authorization"] = header
+    assert acts(daemon) == [("root", "key_revoke", str(gone["id"])), ("root", "key_create", "gone"),
+                            ("root", "key_create", "bot"), ("local", "key_create", "root")]
+
+
 def test_use_is_written_down(daemon):
     keyed(daemon)
     header = daemon.session.headers["Authorization"]
