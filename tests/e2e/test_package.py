@@ -182,7 +182,7 @@ def test_exposure(installed):
 
 
 def test_the_key_that_systemd_hands_over(installed):
-    """/etc/learnd/admin.key, readable by root alone; without it (every other test here) there is none."""
+    """/etc/learnd/admin.key, which only root can read; in every other test here there is none."""
     key = "an-admins-key-of-some-length-0123456789"
     installed.shell(f"umask 077; echo {key} >/etc/learnd/admin.key")
     installed.run("systemctl", "start", "learnd")
@@ -249,9 +249,9 @@ def test_a_hang_is_ended_by_the_watchdog(installed, thread):
 def is_daemon(machine, pid):
     """Is it the main process of the machine's unit, by its number out here?"""
     try:
-        same = os.readlink(f"/proc/{pid}/ns/cgroup") == os.readlink(f"/proc/{machine.pid}/ns/cgroup")
+        theirs, its = (os.readlink(f"/proc/{p}/ns/cgroup") for p in (machine.pid, pid))
         with open(f"/proc/{pid}/comm", encoding="utf-8") as comm:
-            return same and comm.read().strip() == "learnd"
+            return its == theirs and comm.read().strip() == "learnd"
     except OSError:
         return False
 

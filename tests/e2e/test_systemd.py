@@ -1,5 +1,5 @@
-"""Under a service manager: what it is told, the watchdog, sockets handed over. Here the manager is a
-socket and a few environment variables; test_package.py has a real systemd."""
+"""Under a service manager: what it is told, the watchdog, sockets handed over. Here the manager is
+a socket and a few environment variables; test_package.py has a real systemd."""
 import json
 import os
 import re
@@ -186,7 +186,7 @@ def test_who_is_not_watched_feeds_nobody(make_daemon, manager):
 # ---- sockets handed over
 
 def inherit(make_daemon, sockets, args=(), name="d", encoder=TINY):
-    """A daemon that finds these sockets at 3, 4 ..: a shell in between says that they are for it."""
+    """A daemon that finds these sockets at 3, 4 ..; a shell in between says that they are its."""
     daemon = make_daemon(name=name, args=args, encoder=encoder)
 
     def hand_over():
@@ -322,7 +322,7 @@ def exposure(*args):
 
 
 def test_exposure(tmp_path):
-    """What systemd thinks of the unit's hardening, 0 to 10; a unit without any shows that it looks."""
+    """What systemd thinks of the unit, 0 to 10; one without any hardening shows that it looks."""
     try:
         assert exposure(UNIT) <= 1.5
     except (OSError, subprocess.CalledProcessError) as error:
@@ -338,8 +338,8 @@ AS_ROOT = {"fchown"} if os.geteuid() == 0 else set()
 
 @pytest.mark.skipif(sanitized(), reason="sanitizers make calls of their own")
 def test_all_its_work_under_the_units_filter(make_daemon, tmp_path):
-    """Everything the daemon does, where the first system call that the unit does not allow kills it:
-    ask, teach, train, import, roll back, export, erase, back up, reload, stop."""
+    """Everything the daemon does, where a system call that the unit does not allow kills it: ask,
+    teach, train, import, roll back, export, erase, back up, reload, stop."""
     try:
         load = filter_of(allowed_calls(UNIT) | AS_ROOT)
     except (OSError, subprocess.CalledProcessError) as error:
