@@ -197,6 +197,22 @@ static int copy_one(void *ud, const char *path, const struct stat *st)
     return store_file_copy(from, to, 0600);
 }
 
+int store_folder_copy(const char *from, const char *to, char *why, size_t why_bytes)
+{
+    struct backup b = {.why = why, .why_bytes = why_bytes};
+    struct copying c = {&b, from, to};
+    int rc = mkdir(to, 0777) == 0 ? 0 : -errno;
+
+    if (rc != 0)
+        return store_say(why, why_bytes, to, rc);
+    return store_say(why, why_bytes, from, store_walk(from, copy_one, &c));
+}
+
+int store_folder_remove(const char *path)
+{
+    return store_tree_remove(path);
+}
+
 /* must: the row promises a folder; else it may be on its way. */
 static int copy_encoder(struct backup *b, int64_t id, bool must, const uint8_t *hash)
 {
