@@ -7,7 +7,7 @@
 #   make fuzz     fuzz for FUZZ_SECONDS a target            make format   clang-format in place
 #   make install  to DESTDIR and PREFIX                     make clean    remove build/
 #   make deb      a Debian package in build/
-# Variables: BUILD (build), SAN (address, thread), CC, PREFIX, SYSCONFDIR, DESTDIR, ARGS (for run), V=1 (show commands).
+# Variables: BUILD (build), SAN (address, thread), CUDA=1 (build/learnd-cuda.so too), CC, PREFIX, SYSCONFDIR, DESTDIR, ARGS (for run), V=1 (show commands).
 
 MAKEFLAGS += --no-builtin-rules
 SHELL   := /bin/bash
@@ -49,7 +49,8 @@ PROTO_OBJ   = $(call obj,$(wildcard proto/*.c)) $(patsubst /usr/share/llhttp/%.c
 # These are texts compiled for three machines; simd_pick.c chooses when first used.
 SIMD_SRC    = kernels/cpu/simd.c kernels/cpu/simd_training.c
 SIMD_OBJ    = $(foreach v,2 3 4,$(SIMD_SRC:%.c=$(BUILD)/%.v$(v).o))
-KERNELS_OBJ = $(call obj,$(filter-out $(SIMD_SRC),$(wildcard kernels/*.c kernels/*/*.c))) $(SIMD_OBJ)
+# kernels/cuda is a library of its own; of the daemon's only what a unit test needs.
+KERNELS_OBJ = $(call obj,$(filter-out $(SIMD_SRC) kernels/cuda/%,$(wildcard kernels/*.c kernels/*/*.c)) kernels/cuda/cuda_memory.c) $(SIMD_OBJ)
 STORE_OBJ   = $(call obj,$(wildcard store/*.c))
 DAEMON_OBJ  = $(call obj,$(filter-out daemon/main.c,$(wildcard daemon/*.c daemon/front/*.c daemon/serve/*.c daemon/learn/*.c)))
 CTL_OBJ     = $(call obj,$(filter-out daemon/ctl/ctl_main.c,$(wildcard daemon/ctl/*.c)))
@@ -60,11 +61,15 @@ UNIT_WRAP   = $(patsubst %,-Wl$(comma)--wrap=%,malloc calloc realloc strdup alig
 OPS_BIN     = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/ops/ops.c))
 FUZZ_BIN    = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH_BIN   = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/bench_*.c))
+GPU_MODEL   = $(BUILD)/tests/gpu/gpu_model
 TRAIN_TOOLS = $(addprefix $(BUILD)/tests/,golden/train/dump_train quality/finetune_tool)
+# Of kernels/cuda what runs on the host as well, with tests/cuda in place of the toolkit.
+SHIM        = $(BUILD)/tests/cuda/shim-cuda.so
+SHIM_OBJ    = $(patsubst %.cu,$(BUILD)/shim/%.o,$(wildcard kernels/cuda/*.cu)) $(patsubst %.c,$(BUILD)/shim/%.o,$(wildcard tests/cuda/*.c))
 FAKE_DEVICE = $(BUILD)/tests/device/fake_device.so
 BENCH_OBJ   = $(call obj,$(filter-out tests/bench/bench_%,$(wildcard tests/bench/*.c)))
 
-all: $(BUILD)/learnd $(if $(CTL_OBJ),$(BUILD)/learnctl)
+all: $(BUILD)/learnd $(if $(CTL_OBJ),$(BUILD)/learnctl) $(if $(CUDA),$(BUILD)/learnd-cuda.so)
 
 # A fresh machine lacks what the top of this file looks for, so set-up comes first and the build is a make of its own.
 run:
@@ -114,6 +119,7 @@ install: all
 	install -d $(to)/bin $(to)/sbin $(addprefix $(to)/lib/,learnd systemd/system sysusers.d tmpfiles.d) $(DESTDIR)$(SYSCONFDIR)/learnd
 	install -m 755 $(BUILD)/learnd $(BUILD)/learnctl $(to)/bin
 	install -m 755 deploy/learnd-fetch-model $(to)/sbin
+	$(if $(CUDA),install -m 755 $(BUILD)/learnd-cuda.so $(to)/lib/learnd)
 	install -m 755 deploy/model.sh $(to)/lib/learnd
 	sed 's,/usr/bin/,$(PREFIX)/bin/,; s,/etc/learnd/,$(SYSCONFDIR)/learnd/,' deploy/learnd.service >$(to)/lib/systemd/system/learnd.service
 	install -m 644 deploy/learnd.socket $(to)/lib/systemd/system
@@ -128,7 +134,7 @@ deb: all
 	@deploy/deb.sh $(BUILD)
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h' ':!kernels/text/unicode_tables.c')
-tests: all $(FAKE_DEVICE) $(BUILD)/tests/sim/sim $(TRAIN_TOOLS) $(UNIT_BIN) $(OPS_BIN) $(FUZZ_BIN) $(BENCH_BIN)
+tests: all $(FAKE_DEVICE) $(BUILD)/tests/sim/sim $(TRAIN_TOOLS) $(UNIT_BIN) $(OPS_BIN) $(SHIM) $(GPU_MODEL) $(FUZZ_BIN) $(BENCH_BIN)
 
 $(BUILD)/learnd: $(call obj,daemon/main.c) $(LIBS)
 	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -167,6 +173,35 @@ $$(BUILD)/$(1).v%.o: $(1).c
 	$$(call Q,CC)$$(CC) $$(CPPFLAGS) $$(CFLAGS) -march=x86-64-v$$* -ffp-contract=fast -DSIMD_LEVEL=$$* -c -o $$@ $$<
 endef
 $(foreach s,$(SIMD_SRC:.c=),$(eval $(call simd_rule,$(s))))
+# ---- the GPU: tests/cuda on any machine, learnd-cuda.so where CUDA=1 asks for it.
+CXXFLAGS  = $(filter-out -std=c11,$(CFLAGS)) -std=c++20 -Wno-unknown-pragmas
+$(SHIM): $(SHIM_OBJ)
+	@mkdir -p $(@D)
+	$(call Q,LD)$(CXX) -shared $(LDFLAGS) -o $@ $^ -lm
+$(BUILD)/shim/%.o: CFLAGS := $(patsubst -O1,-O2,$(CFLAGS))
+$(BUILD)/shim/%.o: %.cu
+	@mkdir -p $(@D)
+	$(call Q,CXX)$(CXX) -Itests/cuda/shim $(CPPFLAGS) -include tests/cuda/shim_ptx.h $(CXXFLAGS) -fPIC -x c++ -c -o $@ $<
+$(BUILD)/shim/%.o: %.c
+	@mkdir -p $(@D)
+	$(call Q,CC)$(CC) $(CPPFLAGS) $(CFLAGS) -fPIC -c -o $@ $<
+ifneq ($(CUDA),)
+CUDA_DIR := $(shell deploy/cuda.sh)
+$(if $(CUDA_DIR),,$(error CUDA=1 needs a toolkit: see above))
+# Code for the A100, the H100 and the B200; PTX of the first and the last for what lies between them and what comes.
+CUDA_CODE ?= arch=compute_80,code=[sm_80,compute_80] arch=compute_90a,code=sm_90a arch=compute_100,code=[sm_100,compute_100]
+CUDA_OBJ  = $(patsubst kernels/cuda/%,$(BUILD)/cuda/%.o,$(wildcard kernels/cuda/*.cu kernels/cuda/*.c))
+$(BUILD)/learnd-cuda.so: $(CUDA_OBJ)
+	$(call Q,LD)$(CXX) -shared -o $@ $^ -L$(CUDA_DIR)/lib64 -lcudart_static -lpthread -ldl -lrt -Wl,-z,defs \
+	    -Wl,--exclude-libs,ALL -Wl,-rpath,'$$ORIGIN:$(CUDA_DIR)/lib64'
+$(BUILD)/cuda/%.cu.o: kernels/cuda/%.cu
+	@mkdir -p $(@D)
+	$(call Q,NVCC)$(CUDA_DIR)/bin/nvcc -ccbin $(CXX) -std=c++20 -O3 -I. -D_GNU_SOURCE -Werror all-warnings \
+	    -Xcompiler -Wall,-Wextra,-Wshadow,-fPIC,-fvisibility=hidden $(addprefix -gencode ,$(CUDA_CODE)) -MMD -MF $@.d -c -o $@ $<
+$(BUILD)/cuda/%.c.o: kernels/cuda/%.c
+	@mkdir -p $(@D)
+	$(call Q,CC)$(CC) $(CPPFLAGS) -isystem $(CUDA_DIR)/include -isystem $(CUDA_DIR)/include/cccl $(CFLAGS) -fPIC -fvisibility=hidden -c -o $@ $<
+endif
 # What is not a test itself helps every test; fault_alloc.c stands between our code and malloc.
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(UNIT_HELP_OBJ) $(BUILD)/libctl.a $(LIBS)
 	$(call Q,LD)$(CC) $(LDFLAGS) $(UNIT_WRAP) -o $@ $^ -lcmocka $(LDLIBS)
@@ -176,17 +211,19 @@ $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/replay_main.o
 	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(BUILD)/tests/ops/ops: $(call obj,$(wildcard tests/ops/*.c)) $(LIBS)
 	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
-$(UNIT_BIN): | $(FAKE_DEVICE)
+$(UNIT_BIN): | $(FAKE_DEVICE) $(SHIM)
 $(FAKE_DEVICE): $(wildcard tests/device/*.c tests/device/*.h) kernels/backend.h kernels/backend_training.h
 	@mkdir -p $(@D)
 	$(call Q,CC)$(CC) $(filter-out -MMD -MP,$(CPPFLAGS)) $(CFLAGS) -fPIC -shared -o $@ $(filter %.c,$^)
+$(GPU_MODEL): $(BUILD)/%: $(BUILD)/%.o $(LIBS)
+	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(TRAIN_TOOLS): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/unit/train_fixture.o $(LIBS)
 	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BENCH_OBJ) $(LIBS)
 	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 clean:
-	rm -rf build build-asan build-tsan build-fuzz
+	rm -rf build build-asan build-tsan build-fuzz build-cuda
 
 .PHONY: all run test asan tsan check bench fuzz fuzz-build tidy format install deb tests clean
 .SECONDARY:

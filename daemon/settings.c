@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "daemon/limits.h"
 #include "daemon/serve/device.h"
@@ -227,6 +228,11 @@ static void carry_log_level(struct settings *s, const struct settings *from)
     s->log_level = from->log_level;
 }
 
+static void carry_log_requests(struct settings *s, const struct settings *from)
+{
+    s->log_requests = from->log_requests;
+}
+
 static void carry_train(struct settings *s, const struct settings *from)
 {
     s->train_manual = from->train_manual;
@@ -287,7 +293,7 @@ static const struct setting {
     {"loops", set_loops, false, NULL},
     {"max-tokens", set_max_tokens, false, NULL},
     {"log-level", set_log_level, false, carry_log_level},
-    {"log-requests", set_log_requests, false, NULL},
+    {"log-requests", set_log_requests, false, carry_log_requests},
     {"tensorboard", set_tensorboard, false, NULL},
     {"train", set_train, false, carry_train},
     {"train-window", set_train_window, false, carry_train_window},
@@ -566,6 +572,21 @@ static int read_flags(struct settings *s, int argc, char **argv, bool config_onl
     return 0;
 }
 
+/* The key that systemd hands over (LoadCredential=admin-key:..), unless it is the empty line that
+ * stands in for a file that is not there. One that cannot be looked at is one: it is refused when
+ * it is read, instead of letting everybody in. */
+static void credential(char path[SETTINGS_PATH_BYTES])
+{
+    const char *folder = getenv("CREDENTIALS_DIRECTORY");
+    struct stat st;
+
+    if (folder == NULL)
+        return;
+    snprintf(path, SETTINGS_PATH_BYTES, "%s/admin-key", folder);
+    if (stat(path, &st) != 0 ? errno == ENOENT : st.st_size <= 1)
+        path[0] = '\0';
+}
+
 static void defaults(struct settings *s)
 {
     const char *home = getenv("HOME"), *cache = getenv("XDG_CACHE_HOME");
@@ -577,6 +598,7 @@ static void defaults(struct settings *s)
                            .encoders_kept = 4,
                            .connections = SETTINGS_CONNECTIONS};
     state_folder_default(s->state, sizeof s->state);
+    credential(s->admin_key_file);
     if (cache != NULL && *cache != '\0')
         snprintf(s->encoder, sizeof s->encoder, "%s/learnd/all-MiniLM-L6-v2", cache);
     else

@@ -32,6 +32,7 @@ if [ ! -e /usr/include/llhttp.h ] && [ ! -e /usr/share/llhttp/llhttp.c ]; then
     if apt-cache show libllhttp-dev >/dev/null 2>&1; then add libllhttp-dev "HTTP"; else add node-llhttp "HTTP"; fi
 fi
 if [ "$want" != run ]; then
+    add g++ "the GPU's kernels, tested on the host"
     add libcmocka-dev "unit tests"
     add python3-pytest "end-to-end tests"
     add python3-requests "end-to-end tests"
@@ -41,14 +42,12 @@ if [ "$want" != run ]; then
     add systemd "its unit, its sockets, its package are tested with it"
     add util-linux "a name space to start systemd in"
     add iproute2 "the loopback of that name space"
-    add strace "which system calls the unit must let through"
     add libseccomp2 "the unit's filter, where no systemd can be started"
     add haproxy "the proxy of deploy/haproxy.cfg"
     add openssl "a certificate for it"
     add python3-venv "end-to-end tests: tensorboard and schemathesis"
     add chromium "the web page is tested in it"
     add chromium-driver "tests drive it"
-    add python3-selenium "tests drive it"
 fi
 if [ "$want" = fuzz ]; then
     add clang "libFuzzer"

@@ -45,9 +45,16 @@ done
 # AVX-512, where own loops stand in for oneDNN's.)
 ops=$build/tests/ops/ops
 if [ -x "$ops" ] && [ "$build" != build-tsan ]; then
-    for mode in compare grad; do
+    for mode in compare rungs grad steady; do
         count "$ops $mode" 600 "$tally" "$ops" $mode
         count "$ops $mode (AVX2)" 600 "$tally" env DNNL_MAX_CPU_ISA=AVX2 "$ops" $mode
+    done
+    # The GPU's kernels, on the host. Once more with a block's threads last to first: what depends on their order, and is not
+    # the same on two cards, shows.
+    shim=$build/tests/cuda/shim-cuda.so
+    for mode in compare grad; do
+        count "$ops $mode (CUDA kernels on the host)" 600 "$tally" "$ops" $mode --backend "$shim"
+        [ "$build" = build ] && count "$ops $mode (CUDA kernels, reversed)" 600 "$tally" env LEARND_SHIM_REVERSED=1 "$ops" $mode --backend "$shim"
     done
 fi
 for seed in 1 2 3 4 5; do
@@ -57,6 +64,7 @@ for t in "$build"/tests/fuzz/fuzz_*; do
     [ -x "$t" ] && [ "${t%.o}" = "$t" ] && [ "${t%.d}" = "$t" ] &&
         count "$t" 600 "$tally" "$t" "tests/fuzz/corpus/$(basename "$t" | sed s/fuzz_//)"
 done
+[ "$build" = build ] && count "cuda-compile (sm_90a)" 900 "$tally" tests/cuda/compile.sh
 [ "$build" = build ] && [ -x tests/tidy_test.sh ] && count tests/tidy_test.sh 300 "$tally" tests/tidy_test.sh
 
 pytest='/(passed|failed|skipped|error)/ && / in [0-9.]+s/ { for (i = 1; i <= NF; i++) { if ($i ~ /^passed/) p += $(i-1); if ($i ~ /^failed/) f += $(i-1); if ($i ~ /^error/) f += $(i-1); if ($i ~ /^skipped/) s += $(i-1) } }'

@@ -111,7 +111,8 @@ function show(main, view) {
             const rows = await all('/v1/keys', 'keys', { signal });
             const none = empty(
                 'No keys yet',
-                'Without any, the daemon listens on this machine alone, and everyone here is an administrator. The first key ends that: make it one of role admin.',
+                'Without any, the daemon listens on this machine alone, and everyone here is an ' +
+                    'administrator. The first key ends that: it must be one of role admin.',
             );
             fill(
                 place,
@@ -170,7 +171,7 @@ function show(main, view) {
     async function revoke(k, mine) {
         const yes = await confirmed(
             `Revoke ${k.name}?`,
-            `Who calls with it is refused from now on.${mine ? ' It is the key you are signed in with.' : ''}`,
+            ['Who calls with it is refused from now on.', mine && ' You are signed in with it.'],
             'Revoke',
             { danger: true },
         );

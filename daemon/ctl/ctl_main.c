@@ -160,12 +160,31 @@ static const struct ctl_command commands[] = {
      "text\n"
      "and version. Nothing is stored. Ends with 4: some were refused, 3: an answer was wrong.\n",
      "file format connections rate seconds requests dump anywhere", ctl_bench},
+    {"annotate", "[MODEL]", "label what is worth it, one key a decision",
+     "What `next` lists, or with --review what `review` lists: a text, the likeliest labels with "
+     "their\n"
+     "numbers. On a terminal a screen (? helps); else a line of stdin for each item: a number, "
+     "=LABEL,\n"
+     "+LABEL (also a new one), r(eject), s(kip), u(ndo) or q(uit). Kind multi: \"1 3\", 0 for "
+     "none.\n",
+     "review annotator source weight wait kind limit seed random-share", ctl_annotate},
     {"status", "", "is it ready, what runs, what is there",
      "Ends with 3 if the daemon is not ready.\n", "", ctl_status},
+    {"completion", "bash | zsh | fish", "a script that completes learnctl's commands in a shell",
+     "In ~/.bashrc: source <(learnctl completion bash). Names of models, labels and examples are "
+     "asked\n"
+     "of the daemon.\n",
+     "", ctl_completion},
     {"version", "", "of this program", "", "", ctl_version},
 };
 
 enum { COMMANDS_LEN = sizeof commands / sizeof *commands };
+
+size_t ctl_commands(const struct ctl_command **ret_commands)
+{
+    *ret_commands = commands;
+    return COMMANDS_LEN;
+}
 
 enum ctl_exit ctl_misused(const struct ctl *ctl, const char *format, ...)
 {

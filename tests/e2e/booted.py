@@ -50,6 +50,7 @@ mkdir "$m/before"
 cd "$m"
 pivot_root . before  # (not chroot: user name spaces are not for those in one)
 umount -l /before
+mount --make-rshared /  # what systemd mounts for a unit (its credentials) has to be seen by it
 exec env -i container=learnd-test PATH=/usr/sbin:/usr/bin:/sbin:/bin \
     /lib/systemd/systemd --system --unit=bare.target --log-target=null --show-status=no
 """

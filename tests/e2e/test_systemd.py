@@ -2,17 +2,21 @@
 socket and a few environment variables; test_systemd_booted.py has a real systemd."""
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import struct
 import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 
-from learnd_process import TINY, binary, environment
-from service_manager import Frozen, Manager, threads
+from learnd_process import ROOT, TINY, binary, environment, sanitized
+from service_manager import Frozen, Manager, allowed_calls, filter_of, threads
+
+UNIT = ROOT / "deploy" / "learnd.service"
 
 
 @pytest.fixture
@@ -298,10 +302,136 @@ def test_drain_grace(make_daemon, manager):
     assert int(said["EXTEND_TIMEOUT_USEC"]) > 3600e6
     answer = daemon.call("GET", "/health/ready", expect=503)
     checks = {c["name"]: c["ok"] for c in answer.json()["checks"]}
-    assert checks == {"forward": True, "journal": True, "learner": True, "serving": False}
+    assert [name for name, good in checks.items() if not good] == ["serving"]
     assert daemon.call("GET", "/health/live", expect=200).headers["Connection"] == "close"
     daemon.teach([("a b", "x")])
     assert daemon.ask("a b")["results"][0]["label"] == "x"
     daemon.process.send_signal(signal.SIGHUP)  # is no reason to go
     daemon.get("/health/live")
     daemon.stop()  # the second one
+
+
+# ---- the unit
+
+def exposure(*args):
+    said = subprocess.run(["systemd-analyze", "security", "--no-pager", "--offline=yes", *args],
+                          capture_output=True, text=True, check=True).stdout
+    return float(re.search(r"Overall exposure level.*?: ([0-9.]+)", said).group(1))
+
+
+def test_exposure(tmp_path):
+    """What systemd thinks of the unit's hardening, 0 to 10; a unit without any shows that it looks."""
+    try:
+        assert exposure(UNIT) <= 1.5
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"SKIPPED: systemd-analyze cannot look at a file here: {error}")
+    bare = tmp_path / "learnd.service"
+    bare.write_text("[Service]\nExecStart=/usr/bin/learnd\n")
+    assert exposure(bare) > 9
+
+
+# SQLite gives its files the owner of the database, where it may; under the unit it is not root.
+AS_ROOT = {"fchown"} if os.geteuid() == 0 else set()
+
+
+@pytest.mark.skipif(sanitized(), reason="sanitizers make calls of their own")
+def test_all_its_work_under_the_units_filter(make_daemon, tmp_path):
+    """Everything the daemon does, where the first system call that the unit does not allow kills it:
+    ask, teach, train, import, roll back, export, erase, back up, reload, stop."""
+    try:
+        load = filter_of(allowed_calls(UNIT) | AS_ROOT)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"SKIPPED: no filter can be made here: {error}")
+    daemon = make_daemon(preexec=load, env={"OMP_NUM_THREADS": "2"}, args=["--lanes", "2"]).start()
+    assert "Seccomp:\t2" in (Path("/proc") / str(daemon.pid) / "status").read_text()
+    daemon.teach([(f"text {i} of {'xy'[i % 2]}", "xy"[i % 2]) for i in range(80)])
+    assert daemon.ask("text 4 of x")["results"][0]["label"] == "x"
+    finish(daemon, "runs", {"strategy": "joint", "epochs": 2, "force": True})
+    other = shutil.copytree(TINY, tmp_path / "other")
+    weights = bytearray((other / "model.safetensors").read_bytes())
+    weights[-2] ^= 7
+    (other / "model.safetensors").write_bytes(weights)
+    finish(daemon, "import", {"folder": str(other), "force": True})
+    daemon.post("/v1/models/default/rollback", {"encoder": 0}, expect=None)
+    for path in ("/metrics", "/health/ready", "/v1/info", "/v1/models/default/evaluation"):
+        daemon.call("GET", path, expect=200)
+    daemon.call("POST", "/v1/erase", {"text": "text 4 of x"})
+    ctl = os.environ.get("LEARNCTL_BIN", ROOT / "build" / "learnctl")
+    subprocess.run([ctl, "backup", tmp_path / "backup", "--state", daemon.state], check=True,
+                   capture_output=True)
+    offset = daemon.log.stat().st_size
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.wait_line("at=reload event=done", offset)
+    daemon.restart()
+    assert daemon.ask("text 6 of x")["results"][0]["label"] == "x"
+
+
+def finish(daemon, how, settings):
+    """A run from its request to its acceptance."""
+    run = daemon.post(f"/v1/models/default/{how}", settings, expect=202)["run"]
+    while (said := daemon.get(f"/v1/runs/{run}"))["state"] in ("queued", "running"):
+        assert daemon.process.poll() is None, "killed"
+    assert said["state"] == "accepted", said
+
+
+def test_a_call_that_is_not_allowed_kills(make_daemon):
+    """The harness of the test above does see one."""
+    try:
+        load = filter_of((allowed_calls(UNIT) | AS_ROOT) - {"epoll_wait", "epoll_pwait"})
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"SKIPPED: no filter can be made here: {error}")
+    daemon = make_daemon(preexec=load)
+    daemon.start_unready()
+    assert daemon.process.wait(60) == -signal.SIGSYS
+    daemon.forget()
+
+
+# ---- what is installed
+
+def test_make_install(tmp_path):
+    """To another prefix: the unit names it, and a configuration that is there stays."""
+    if sanitized():
+        pytest.skip("what is installed is the plain build")
+    conf = tmp_path / "etc" / "learnd" / "learnd.conf"
+    conf.parent.mkdir(parents=True)
+    conf.write_text("# mine\n")
+    subprocess.run(["make", "-s", "install", f"BUILD={binary().parent.relative_to(ROOT)}",
+                    f"DESTDIR={tmp_path}", "PREFIX=/opt/learnd"], cwd=ROOT, check=True,
+                   capture_output=True, timeout=600)
+    to = tmp_path / "opt" / "learnd"
+    unit = (to / "lib/systemd/system/learnd.service").read_text()
+    assert "\nExecStart=/opt/learnd/bin/learnd --config /etc/learnd/learnd.conf\n" in unit
+    assert conf.read_text() == "# mine\n"
+    for path in ("bin/learnctl", "sbin/learnd-fetch-model", "lib/learnd/model.sh",
+                 "lib/systemd/system/learnd.socket", "lib/sysusers.d/learnd.conf",
+                 "lib/tmpfiles.d/learnd.conf"):
+        assert (to / path).exists(), path
+    for page in (ROOT / "deploy").glob("man/*.[1-8]"):
+        assert (to / f"share/man/man{page.suffix[1:]}" / page.name).exists()
+    assert subprocess.run([to / "bin/learnd", "--version"], check=True,
+                          capture_output=True).stdout.startswith(b"learnd ")
+
+
+def test_the_package_unpacked(tmp_path, make_daemon):
+    """Where no package may be installed: what is in it starts, and says what it needs."""
+    if sanitized():
+        pytest.skip("the package is of the plain build")
+    made = subprocess.run(["make", "-s", "deb", f"BUILD={binary().parent.relative_to(ROOT)}"],
+                          cwd=ROOT, check=True, capture_output=True, text=True, timeout=600)
+    package = ROOT / made.stdout.strip().splitlines()[-1]
+    subprocess.run(["dpkg-deb", "-x", package, tmp_path / "root"], check=True)
+    says = subprocess.run(["dpkg-deb", "-f", package], check=True, capture_output=True,
+                          text=True).stdout
+    for library in ("libuv1", "libsqlite3-0", "libdnnl", "libopenblas", "libcurl"):
+        assert re.search(rf"^Depends: .*{library}", says, re.M), says
+    inside = tmp_path / "root" / "usr" / "bin" / "learnd"
+    daemon = make_daemon(args=["--config", tmp_path / "root/etc/learnd/learnd.conf"])
+    with open(daemon.log, "wb") as out:
+        daemon.process = subprocess.Popen(
+            [inside, "--state", daemon.state, "--encoder", TINY, "--listen", "127.0.0.1:0",
+             "--drain-grace", "0"], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+            env=environment())
+    daemon.url = daemon.wait_line(r"event=listening address=(http://\S+)").group(1)
+    said = subprocess.run([inside.parent / "learnctl", "--url", daemon.url, "status"], check=True,
+                          capture_output=True, text=True, timeout=60).stdout
+    assert "ready" in said

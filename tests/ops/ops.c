@@ -1,10 +1,14 @@
 /* ops.c -- every operation of kernels/backend.h: one list of cases, one mode a question.
  *
- *   ops compare     the cpu backend against plain double loops, and its promise that a row's bits
- *                   depend neither on the other rows, nor on the rung of the ladder, nor on the
- *                   number of threads
+ *   ops compare     a backend against plain double loops, and its promise that a row's bits depend
+ *                   neither on the other rows nor on the number of threads
+ *   ops rungs       nor on the rung of the ladder
  *   ops bench [OP]  cold caches, median, one thread; CSV on stdout: op,shape,us,rate,unit
  *   ops grad        the operations of training: ops_grad.c, which has its own list
+ *   ops steady      and that large ones give the same bits each time, with any number of threads
+ *
+ * The backend is the cpu's, on each level that this machine has; or, with --backend FILE behind
+ * the mode, one from a library. With --device FILE one whose memory is its own (ops_device.h).
  *
  * A new operation: a row in ops_run.c, its meaning in plain.c, its shapes here.
  *
@@ -20,7 +24,9 @@
 #include <string.h>
 #include <time.h>
 
+#include "kernels/backend_load.h"
 #include "kernels/cpu/simd.h"
+#include "tests/ops/ops_device.h"
 #include "tests/ops/ops_grad.h"
 #include "tests/ops/ops_run.h"
 
@@ -93,6 +99,7 @@ enum { CASES = sizeof cases / sizeof *cases, THREADS_MAX = 8, LEVELS = 3 };
 
 /* More than the cores of a small machine: then libgomp sleeps where it would spin. */
 static const uint32_t team_sizes[] = {3, THREADS_MAX};
+enum { TEAMS = sizeof team_sizes / sizeof *team_sizes };
 
 static int passed, failed;
 
@@ -105,7 +112,7 @@ const struct simd_table *simd_pick(void)
     return level;
 }
 
-bool ops_level_set(int i)
+static bool level_set(int i)
 {
     bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
               __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("f16c");
@@ -120,12 +127,17 @@ bool ops_level_set(int i)
     return true;
 }
 
-const char *ops_level_name(void)
+const char *ops_level_name(const struct backend *be)
 {
-    return level->name;
+    return be == backend_cpu() ? level->name : be->name;
 }
 
-static void report(const struct ops_case *c, const char *problem)
+bool ops_next(const struct backend *be, int i)
+{
+    return be == backend_cpu() ? level_set(i) : i == 0;
+}
+
+static void report(const struct backend *be, const struct ops_case *c, const char *problem)
 {
     char shape[64];
 
@@ -134,7 +146,7 @@ static void report(const struct ops_case *c, const char *problem)
     if (problem == NULL)
         return;
     ops_shape(c, shape);
-    printf("%s %s on %s: %s\n", ops_name(c->op), shape, level->name, problem);
+    printf("%s %s on %s: %s\n", ops_name(c->op), shape, ops_level_name(be), problem);
 }
 
 static int view_open(const struct ops_run *run, struct kview *ret_view)
@@ -180,6 +192,14 @@ static bool close_to_plain(const struct ops_run *run, struct kview y, char *prob
     return fine;
 }
 
+/* A part of the batch, waited for: what a batch is made of may be changed only then. */
+static bool run_part(const struct ops_run *run, struct kctx *k, uint32_t from, uint32_t len,
+                     struct kview y)
+{
+    ops_run_device(run, k, from, len, y);
+    return run->be->sync(k) == 0;
+}
+
 /* Each unit alone (of many rows a sample), the halves, and all of it with more threads. */
 static bool stands_alone(struct ops_run *run, struct kctx *k, struct kview whole, struct kview part,
                          char *problem, size_t bytes)
@@ -187,8 +207,7 @@ static bool stands_alone(struct ops_run *run, struct kctx *k, struct kview whole
     uint32_t step = run->units / 13 + 1, half = run->units / 2;
 
     for (uint32_t u = 0; u < run->units; u += step) {
-        ops_run_device(run, k, u, 1, part);
-        if (same_bits(run, whole, part, u, 1))
+        if (run_part(run, k, u, 1, part) && same_bits(run, whole, part, u, 1))
             continue;
         snprintf(problem, bytes, "unit %u has other bits alone", u);
         return false;
@@ -196,18 +215,16 @@ static bool stands_alone(struct ops_run *run, struct kctx *k, struct kview whole
     for (int i = 0; i < 2 && half > 0; i++) {
         uint32_t from = i == 0 ? 0 : half, len = i == 0 ? half : run->units - half;
 
-        ops_run_device(run, k, from, len, part);
-        if (same_bits(run, whole, part, from, len))
+        if (run_part(run, k, from, len, part) && same_bits(run, whole, part, from, len))
             continue;
         snprintf(problem, bytes, "units %u to %u have other bits without the rest", from,
                  from + len - 1);
         return false;
     }
-    for (size_t i = 0; i < sizeof team_sizes / sizeof *team_sizes; i++) {
+    for (size_t i = 0; i < (run->be == backend_cpu() ? TEAMS : 1); i++) { /* a device has one */
         run->threads = team_sizes[i];
         run->be->ctx_threads(k, run->threads);
-        ops_run_device(run, k, 0, run->units, part);
-        if (same_bits(run, whole, part, 0, run->units))
+        if (run_part(run, k, 0, run->units, part) && same_bits(run, whole, part, 0, run->units))
             continue;
         snprintf(problem, bytes, "other bits with %u threads", team_sizes[i]);
         return false;
@@ -224,16 +241,16 @@ static void compare_case(const struct backend *be, const struct ops_case *c)
     bool fine = false;
 
     if (ops_run_init(&run, c, be, 1 + (uint64_t)(c - cases)) != 0) {
-        report(c, "its inputs cannot be made");
+        report(be, c, "its inputs cannot be made");
         return;
     }
     if (be->ctx_open(run.rows, THREADS_MAX, K_SERVING, &k) == 0 && view_open(&run, &whole) == 0 &&
         view_open(&run, &part) == 0) {
-        ops_run_device(&run, k, 0, run.units, whole);
-        fine = be->sync(k) == 0 && close_to_plain(&run, whole, problem, sizeof problem) &&
-               stands_alone(&run, k, whole, part, problem, sizeof problem) && be->sync(k) == 0;
+        fine = run_part(&run, k, 0, run.units, whole) &&
+               close_to_plain(&run, whole, problem, sizeof problem) &&
+               stands_alone(&run, k, whole, part, problem, sizeof problem);
     }
-    report(c, fine ? NULL : problem);
+    report(be, c, fine ? NULL : problem);
     be->dealloc(whole.data);
     be->dealloc(part.data);
     be->ctx_close(k);
@@ -252,21 +269,20 @@ static void compare_rungs(const struct backend *be, enum kdtype dtype, uint32_t 
     bool fine;
 
     if (ops_run_init(&run, &c, be, 99) != 0) {
-        report(&c, "its inputs cannot be made");
+        report(be, &c, "its inputs cannot be made");
         return;
     }
     fine = be->ctx_open(run.rows, THREADS_MAX, K_SERVING, &k) == 0 &&
            view_open(&run, &whole) == 0 && view_open(&run, &part) == 0;
     if (fine)
-        ops_run_device(&run, k, 0, run.units, whole);
+        fine = run_part(&run, k, 0, run.units, whole);
     for (uint32_t N = 1; N < c.N && fine; N = be->rows(N) + 1) {
         be->ctx_threads(k, N % 3 + 1);
-        ops_run_device(&run, k, 0, N, part);
-        fine = be->sync(k) == 0 && same_bits(&run, whole, part, 0, N);
+        fine = run_part(&run, k, 0, N, part) && same_bits(&run, whole, part, 0, N);
         if (!fine)
             snprintf(problem, sizeof problem, "other bits on the rung of %u rows", be->rows(N));
     }
-    report(&c, fine ? NULL : problem);
+    report(be, &c, fine ? NULL : problem);
     be->dealloc(whole.data);
     be->dealloc(part.data);
     be->ctx_close(k);
@@ -280,22 +296,26 @@ static void compare_nan(const struct backend *be, const struct ops_case *c, uint
     struct kview y = {0};
     struct kctx *k = NULL;
     struct ops_run run;
-    bool first = false, second = false;
+    bool fine, first = false, second = false;
     const float nan_value = NAN;
 
     if (ops_run_init(&run, c, be, 5) != 0 || view_open(&run, &y) != 0 ||
         be->ctx_open(run.rows, 1, K_SERVING, &k) != 0) {
-        report(c, "its inputs cannot be made");
+        report(be, c, "its inputs cannot be made");
         return;
     }
     be->upload((char *)run.in[0].device.data + column * (c->dtype == K_BF16 ? 2 : 4), c->dtype,
                &nan_value, 1);
-    ops_run_device(&run, k, 0, run.units, y);
+    fine = run_part(&run, k, 0, run.units, y);
     for (size_t i = 0; i < run.at[1]; i++)
         first |= isnan(ops_value(y, i));
     for (size_t i = run.at[1]; i < run.at[2]; i++)
         second |= isnan(ops_value(y, i));
-    report(c, !first ? "a NaN that goes in does not come out" : second ? "a NaN spreads" : NULL);
+    report(be, c,
+           !fine    ? "the device failed"
+           : !first ? "a NaN that goes in does not come out"
+           : second ? "a NaN spreads"
+                    : NULL);
     be->dealloc(y.data);
     be->ctx_close(k);
     ops_run_done(&run);
@@ -324,13 +344,22 @@ static void compare_all_nan(const struct backend *be)
 
 static int compare(const struct backend *be)
 {
-    static const uint32_t maps[][2] = {{1152, 384}, {384, 384}, {1536, 384}, {384, 1536}, {96, 32}};
-
-    for (int l = 0; ops_level_set(l); l++) {
+    for (int l = 0; ops_next(be, l); l++) {
         for (int i = 0; i < CASES; i++)
-            compare_case(be, &cases[i]);
+            if (be == backend_cpu() || cases[i].op != OP_OWN_LINEAR)
+                compare_case(be, &cases[i]);
         compare_all_nan(be);
     }
+    printf("%d passed, %d failed\n", passed, failed);
+    return failed > 0 || passed == 0;
+}
+
+static int rungs(const struct backend *be)
+{
+    static const uint32_t maps[][2] = {{1152, 384}, {384, 384}, {1536, 384}, {384, 1536}, {96, 32}};
+
+    for (int l = 0; ops_next(be, l); l++)
+        ; /* the best one */
     for (size_t i = 0; i < sizeof maps / sizeof *maps; i++) {
         compare_rungs(be, K_F32, maps[i][0], maps[i][1]);
         compare_rungs(be, K_BF16, maps[i][0], maps[i][1]);
@@ -402,7 +431,7 @@ static int bench(const struct backend *be, const char *only)
 
     if (cold == NULL)
         return 1;
-    for (int l = 0; ops_level_set(l); l++)
+    for (int l = 0; ops_next(be, l); l++)
         ; /* the best one */
     printf("op,shape,us,rate,unit\n");
     for (int i = 0; i < CASES; i++)
@@ -412,14 +441,35 @@ static int bench(const struct backend *be, const char *only)
     return 0;
 }
 
+static const struct backend *backend_of(int argc, char **argv)
+{
+    const struct backend *be;
+    char why[256];
+
+    if (argc < 4 || (strcmp(argv[2], "--backend") != 0 && strcmp(argv[2], "--device") != 0))
+        return backend_cpu();
+    if (backend_load(argv[3], 0, why, sizeof why, &be) != 0) {
+        fprintf(stderr, "ops: %s\n", why);
+        exit(2);
+    }
+    return strcmp(argv[2], "--device") == 0 ? ops_device(be) : be;
+}
+
 int main(int argc, char **argv)
 {
-    if (argc == 2 && strcmp(argv[1], "compare") == 0)
-        return compare(backend_cpu());
-    if ((argc == 2 || argc == 3) && strcmp(argv[1], "bench") == 0)
-        return bench(backend_cpu(), argc == 3 ? argv[2] : NULL);
-    if (argc == 2 && strcmp(argv[1], "grad") == 0)
-        return ops_grad();
-    fprintf(stderr, "usage: ops compare | ops bench [OP] | ops grad\n");
+    const struct backend *be = backend_of(argc, argv);
+    const char *mode = argc > 1 ? argv[1] : "";
+
+    if (strcmp(mode, "compare") == 0)
+        return compare(be);
+    if (strcmp(mode, "rungs") == 0)
+        return rungs(be);
+    if (strcmp(mode, "bench") == 0)
+        return bench(be, argc == 3 ? argv[2] : NULL);
+    if (strcmp(mode, "grad") == 0)
+        return ops_grad(be);
+    if (strcmp(mode, "steady") == 0)
+        return ops_steady(be);
+    fprintf(stderr, "usage: ops compare | rungs | grad | steady | bench [OP]; [--backend FILE]\n");
     return 2;
 }

@@ -82,6 +82,7 @@ enum { CASES = sizeof cases / sizeof *cases, LARGE = sizeof large / sizeof *larg
 enum { THREADS_MAX = 8, DIFFERENCES = 16 };
 #define COST_MAX 3e5 /* multiplications of a forward that is differentiated by differences */
 
+static const struct backend *be; /* the one under test */
 static int passed, failed;
 
 static void report(bool fine, const char *what, const char *problem)
@@ -89,7 +90,7 @@ static void report(bool fine, const char *what, const char *problem)
     passed += fine;
     failed += !fine;
     if (!fine)
-        printf("%s on %s: %s\n", what, ops_level_name(), problem);
+        printf("%s on %s: %s\n", what, ops_level_name(be), problem);
 }
 
 static double rms(const double *x, size_t len)
@@ -206,6 +207,7 @@ static char *results(const struct grad_run *run, size_t *ret_bytes)
     return copy;
 }
 
+/* And on a device, that the second time is as the first. */
 static bool threads_agree(struct grad_run *run, struct kctx *k, char *problem, size_t problem_bytes)
 {
     static const uint32_t teams[] = {1, 2, 3, THREADS_MAX};
@@ -213,7 +215,7 @@ static bool threads_agree(struct grad_run *run, struct kctx *k, char *problem, s
     char *first = results(run, &bytes);
     bool fine = true;
 
-    for (size_t i = 0; i < sizeof teams / sizeof *teams && fine; i++) {
+    for (size_t i = 0; i < (be == backend_cpu() ? sizeof teams / sizeof *teams : 1) && fine; i++) {
         char *again;
 
         run->be->ctx_threads(k, teams[i]);
@@ -251,15 +253,15 @@ static void check_case(const struct grad_case *c, uint64_t seed)
     snprintf(name, sizeof name, "grad %s %s %d: %u x %u x %u, %u tokens, dropout %.1f",
              grad_name(c), c->dtype == K_BF16 ? "bf16" : "fp32", c->how, c->N, c->M, c->K,
              c->lens[0], (double)c->p);
-    if (backend_cpu()->ctx_open(1024, THREADS_MAX, K_TRAINING, &k) != 0 ||
-        grad_init(&run, c, backend_cpu(), backend_cpu_training(), k, seed) != 0) {
-        backend_cpu()->ctx_close(k);
+    if (be->ctx_open(1024, THREADS_MAX, K_TRAINING, &k) != 0 ||
+        grad_init(&run, c, be, be->training, k, seed) != 0) {
+        be->ctx_close(k);
         report(false, name, problem);
         return;
     }
     report(check(&run, k, problem, sizeof problem), name, problem);
     grad_done(&run);
-    backend_cpu()->ctx_close(k);
+    be->ctx_close(k);
 }
 
 /* ---- dropout --------------------------------------------------------------------------------- */
@@ -275,9 +277,9 @@ static void drop_ones(struct kctx *k, float *s, const uint64_t *rows, uint32_t N
 
     for (int i = 0; i < DROP_LEN; i++)
         ones[i] = 1;
-    backend_cpu_training()->add_layernorm(
-        k, (struct kview){y, K_F32}, (struct kview){s, K_F32}, stats, (struct kview){ones, K_F32},
-        (struct kview){zeros, K_F32}, zeros, zeros, 1e-6f, N, DROP_COLUMNS, &d);
+    be->training->add_layernorm(k, (struct kview){y, K_F32}, (struct kview){s, K_F32}, stats,
+                                (struct kview){ones, K_F32}, (struct kview){zeros, K_F32}, zeros,
+                                zeros, 1e-6f, N, DROP_COLUMNS, &d);
 }
 
 static double share_dropped(const float *s, size_t from, size_t step, size_t len)
@@ -324,7 +326,7 @@ static void check_dropout(void)
     uint64_t keys[DROP_ROWS];
     struct kctx *k = NULL;
 
-    if (backend_cpu()->ctx_open(DROP_ROWS, 2, K_TRAINING, &k) != 0) {
+    if (be->ctx_open(DROP_ROWS, 2, K_TRAINING, &k) != 0) {
         report(false, "dropout", "no memory");
         return;
     }
@@ -349,7 +351,7 @@ static void check_dropout(void)
     drop_ones(k, whole, NULL, DROP_ROWS, 1, 0);
     report(share_dropped(whole, 0, 1, DROP_LEN) == 0 && whole[0] == 1 && whole[DROP_LEN - 1] == 1,
            "dropout", "p = 0 is not exact");
-    backend_cpu()->ctx_close(k);
+    be->ctx_close(k);
 }
 
 /* ---- sums and steps -------------------------------------------------------------------------- */
@@ -365,7 +367,7 @@ static void check_adamw(void)
     bool close = true, cleared = true;
     struct kctx *k = NULL;
 
-    if (backend_cpu()->ctx_open(1, 2, K_TRAINING, &k) != 0) {
+    if (be->ctx_open(1, 2, K_TRAINING, &k) != 0) {
         report(false, "adamw", "no memory");
         return;
     }
@@ -378,9 +380,9 @@ static void check_adamw(void)
         for (uint32_t t = 0; t < 2; t++) {
             for (size_t i = 0; i < VALUES; i++)
                 grad[t][i] = i % 5 == 0 ? 0 : ops_draw(1 + step, i);
-            backend_cpu()->ctx_threads(k, t + 1);
-            backend_cpu_training()->adamw(k, w[t], m[t], v[t], grad[t], VALUES, scale, lr, beta1,
-                                          beta2, eps, decay, step);
+            be->ctx_threads(k, t + 1);
+            be->training->adamw(k, w[t], m[t], v[t], grad[t], VALUES, scale, lr, beta1, beta2, eps,
+                                decay, step);
         }
         for (size_t i = 0; i < VALUES; i++) {
             double g = i % 5 == 0 ? 0 : ops_draw(1 + step, i) * (double)scale, root;
@@ -399,7 +401,7 @@ static void check_adamw(void)
     report(memcmp(w[0], w[1], sizeof *w) == 0 && memcmp(m[0], m[1], sizeof *m) == 0 &&
                memcmp(v[0], v[1], sizeof *v) == 0,
            "adamw", "other bits with 2 threads");
-    backend_cpu()->ctx_close(k);
+    be->ctx_close(k);
 }
 
 static void check_sums(void)
@@ -410,7 +412,7 @@ static void check_sums(void)
     struct kctx *k = NULL;
     bool fine = true;
 
-    if (backend_cpu()->ctx_open(1, 2, K_TRAINING, &k) != 0) {
+    if (be->ctx_open(1, 2, K_TRAINING, &k) != 0) {
         report(false, "sums", "no memory");
         return;
     }
@@ -419,32 +421,42 @@ static void check_sums(void)
         y[i] = ops_draw(4, i);
         exact += (double)x[i] * x[i];
     }
-    one = backend_cpu_training()->sum_squares(k, x, VALUES);
-    backend_cpu()->ctx_threads(k, 2);
-    two = backend_cpu_training()->sum_squares(k, x, VALUES);
+    one = be->training->sum_squares(k, x, VALUES);
+    be->ctx_threads(k, 2);
+    two = be->training->sum_squares(k, x, VALUES);
     report(fabs(one - exact) <= 1e-12 * exact, "sum_squares", "not the sum");
     report(one == two, "sum_squares", "other bits with 2 threads");
-    report(backend_cpu_training()->sum_squares(k, x, 3) ==
+    report(be->training->sum_squares(k, x, 3) ==
                (double)x[0] * x[0] + (double)x[1] * x[1] + (double)x[2] * x[2],
            "sum_squares", "not the sum of three");
-    backend_cpu()->upload(half, K_BF16, x, VALUES);
-    backend_cpu_training()->add(k, (struct kview){y, K_F32}, (struct kview){half, K_BF16}, VALUES);
+    be->upload(half, K_BF16, x, VALUES);
+    be->training->add(k, (struct kview){y, K_F32}, (struct kview){half, K_BF16}, VALUES);
     for (size_t i = 0; i < VALUES; i++)
         fine = fine && y[i] == ops_draw(4, i) + (float)ops_value((struct kview){half, K_BF16}, i);
     report(fine, "add", "not the sum");
-    backend_cpu()->ctx_close(k);
+    be->ctx_close(k);
 }
 
-int ops_grad(void)
+int ops_grad(const struct backend *tested)
 {
-    for (int l = 0; ops_level_set(l); l++) {
+    be = tested;
+    for (int l = 0; ops_next(be, l); l++) {
         for (int i = 0; i < CASES; i++)
             check_case(&cases[i], 1 + (uint64_t)i);
         check_dropout();
         check_adamw();
         check_sums();
     }
-    for (int i = 0; i < LARGE; i++) /* on the best level, which is the last */
+    printf("%d passed, %d failed\n", passed, failed);
+    return failed > 0 || passed == 0;
+}
+
+int ops_steady(const struct backend *tested)
+{
+    be = tested;
+    for (int l = 0; ops_next(be, l); l++)
+        ; /* the best one */
+    for (int i = 0; i < LARGE; i++)
         check_case(&large[i], 100 + (uint64_t)i);
     printf("%d passed, %d failed\n", passed, failed);
     return failed > 0 || passed == 0;

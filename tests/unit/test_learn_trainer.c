@@ -775,25 +775,24 @@ static void test_what_is_held(void **state)
     store_close(store);
 }
 
+#define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_a_run_from_end_to_end, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_the_same_run_makes_the_same_weights, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(test_a_stopped_run_goes_on_and_ends_in_the_same_bits,
-                                        set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_cancelling, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_runs_that_cannot_be, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_weights_that_overflow, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_no_place_for_weights, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_the_gate_refuses_probation_sends_back, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(test_back_and_forwards_by_hand, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_strategies, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_a_run_starts_by_itself, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_the_one_before_is_held, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_what_is_held, set_up, tear_down),
+        EACH(test_a_run_from_end_to_end),
+        EACH(test_the_same_run_makes_the_same_weights),
+        EACH(test_a_stopped_run_goes_on_and_ends_in_the_same_bits),
+        EACH(test_cancelling),
+        EACH(test_runs_that_cannot_be),
+        EACH(test_weights_that_overflow),
+        EACH(test_no_place_for_weights),
+        EACH(test_the_gate_refuses_probation_sends_back),
+        EACH(test_back_and_forwards_by_hand),
+        EACH(test_strategies),
+        EACH(test_a_run_starts_by_itself),
+        EACH(test_the_one_before_is_held),
+        EACH(test_what_is_held),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,574 @@
+/* cuda_backend.cu -- the CUDA backend: one device of the process, its memory, contexts, and the
+ * table of operations.
+ *
+ * A context is a stream of its own, serving before training. Operations enqueue; what they read on
+ * the host is offsets (how many tokens, which text is longest). Memory comes from slots
+ * (cuda_memory.h), device and shared apart. Copies in and out go by a stream of the backend, so
+ * that a candidate's weights arrive while lanes serve.
+ *
+ * A device's failures are of two kinds. One that a call had for itself is -EIO, or -ENOMEM, and
+ * goes with the next sync(). One that comes again when asked a second time has taken the process's
+ * use of the device with it: from then on everything says -ENODEV, and only a new process helps.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <pthread.h>
+
+#include "kernels/cuda/cuda_ops.h"
+
+extern "C" {
+#include "kernels/cuda/cuda_activity.h"
+#include "kernels/cuda/cuda_memory.h"
+}
+
+/* bf16 products, and the least that the library holds code for. */
+static constexpr int CAPABILITY_MIN = 80;
+static constexpr size_t STAGE_VALUES = 1 << 20;
+
+static struct {
+    int device;
+    bool lost;
+    char name[32];
+    struct cuda_memory *memory, *shared;
+    pthread_mutex_t copy_lock; /* of what follows */
+    struct kctx copies;        /* only its stream, and its failure */
+    void *stage;               /* (STAGE_VALUES) fp32, shared */
+    uint64_t age;              /* of what upload() has written: atomic */
+} cuda;
+
+extern const struct backend cuda_table;
+
+/* ---- failures ---------------------------------------------------------------------------------
+ */
+
+void cuda_here(void)
+{
+    static thread_local bool here;
+
+    if (!here)
+        here = cudaSetDevice(cuda.device) == cudaSuccess;
+}
+
+int cuda_errno(cudaError_t error)
+{
+    if (error == cudaSuccess)
+        return 0;
+    if (__atomic_load_n(&cuda.lost, __ATOMIC_RELAXED))
+        return -ENODEV;
+    (void)cudaGetLastError(); /* forgets it, unless it is of the second kind */
+    if (error == cudaErrorMemoryAllocation)
+        return -ENOMEM;
+    if (cudaDeviceSynchronize() != cudaSuccess) {
+        __atomic_store_n(&cuda.lost, true, __ATOMIC_RELAXED);
+        return -ENODEV;
+    }
+    return -EIO;
+}
+
+void cuda_fail(struct kctx *k, int error)
+{
+    if (k->error == 0)
+        k->error = error;
+}
+
+void cuda_check(struct kctx *k, cudaError_t error)
+{
+    if (error != cudaSuccess)
+        cuda_fail(k, cuda_errno(error));
+}
+
+static int sync_ctx(struct kctx *k)
+{
+    int error;
+
+    cuda_here();
+    cuda_check(k, cudaStreamSynchronize(k->stream));
+    error = __atomic_load_n(&cuda.lost, __ATOMIC_RELAXED) ? -ENODEV : k->error;
+    k->error = 0;
+    k->offsets_from = NULL;
+    return error;
+}
+
+/* ---- memory -----------------------------------------------------------------------------------
+ */
+
+static int take_device(size_t bytes, void **ret_data)
+{
+    cuda_here();
+    return cuda_errno(cudaMalloc(ret_data, bytes));
+}
+
+static int take_shared(size_t bytes, void **ret_data)
+{
+    cuda_here();
+    return cuda_errno(cudaHostAlloc(ret_data, bytes, cudaHostAllocMapped | cudaHostAllocPortable));
+}
+
+int cuda_take(size_t bytes, void **ret_data)
+{
+    return cuda_memory_alloc(cuda.memory, bytes, ret_data);
+}
+
+void cuda_give(void *data)
+{
+    cuda_memory_dealloc(cuda.memory, data);
+}
+
+static int reserve(size_t bytes)
+{
+    return cuda_memory_reserve(cuda.memory, bytes);
+}
+
+/* Waits for what the copying stream has enqueued; to be called with the lock. */
+static int copied(void)
+{
+    cuda_check(&cuda.copies, cudaStreamSynchronize(cuda.copies.stream));
+    return sync_ctx(&cuda.copies);
+}
+
+static int alloc(size_t bytes, void **ret_data)
+{
+    void *data;
+    int rc = cuda_take(bytes, &data);
+
+    if (rc != 0)
+        return rc;
+    pthread_mutex_lock(&cuda.copy_lock);
+    cuda_here();
+    cuda_check(&cuda.copies, cudaMemsetAsync(data, 0, bytes, cuda.copies.stream));
+    rc = copied();
+    pthread_mutex_unlock(&cuda.copy_lock);
+    if (rc != 0) {
+        cuda_give(data);
+        return rc;
+    }
+    *ret_data = data;
+    return 0;
+}
+
+static int alloc_shared(size_t bytes, void **ret_data)
+{
+    int rc = cuda_memory_alloc(cuda.shared, bytes, ret_data);
+
+    if (rc == 0)
+        memset(*ret_data, 0, bytes);
+    return rc;
+}
+
+static void dealloc_shared(void *data)
+{
+    cuda_memory_dealloc(cuda.shared, data);
+}
+
+/* Through the stage, piece by piece: what the caller has may be in pages that the device cannot
+ * reach. The kernel rounds on its way. */
+static int upload(void *device, enum kdtype dtype, const float *host, size_t n)
+{
+    int rc = 0;
+
+    pthread_mutex_lock(&cuda.copy_lock);
+    for (size_t at = 0; at < n && rc == 0; at += STAGE_VALUES) {
+        size_t len = n - at < STAGE_VALUES ? n - at : STAGE_VALUES;
+        struct kview from = {cuda.stage, K_F32};
+        struct kview to = {static_cast<char *>(device) + at * element_bytes(dtype), dtype};
+
+        memcpy(cuda.stage, host + at, len * sizeof *host);
+        cuda_convert(&cuda.copies, to, from, len);
+        rc = copied();
+    }
+    pthread_mutex_unlock(&cuda.copy_lock);
+    __atomic_add_fetch(&cuda.age, 1, __ATOMIC_RELEASE);
+    return rc;
+}
+
+static int download(float *host, const void *device, enum kdtype dtype, size_t n)
+{
+    int rc = 0;
+
+    pthread_mutex_lock(&cuda.copy_lock);
+    for (size_t at = 0; at < n && rc == 0; at += STAGE_VALUES) {
+        size_t len = n - at < STAGE_VALUES ? n - at : STAGE_VALUES;
+        char *first = static_cast<char *>(const_cast<void *>(device)) + at * element_bytes(dtype);
+        struct kview from = {first, dtype}, to = {cuda.stage, K_F32};
+
+        cuda_convert(&cuda.copies, to, from, len);
+        rc = copied();
+        memcpy(host + at, cuda.stage, len * sizeof *host);
+    }
+    pthread_mutex_unlock(&cuda.copy_lock);
+    return rc;
+}
+
+static void memory(uint64_t *ret_used, uint64_t *ret_total)
+{
+    size_t left = 0, all = 0;
+    uint64_t used;
+
+    cuda_here();
+    cuda_memory_count(cuda.memory, ret_used, &used);
+    (void)cudaMemGetInfo(&left, &all);
+    *ret_total = all;
+}
+
+/* ---- contexts ---------------------------------------------------------------------------------
+ */
+
+static int stream_open(enum kpriority priority, cudaStream_t *ret_stream)
+{
+    int least = 0, greatest = 0;
+
+    cuda_here();
+    (void)cudaDeviceGetStreamPriorityRange(&least, &greatest);
+    return cuda_errno(cudaStreamCreateWithPriority(ret_stream, cudaStreamNonBlocking,
+                                                   priority == K_SERVING ? greatest : least));
+}
+
+static void ctx_close(struct kctx *k)
+{
+    if (k == NULL)
+        return;
+    cuda_here();
+    (void)cudaStreamSynchronize(k->stream);
+    cuda_blas_close(k->blas);
+    cuda_give(k->scratch);
+    cuda_give(k->offsets);
+    for (uint32_t i = 0; i < k->biases_len; i++)
+        cuda_give(k->biases[i].to);
+    (void)cudaStreamDestroy(k->stream);
+    free(k);
+}
+
+static int ctx_open(uint32_t rows_max, uint32_t threads_max, enum kpriority priority,
+                    struct kctx **ret_ctx)
+{
+    struct kctx *k = static_cast<struct kctx *>(calloc(1, sizeof *k));
+    int rc;
+
+    (void)rows_max; /* scratch grows with the first batches, and stays */
+    (void)threads_max;
+    if (k == NULL)
+        return -ENOMEM;
+    rc = stream_open(priority, &k->stream);
+    if (rc != 0) {
+        free(k);
+        return rc;
+    }
+    rc = cuda_blas_open(&cuda_table, k->stream, &k->blas);
+    if (rc != 0) {
+        ctx_close(k);
+        return rc;
+    }
+    *ret_ctx = k;
+    return 0;
+}
+
+static void ctx_threads(struct kctx *k, uint32_t threads)
+{
+    (void)k; /* cores are the host's */
+    (void)threads;
+}
+
+/* A bigger block in place of *data, once the stream is done with it. */
+static bool grow(struct kctx *k, void **data, size_t bytes)
+{
+    void *bigger;
+    int rc;
+
+    cuda_here();
+    cuda_check(k, cudaStreamSynchronize(k->stream));
+    rc = cuda_take(bytes, &bigger);
+    if (rc != 0) {
+        cuda_fail(k, rc);
+        return false;
+    }
+    cuda_give(*data);
+    *data = bigger;
+    return true;
+}
+
+void *cuda_scratch(struct kctx *k, size_t bytes)
+{
+    void *data = k->scratch;
+
+    if (bytes > k->scratch_bytes) {
+        if (!grow(k, &data, bytes))
+            return NULL;
+        k->scratch = static_cast<char *>(data);
+        k->scratch_bytes = cuda_memory_block_bytes(bytes);
+    }
+    return data;
+}
+
+const uint32_t *cuda_offsets(struct kctx *k, const uint32_t *offsets, uint32_t B)
+{
+    void *data = k->offsets;
+
+    if (offsets == k->offsets_from && B == k->offsets_len)
+        return k->offsets;
+    if (B + 1 > k->offsets_room) {
+        if (!grow(k, &data, (B + 1) * sizeof *offsets))
+            return NULL;
+        k->offsets = static_cast<uint32_t *>(data);
+        k->offsets_room = B + 1;
+    }
+    cuda_here();
+    cuda_check(k, cudaMemcpyAsync(k->offsets, offsets, (B + 1) * sizeof *offsets, cudaMemcpyDefault,
+                                  k->stream));
+    k->offsets_from = offsets;
+    k->offsets_len = B;
+    return k->offsets;
+}
+
+/* Where the copy of a bias stands, or shall: in place of one that is out of date, or last. */
+static struct bias_copy *bias_place(struct kctx *k, const float *bias, uint32_t M, uint64_t age)
+{
+    struct bias_copy *place = NULL;
+
+    for (uint32_t i = 0; i < k->biases_len; i++) {
+        struct bias_copy *copy = &k->biases[i];
+
+        if (copy->from == bias && copy->len == M && copy->age == age)
+            return copy;
+        if (copy->age != age && place == NULL)
+            place = copy;
+    }
+    if (place == NULL && k->biases_len < BIASES_MAX)
+        place = &k->biases[k->biases_len++];
+    return place != NULL ? place : &k->biases[BIASES_MAX - 1];
+}
+
+const struct bf16 *cuda_bias(struct kctx *k, const float *bias, uint32_t M, bool kept)
+{
+    const uint64_t age = __atomic_load_n(&cuda.age, __ATOMIC_ACQUIRE);
+    struct bias_copy *copy = bias_place(k, bias, M, age);
+    struct kview from = {const_cast<float *>(bias), K_F32}, to;
+    void *data = copy->to;
+
+    if (kept && copy->from == bias && copy->len == M && copy->age == age)
+        return copy->to;
+    copy->age = 0; /* of nothing, until all went well */
+    if (M > copy->room) {
+        if (!grow(k, &data, M * sizeof *copy->to))
+            return NULL;
+        copy->to = static_cast<struct bf16 *>(data);
+        copy->room = M;
+    }
+    to = {copy->to, K_BF16};
+    cuda_convert(k, to, from, M);
+    copy->from = bias;
+    copy->len = M;
+    copy->age = kept ? age : 0;
+    return copy->to;
+}
+
+/* ---- matrices ---------------------------------------------------------------------------------
+ */
+
+static void mat_free(struct kmat *mat)
+{
+    if (mat == NULL)
+        return;
+    cuda_give(mat->data);
+    free(mat);
+}
+
+static int mat_load(const float *w, uint32_t M, uint32_t K, enum kdtype dtype,
+                    struct kmat **ret_mat)
+{
+    struct kmat *mat = static_cast<struct kmat *>(calloc(1, sizeof *mat));
+    int rc = mat != NULL ? 0 : -ENOMEM;
+
+    cuda_here();
+    if (rc == 0)
+        rc = cuda_blas_plans(&cuda_table, dtype, M, K, &mat->plans);
+    if (rc == 0)
+        rc = cuda_take((size_t)M * K * element_bytes(dtype), &mat->data);
+    if (rc == 0)
+        rc = upload(mat->data, dtype, w, (size_t)M * K);
+    if (rc != 0) {
+        mat_free(mat);
+        return rc;
+    }
+    mat->M = M;
+    mat->K = K;
+    mat->dtype = dtype;
+    *ret_mat = mat;
+    return 0;
+}
+
+/* A bias before gelu is added in fp32 by gelu's kernel; any other is fused, as y's dtype. */
+static void linear(struct kctx *k, struct kview y, struct kview x, const struct kmat *w,
+                   const float *bias, uint32_t M, enum kact act, uint32_t N)
+{
+    const void *fused = NULL;
+    int rc;
+
+    if (bias != NULL && act == K_NONE)
+        fused = w->dtype == K_BF16 ? static_cast<const void *>(cuda_bias(k, bias, M, true)) : bias;
+    if (k->error != 0 || N == 0)
+        return;
+    cuda_here();
+    rc = cuda_blas_y(k->blas, w->plans, w->dtype, y.data, x.data, w->data, fused, N, M, w->K);
+    if (rc != 0)
+        cuda_fail(k, rc);
+    else if (act == K_GELU)
+        cuda_bias_gelu(k, y, y, bias, N, M);
+}
+
+/* ---- the rest of the table --------------------------------------------------------------------
+ */
+
+static void embed(struct kctx *k, struct kview y, const int32_t *ids, const uint8_t *types,
+                  const uint32_t *offsets, uint32_t B, struct kview word, struct kview position,
+                  struct kview segment, const float *gamma, const float *beta, float eps,
+                  uint32_t C)
+{
+    const struct kview none = {NULL, y.dtype};
+
+    cuda_embed(k, y, none, NULL, ids, types, offsets, B, word, position, segment, gamma, beta, eps,
+               C, NULL);
+}
+
+static void add_layernorm(struct kctx *k, struct kview y, struct kview x, struct kview residual,
+                          const float *gamma, const float *beta, float eps, uint32_t N, uint32_t C)
+{
+    const struct kview none = {NULL, y.dtype};
+
+    cuda_add_layernorm(k, y, none, NULL, x, residual, gamma, beta, eps, N, C, NULL);
+}
+
+static void pool(struct kctx *k, float *y, struct kview x, const uint32_t *offsets, uint32_t B,
+                 uint32_t C, enum kpool how)
+{
+    cuda_pool(k, y, NULL, x, offsets, B, C, how);
+}
+
+const struct backend cuda_table = {
+    .name = cuda.name,
+    .training = &cuda_training,
+    .ctx_open = ctx_open,
+    .ctx_close = ctx_close,
+    .ctx_threads = ctx_threads,
+    .sync = sync_ctx,
+    .rows = cuda_blas_rows,
+    .reserve = reserve,
+    .alloc = alloc,
+    .dealloc = cuda_give,
+    .alloc_shared = alloc_shared,
+    .dealloc_shared = dealloc_shared,
+    .upload = upload,
+    .download = download,
+    .memory = memory,
+    .activity = cuda_activity,
+    .mat_load = mat_load,
+    .mat_free = mat_free,
+    .embed = embed,
+    .linear = linear,
+    .attention = cuda_attention,
+    .add_layernorm = add_layernorm,
+    .pool = pool,
+    .head_features = cuda_head_features,
+    .head_dense = cuda_head_dense,
+    .head_similarity = cuda_head_similarity,
+};
+
+/* ---- opening ----------------------------------------------------------------------------------
+ */
+
+/* The device is there and fit; it is the one this thread works on. */
+static int device_find(uint32_t ordinal, char *why, size_t why_bytes)
+{
+    struct cudaDeviceProp found;
+    char bus[32] = "";
+    int driver = 0, devices = 0;
+    cudaError_t error = cudaGetDeviceCount(&devices);
+
+    (void)cudaDriverGetVersion(&driver);
+    if (error != cudaSuccess) {
+        if (driver == 0)
+            snprintf(why, why_bytes, "CUDA: no NVIDIA driver is installed");
+        else
+            snprintf(why, why_bytes, "CUDA: %s (the driver is for CUDA %d.%d, needed is %d.%d)",
+                     cudaGetErrorString(error), driver / 1000, driver % 1000 / 10,
+                     CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+        return -ENODEV;
+    }
+    if (ordinal >= (uint32_t)devices) {
+        snprintf(why, why_bytes, "there is no cuda:%u, only %d device%s", ordinal, devices,
+                 devices == 1 ? "" : "s");
+        return -ENODEV;
+    }
+    error = cudaGetDeviceProperties(&found, (int)ordinal);
+    if (error == cudaSuccess && found.major * 10 + found.minor < CAPABILITY_MIN) {
+        snprintf(why, why_bytes, "cuda:%u (%s) is of compute capability %d.%d, 8.0 is the least",
+                 ordinal, found.name, found.major, found.minor);
+        return -ENODEV;
+    }
+    if (error == cudaSuccess)
+        error = cudaSetDevice((int)ordinal);
+    if (error == cudaSuccess)
+        error = cudaFree(NULL); /* makes the device's context */
+    if (error != cudaSuccess) {
+        snprintf(why, why_bytes, "cuda:%u: %s", ordinal, cudaGetErrorString(error));
+        return -ENODEV;
+    }
+    if (cudaDeviceGetPCIBusId(bus, sizeof bus, (int)ordinal) == cudaSuccess)
+        cuda_activity_open(bus);
+    return 0;
+}
+
+static int open_all(char *why, size_t why_bytes)
+{
+    void *stage;
+    int rc = cuda_memory_open(take_device, &cuda.memory);
+
+    if (rc == 0)
+        rc = cuda_memory_open(take_shared, &cuda.shared);
+    if (rc == 0)
+        rc = -pthread_mutex_init(&cuda.copy_lock, NULL);
+    if (rc == 0)
+        rc = stream_open(K_TRAINING, &cuda.copies.stream);
+    if (rc == 0)
+        rc = alloc_shared(STAGE_VALUES * sizeof(float), &stage);
+    if (rc == 0)
+        cuda.stage = stage;
+    else
+        snprintf(why, why_bytes, "%s: %s", cuda.name,
+                 rc == -ENOMEM ? "out of memory" : "the device failed when it was opened");
+    return rc;
+}
+
+extern "C" __attribute__((visibility("default"))) int
+learnd_backend_open(uint32_t abi, uint32_t ordinal, char *why, size_t why_bytes,
+                    const struct backend **ret_backend)
+{
+    static bool open;
+    int rc;
+
+    if (abi != BACKEND_ABI) {
+        snprintf(why, why_bytes, "the CUDA backend is for ABI %d, the daemon has %u", BACKEND_ABI,
+                 abi);
+        return -EPROTO;
+    }
+    if (open && ordinal != (uint32_t)cuda.device) {
+        snprintf(why, why_bytes, "%s is in use: a process has one device", cuda.name);
+        return -ENODEV;
+    }
+    if (!open) {
+        rc = device_find(ordinal, why, why_bytes);
+        if (rc == 0)
+            rc = cuda_blas_check(why, why_bytes);
+        cuda.device = (int)ordinal;
+        cuda.age = 1;
+        snprintf(cuda.name, sizeof cuda.name, "cuda:%u", ordinal);
+        if (rc == 0)
+            rc = open_all(why, why_bytes);
+        if (rc != 0)
+            return rc;
+        open = true;
+    }
+    *ret_backend = &cuda_table;
+    return 0;
+}

@@ -1,0 +1,48 @@
+/* shim.h -- a grid of CUDA threads on one thread of the host. Tests only.
+ *
+ * The threads of a block are fibers. A fiber runs until it must wait for its warp or its block; the
+ * scheduler goes on when all are there, and ends the program where they never will be: a warp that
+ * parts at a barrier, a lane that has left before an exchange. Shared memory is filled with NaN
+ * before each block and as long as the launch asked for. With LEARND_SHIM_REVERSED in the
+ * environment lanes, warps and blocks run last to first: what depends on the order gives other
+ * bits.
+ *
+ * Threads: one at a time.
+ */
+#ifndef LEARND_SHIM_H
+#define LEARND_SHIM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { SHIM_LANES = 32, SHIM_THREADS_MAX = 1024, SHIM_SLOT_BYTES = 32 };
+
+struct shim_place {
+    uint32_t x, y, z;
+};
+
+/* What the running fiber is, by CUDA's names, and its block's shared memory. */
+extern struct shim_place threadIdx, blockIdx, blockDim, gridDim;
+extern void *shim_shared;
+
+/* Runs body(argument) for every thread of every block. */
+void shim_run(struct shim_place grid, struct shim_place block, size_t shared_bytes,
+              void (*body)(void *argument), void *argument);
+
+/* Waits for the block. Whether any thread brought something but 0. */
+int shim_sync_block(int mine);
+/* Waits for the warp; what each lane brought, SHIM_SLOT_BYTES apart, until the lane's next
+ * exchange but one. */
+const void *shim_exchange(const void *mine, size_t bytes);
+/* Ends the program where a kernel breaks a rule of the device. */
+void shim_expect(int fine, const char *rule);
+
+/* Of 256-byte alignment, filled with NaN. */
+void *shim_malloc(size_t bytes);
+/* What a call of the runtime says: 0, or the code of the failure that is due. */
+int shim_call(void);
+/* The call after the next `calls` fails with this cudaError_t; where it stays so does every one
+ * after it, as with a device that is lost. */
+void learnd_shim_fail(int calls, int code, int stays);
+
+#endif

@@ -1,0 +1,139 @@
+/* shim_runtime_api.h -- the calls of the CUDA runtime that kernels/cuda makes: one device, memory
+ * of the host, and failures that are asked for (shim.h). Included by cuda_runtime.h. Tests only.
+ */
+#ifndef LEARND_SHIM_RUNTIME_API_H
+#define LEARND_SHIM_RUNTIME_API_H
+
+#include <stddef.h>
+#include <string.h>
+
+#define CUDART_VERSION 13000
+
+/* ---- the runtime ------------------------------------------------------------------------------
+ */
+
+enum cudaError_t {
+    cudaSuccess = 0,
+    cudaErrorMemoryAllocation = 2,
+    cudaErrorNoDevice = 100,
+    cudaErrorIllegalAddress = 700,
+    cudaErrorLaunchFailure = 719,
+};
+enum cudaMemcpyKind { cudaMemcpyDefault = 4 };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+enum { cudaStreamNonBlocking = 1, cudaHostAllocPortable = 1, cudaHostAllocMapped = 2 };
+
+typedef void *cudaStream_t;
+
+struct cudaDeviceProp {
+    char name[256];
+    int major, minor;
+};
+
+static inline cudaError_t shim_said(void)
+{
+    return static_cast<cudaError_t>(shim_call());
+}
+
+static inline const char *cudaGetErrorString(cudaError_t error)
+{
+    return error == cudaSuccess ? "no error" : "a failure that was asked for";
+}
+
+static inline cudaError_t cudaGetLastError(void)
+{
+    return cudaSuccess;
+}
+
+static inline cudaError_t cudaGetDeviceCount(int *ret_devices)
+{
+    *ret_devices = 1;
+    return shim_said();
+}
+
+static inline cudaError_t cudaDriverGetVersion(int *ret_version)
+{
+    *ret_version = CUDART_VERSION;
+    return cudaSuccess;
+}
+
+static inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp *ret_found, int)
+{
+    *ret_found = {"loops on the host", 8, 0};
+    return shim_said();
+}
+
+static inline cudaError_t cudaDeviceGetPCIBusId(char *, int, int)
+{
+    return cudaErrorNoDevice;
+}
+
+static inline cudaError_t cudaSetDevice(int)
+{
+    return cudaSuccess;
+}
+
+static inline cudaError_t cudaDeviceSynchronize(void)
+{
+    return shim_said();
+}
+
+static inline cudaError_t cudaStreamSynchronize(cudaStream_t)
+{
+    return shim_said();
+}
+
+static inline cudaError_t cudaDeviceGetStreamPriorityRange(int *ret_least, int *ret_greatest)
+{
+    *ret_least = 0;
+    *ret_greatest = -5;
+    return cudaSuccess;
+}
+
+static inline cudaError_t cudaStreamCreateWithPriority(cudaStream_t *ret_stream, int, int)
+{
+    *ret_stream = NULL;
+    return shim_said();
+}
+
+static inline cudaError_t cudaStreamDestroy(cudaStream_t)
+{
+    return cudaSuccess;
+}
+
+static inline cudaError_t cudaMalloc(void **ret_data, size_t bytes)
+{
+    *ret_data = shim_malloc(bytes);
+    return *ret_data != NULL ? shim_said() : cudaErrorMemoryAllocation;
+}
+
+static inline cudaError_t cudaHostAlloc(void **ret_data, size_t bytes, unsigned)
+{
+    return cudaMalloc(ret_data, bytes);
+}
+
+static inline cudaError_t cudaFree(void *)
+{
+    return cudaSuccess; /* the backend calls it for a context's sake, with NULL */
+}
+
+static inline cudaError_t cudaMemGetInfo(size_t *ret_left, size_t *ret_all)
+{
+    *ret_left = *ret_all = (size_t)1 << 34;
+    return cudaSuccess;
+}
+
+static inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind,
+                                          cudaStream_t)
+{
+    memcpy(to, from, bytes);
+    return shim_said();
+}
+
+static inline cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t)
+{
+    memset(to, value, bytes);
+    return shim_said();
+}
+
+#endif

@@ -1,0 +1,166 @@
+/* shim_blas.c -- cuda_blas.h in plain loops: cuBLASLt cannot run on a host. Tests only. */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cuda/cuda_blas.h"
+
+struct cuda_blas {
+    int unused;
+};
+
+int cuda_blas_check(char *why, size_t why_bytes)
+{
+    (void)why;
+    (void)why_bytes;
+    return 0;
+}
+
+int cuda_blas_open(const struct backend *be, void *stream, struct cuda_blas **ret_blas)
+{
+    struct cuda_blas *blas = calloc(1, sizeof *blas);
+
+    (void)be;
+    (void)stream;
+    if (blas == NULL)
+        return -ENOMEM;
+    *ret_blas = blas;
+    return 0;
+}
+
+void cuda_blas_close(struct cuda_blas *blas)
+{
+    free(blas);
+}
+
+int cuda_blas_plans(const struct backend *be, enum kdtype dtype, uint32_t M, uint32_t K,
+                    struct cuda_plans **ret_plans)
+{
+    (void)be;
+    (void)dtype;
+    (void)M;
+    (void)K;
+    *ret_plans = NULL;
+    return 0;
+}
+
+uint32_t cuda_blas_rows(uint32_t N)
+{
+    return (N + 15) / 16 * 16;
+}
+
+static float value(const void *x, enum kdtype dtype, size_t i)
+{
+    uint32_t bits;
+    float f;
+
+    if (dtype == K_F32)
+        return ((const float *)x)[i];
+    bits = (uint32_t)((const uint16_t *)x)[i] << 16;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+static void put(void *y, enum kdtype dtype, size_t i, float f)
+{
+    uint32_t bits;
+
+    if (dtype == K_F32) {
+        ((float *)y)[i] = f;
+        return;
+    }
+    memcpy(&bits, &f, sizeof bits);
+    ((uint16_t *)y)[i] = (uint16_t)(isnan(f) ? 0x7fff : (bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+/* n values as fp32. */
+static float *values(const void *x, enum kdtype dtype, size_t n)
+{
+    float *copy = malloc((n + 1) * sizeof *copy);
+
+    if (copy == NULL)
+        abort();
+    for (size_t i = 0; i < n; i++)
+        copy[i] = value(x, dtype, i);
+    return copy;
+}
+
+/* y(N,M) = a(N,K) b(K,M), a row of y at once; elements of b stand b_k and b_m apart. */
+static void product(float *y, const float *a, const float *b, size_t b_k, size_t b_m, uint32_t N,
+                    uint32_t M, uint32_t K)
+{
+    float *wide = malloc(((size_t)K * M + 1) * sizeof *wide); /* b, row by row */
+
+    if (wide == NULL)
+        abort();
+    for (uint32_t k = 0; k < K; k++)
+        for (uint32_t m = 0; m < M; m++)
+            wide[(size_t)k * M + m] = b[k * b_k + m * b_m];
+    memset(y, 0, (size_t)N * M * sizeof *y);
+    for (uint32_t n = 0; n < N; n++)
+        for (uint32_t k = 0; k < K; k++)
+            for (uint32_t m = 0; m < M; m++)
+                y[(size_t)n * M + m] += a[(size_t)n * K + k] * wide[(size_t)k * M + m];
+    free(wide);
+}
+
+int cuda_blas_y(struct cuda_blas *blas, const struct cuda_plans *plans, enum kdtype dtype, void *y,
+                const void *x, const void *w, const void *bias, uint32_t N, uint32_t M, uint32_t K)
+{
+    float *a = values(x, dtype, (size_t)N * K), *b = values(w, dtype, (size_t)M * K);
+    float *sums = malloc(((size_t)N * M + 1) * sizeof *sums);
+
+    (void)blas;
+    (void)plans;
+    if (sums == NULL)
+        abort();
+    product(sums, a, b, 1, K, N, M, K);
+    for (size_t i = 0; i < (size_t)N * M; i++)
+        put(y, dtype, i, bias != NULL ? sums[i] + value(bias, dtype, i % M) : sums[i]);
+    free(a);
+    free(b);
+    free(sums);
+    return 0;
+}
+
+int cuda_blas_dx(struct cuda_blas *blas, enum kdtype dtype, void *dx, const void *dy, const void *w,
+                 uint32_t N, uint32_t M, uint32_t K)
+{
+    float *a = values(dy, dtype, (size_t)N * M), *b = values(w, dtype, (size_t)M * K);
+    float *sums = malloc(((size_t)N * K + 1) * sizeof *sums);
+
+    (void)blas;
+    if (sums == NULL)
+        abort();
+    product(sums, a, b, K, 1, N, K, M);
+    for (size_t i = 0; i < (size_t)N * K; i++)
+        put(dx, dtype, i, sums[i]);
+    free(a);
+    free(b);
+    free(sums);
+    return 0;
+}
+
+int cuda_blas_dw(struct cuda_blas *blas, enum kdtype dtype, float *dw, const void *dy,
+                 const void *x, uint32_t N, uint32_t M, uint32_t K)
+{
+    float *a = values(dy, dtype, (size_t)N * M), *b = values(x, dtype, (size_t)N * K);
+
+    (void)blas;
+    for (uint32_t m = 0; m < M; m++) {
+        float *row = calloc(K, sizeof *row);
+
+        if (row == NULL)
+            abort();
+        for (uint32_t n = 0; n < N; n++)
+            for (uint32_t k = 0; k < K; k++)
+                row[k] += a[(size_t)n * M + m] * b[(size_t)n * K + k];
+        for (uint32_t k = 0; k < K; k++)
+            dw[(size_t)m * K + k] += row[k];
+        free(row);
+    }
+    free(a);
+    free(b);
+    return 0;
+}
