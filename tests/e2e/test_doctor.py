@@ -284,6 +284,7 @@ def test_what_needs_judgement_is_left_alone(damage, code, state):
     assert code in found and summary["repaired"]["images"] == 0
 
 
+@pytest.mark.sanitizer
 def test_a_head_that_holds_something_else(state, tmp_path):
     """--deep sees it, --repair has it made anew, and then it is right."""
     with sqlite3.connect(state / "learnd.db") as db:
@@ -319,6 +320,7 @@ def test_an_example_too_many_or_too_few(how, state):
     assert list(found) == ["head_differs"] and "1 examples" in found["head_differs"]["what"]
 
 
+@pytest.mark.sanitizer
 def test_beside_a_daemon_at_work(state, tmp_path):
     """No false alarm while everything moves, and no repair."""
     d = Daemon(state, tmp_path / "log").start()
@@ -328,7 +330,8 @@ def test_beside_a_daemon_at_work(state, tmp_path):
         def work():
             i = 0
             while not done.is_set():
-                d.teach([(f"text {i} {k}", "ab"[k % 2]) for k in range(20)], wait="durable")
+                d.teach([(f"text {i % 20} {k}", "ab"[(i // 20 + k) % 2]) for k in range(20)],
+                        wait="durable")
                 i += 1
 
         thread = threading.Thread(target=work)

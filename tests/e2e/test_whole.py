@@ -70,6 +70,7 @@ def taught(tmp_path_factory):
         d.kill9()
 
 
+@pytest.mark.sanitizer
 def test_there_and_back(taught, make_daemon, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     _, err = ctl("export", "--everything", one, "--state", taught.state)
