@@ -61,6 +61,7 @@ UNIT_WRAP   = $(patsubst %,-Wl$(comma)--wrap=%,malloc calloc realloc strdup alig
 OPS_BIN     = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/ops/ops.c))
 FUZZ_BIN    = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH_BIN   = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/bench_*.c))
+GPU_MODEL   = $(BUILD)/tests/gpu/gpu_model
 TRAIN_TOOLS = $(addprefix $(BUILD)/tests/,golden/train/dump_train quality/finetune_tool)
 # Of kernels/cuda what runs on the host as well, with tests/cuda in place of the toolkit.
 SHIM        = $(BUILD)/tests/cuda/shim-cuda.so
@@ -133,7 +134,7 @@ deb: all
 	@deploy/deb.sh $(BUILD)
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h' ':!kernels/text/unicode_tables.c')
-tests: all $(FAKE_DEVICE) $(BUILD)/tests/sim/sim $(TRAIN_TOOLS) $(UNIT_BIN) $(OPS_BIN) $(SHIM) $(FUZZ_BIN) $(BENCH_BIN)
+tests: all $(FAKE_DEVICE) $(BUILD)/tests/sim/sim $(TRAIN_TOOLS) $(UNIT_BIN) $(OPS_BIN) $(SHIM) $(GPU_MODEL) $(FUZZ_BIN) $(BENCH_BIN)
 
 $(BUILD)/learnd: $(call obj,daemon/main.c) $(LIBS)
 	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -210,10 +211,12 @@ $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/replay_main.o
 	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(BUILD)/tests/ops/ops: $(call obj,$(wildcard tests/ops/*.c)) $(LIBS)
 	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
-$(UNIT_BIN): | $(FAKE_DEVICE)
+$(UNIT_BIN): | $(FAKE_DEVICE) $(SHIM)
 $(FAKE_DEVICE): $(wildcard tests/device/*.c tests/device/*.h) kernels/backend.h kernels/backend_training.h
 	@mkdir -p $(@D)
 	$(call Q,CC)$(CC) $(filter-out -MMD -MP,$(CPPFLAGS)) $(CFLAGS) -fPIC -shared -o $@ $(filter %.c,$^)
+$(GPU_MODEL): $(BUILD)/%: $(BUILD)/%.o $(LIBS)
+	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(TRAIN_TOOLS): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/unit/train_fixture.o $(LIBS)
 	$(call Q,LD)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BENCH_OBJ) $(LIBS)

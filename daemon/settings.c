@@ -228,6 +228,11 @@ static void carry_log_level(struct settings *s, const struct settings *from)
     s->log_level = from->log_level;
 }
 
+static void carry_log_requests(struct settings *s, const struct settings *from)
+{
+    s->log_requests = from->log_requests;
+}
+
 static void carry_train(struct settings *s, const struct settings *from)
 {
     s->train_manual = from->train_manual;
@@ -288,7 +293,7 @@ static const struct setting {
     {"loops", set_loops, false, NULL},
     {"max-tokens", set_max_tokens, false, NULL},
     {"log-level", set_log_level, false, carry_log_level},
-    {"log-requests", set_log_requests, false, NULL},
+    {"log-requests", set_log_requests, false, carry_log_requests},
     {"tensorboard", set_tensorboard, false, NULL},
     {"train", set_train, false, carry_train},
     {"train-window", set_train_window, false, carry_train_window},

@@ -48,7 +48,6 @@ if [ "$want" != run ]; then
     add python3-venv "end-to-end tests: tensorboard and schemathesis"
     add chromium "the web page is tested in it"
     add chromium-driver "tests drive it"
-    add python3-selenium "tests drive it"
 fi
 if [ "$want" = fuzz ]; then
     add clang "libFuzzer"

@@ -45,7 +45,7 @@ done
 # AVX-512, where own loops stand in for oneDNN's.)
 ops=$build/tests/ops/ops
 if [ -x "$ops" ] && [ "$build" != build-tsan ]; then
-    for mode in compare rungs grad; do
+    for mode in compare rungs grad steady; do
         count "$ops $mode" 600 "$tally" "$ops" $mode
         count "$ops $mode (AVX2)" 600 "$tally" env DNNL_MAX_CPU_ISA=AVX2 "$ops" $mode
     done

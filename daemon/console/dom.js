@@ -16,11 +16,11 @@ export function h(what, ...rest) {
     const node = document.createElement(tag);
     if (classes.length > 0) node.className = classes.join(' ');
     if (Object.getPrototypeOf(rest[0] ?? []) === Object.prototype) {
-        for (const [name, value] of Object.entries(rest.shift())) {
+        for (const [key, value] of Object.entries(rest.shift())) {
             if (value === null || value === undefined || value === false) continue;
-            if (name.startsWith('on')) node.addEventListener(name.slice(2), value);
-            else if (name === 'class') node.className = `${node.className} ${value}`.trim();
-            else node.setAttribute(name, value === true ? '' : value);
+            if (key.startsWith('on')) node.addEventListener(key.slice(2), value);
+            else if (key === 'class') node.className = `${node.className} ${value}`.trim();
+            else node.setAttribute(key, value === true ? '' : value);
         }
     }
     return put(node, rest);
@@ -66,13 +66,15 @@ export function said(text, props = {}) {
     return h('span.said-long', node, ' ', more);
 }
 
-/** A label's name: isolated, so that its direction is its own. */
-export const name = (text, props = {}) =>
-    h('bdi', { ...props, class: `label-name ${props.class ?? ''}` }, text);
-
-/** A button that is not a form's. props.class: how it looks. */
-export const button = (says, run, props = {}) =>
-    h('button', { type: 'button', onclick: run, ...props }, says);
+/** A label's name: isolated, so that its direction is its own; it may break behind a mark. */
+export function name(text, props = {}) {
+    const parts = text.split(/(?<=[_./-])/);
+    return h(
+        'bdi.label-name',
+        props,
+        parts.map((part, i) => [i > 0 ? h('wbr') : null, part]),
+    );
+}
 
 /** Labels' names with commas between. */
 export const names = (list) => list.map((text, i) => [i > 0 ? ', ' : '', name(text)]);
@@ -183,6 +185,12 @@ export function confirmed(title, body, yes, { danger = false } = {}) {
         ),
     ]);
 }
+
+/** An input of a line, for a name. */
+export const textInput = (props) => {
+    const plain = { type: 'text', maxlength: 128, autocomplete: 'off', spellcheck: 'false' };
+    return h('input', { ...plain, dir: 'auto', ...props });
+};
 
 let ids = 0;
 /** A labelled control: field('Name', input, 'what it is for'). */

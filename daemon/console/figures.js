@@ -121,5 +121,6 @@ export const line = (label, data, color, more = {}) => ({
     pointRadius: data.length === 1 ? 3 : 0,
     pointHitRadius: 8,
     tension: 0.2,
+    clip: 8,
     ...more,
 });

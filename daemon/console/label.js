@@ -13,6 +13,7 @@ import {
     problem,
     put,
     said,
+    textInput,
     toast,
 } from './dom.js';
 import { ago, percent, plural } from './format.js';
@@ -81,16 +82,10 @@ function exampleList(label, view, boxes) {
     return place;
 }
 
-/** One act of a label: a form that says what went wrong beside its field. */
-function act(title, controls, button, run, close) {
+/** One act of a label: a form to open, that says beside its field what went wrong. */
+function act(title, controls, says, run, close) {
     const wrong = h('p.notice.bad', { role: 'alert', dir: 'auto', hidden: true });
-    const form = h(
-        'form.act',
-        h('h3', title),
-        controls,
-        wrong,
-        h('div.row.end', h('button', button)),
-    );
+    const form = h('form', controls, wrong, h('div.row.end', h('button', says)));
     form.addEventListener('submit', async (event) => {
         event.preventDefault();
         try {
@@ -104,7 +99,7 @@ function act(title, controls, button, run, close) {
             wrong.hidden = false;
         }
     });
-    return form;
+    return h('details.act', { name: 'act' }, h('summary', title), form);
 }
 
 /** A field that names another label of the model. */
@@ -128,13 +123,7 @@ function target(label, known, hint) {
 function acts(label, view, known, boxes, close) {
     const path = labelPath(view.model.name, label.label);
     const others = () => known.names().filter((n) => n !== label.label);
-    const renamed = h('input', {
-        type: 'text',
-        value: label.label,
-        required: true,
-        maxlength: 128,
-        dir: 'auto',
-    });
+    const renamed = textInput({ value: label.label, required: true });
     const threshold = h('input', {
         type: 'number',
         min: 0,
@@ -151,7 +140,7 @@ function acts(label, view, known, boxes, close) {
     });
     payload.value = label.payload === null ? '' : JSON.stringify(label.payload, null, 2);
     const into = target('Merge into', others, 'into which label …');
-    const part = h('input', { type: 'text', required: true, maxlength: 128, dir: 'auto' });
+    const part = textInput({ required: true });
     return [
         act(
             'Rename',

@@ -6,7 +6,7 @@ import { clockOf, count, duration, figure, moment, percent } from './format.js';
 
 const PER_CENT = { ticks: { callback: (x) => `${Math.round(100 * x)} %` } };
 
-const interval = (low, high) => `95 %: ${percent(low)} to ${percent(high)}`;
+const interval = (low, high) => `${percent(low)} to ${percent(high)} (95 %)`;
 
 const tile = (title, shown, note) =>
     h(
@@ -19,38 +19,32 @@ export function tiles(report) {
     const part = report.prequential?.all;
     const sets = report.sets;
     const kept = report.leave_one_out?.all;
-    const main = sets
-        ? [
-              tile(
-                  'Whole sets right',
-                  percent(sets.exact_match),
-                  interval(sets.exact_match_low, sets.exact_match_high),
-              ),
-              tile('Last 500', percent(sets.exact_match_window)),
-              tile('Micro-F1', percent(sets.micro_f1)),
-              tile('Hamming loss', figure(sets.hamming_loss)),
-          ]
-        : [
-              tile(
-                  'Right before it was told',
-                  percent(part?.accuracy),
-                  part
-                      ? `${interval(part.accuracy_low, part.accuracy_high)}, of ${count(part.rows)}`
-                      : 'no correction yet',
-              ),
-              tile('Last 500', percent(part?.accuracy_window)),
-              tile('Macro-F1', percent(part?.macro_f1)),
-              tile('Calibration error', percent(part?.ece), 'score against accuracy'),
-          ];
+    const unsure = `novel ${percent(report.asked.novel_window)}, of the last 500`;
     return h(
         'dl.tiles',
-        main,
+        sets
+            ? [
+                  tile(
+                      'Whole sets right',
+                      percent(sets.exact_match),
+                      interval(sets.exact_match_low, sets.exact_match_high),
+                  ),
+                  tile('Of the last 500', percent(sets.exact_match_window)),
+                  tile('Micro-F1', percent(sets.micro_f1), `macro ${percent(sets.macro_f1)}`),
+                  tile('Hamming loss', figure(sets.hamming_loss), 'wrong decisions'),
+              ]
+            : [
+                  tile(
+                      'Accuracy',
+                      percent(part?.accuracy),
+                      part && interval(part.accuracy_low, part.accuracy_high),
+                  ),
+                  tile('Of the last 500', percent(part?.accuracy_window), 'corrections'),
+                  tile('Macro-F1', percent(part?.macro_f1), 'each label counts the same'),
+                  tile('Calibration error', percent(part?.ece), 'score against accuracy'),
+              ],
         tile('Stored examples', percent(kept?.accuracy), 'each without itself'),
-        tile(
-            'Asked and unsure',
-            percent(report.asked.abstained_window),
-            `novel ${percent(report.asked.novel_window)}, of the last 500`,
-        ),
+        tile('Asked and unsure', percent(report.asked.abstained_window), unsure),
     );
 }
 
@@ -272,7 +266,15 @@ export function trafficLines(now, signal) {
                 ),
             },
             options: {
-                scales: { x: {}, y: { type: 'logarithmic', ticks: { callback: duration } } },
+                scales: {
+                    x: {},
+                    y: {
+                        type: 'logarithmic',
+                        suggestedMin: 1e-3,
+                        suggestedMax: 1e-2,
+                        ticks: { callback: duration },
+                    },
+                },
             },
         }),
     });
@@ -311,6 +313,6 @@ export function confusions(report) {
     return table(
         'Confusions',
         ['Is', 'Taken for', '#Times'],
-        rows.slice(0, 12).map((c) => [name(c.label), name(c.predicted), count(c.rows)]),
+        rows.slice(0, 8).map((c) => [name(c.label), name(c.predicted), count(c.rows)]),
     );
 }

@@ -18,7 +18,7 @@ import {
     toast,
 } from './dom.js';
 import { chart, line } from './figures.js';
-import { ago, count, duration, figure, moment, plural } from './format.js';
+import { ago, clockOf, count, duration, figure, moment, plural } from './format.js';
 import { gateLine, gateTable } from './verdict.js';
 
 const STRATEGIES = [
@@ -186,36 +186,33 @@ function lossChart(run, signal) {
     });
 }
 
+function drawDetails(place, run, signal) {
+    const loss = run.metrics.length > 1 ? lossChart(run, signal) : null;
+    const span = run.started ? `${moment(run.started)} to ${clockOf(run.ended)}` : 'not begun';
+    fill(
+        place,
+        h(
+            'p.meta',
+            `${run.strategy}, seed ${run.seed} · ${span} · asked for by `,
+            h('bdi', run.who),
+        ),
+        run.verdict
+            ? [gateLine(run.verdict), gateTable(run.verdict)]
+            : h('p.notice', { dir: 'auto' }, run.reason ?? 'It did not come to the gate.'),
+        loss?.node,
+        h('details', h('summary', 'Settings'), h('pre', JSON.stringify(run.settings, null, 2))),
+    );
+    loss?.draw();
+}
+
 function details(run) {
     const left = new AbortController();
     return dialog(
         `Run ${run.run}`,
         (close) => {
-            const place = h('div', h('p.muted', 'Reading …'));
+            const place = h('div.details', h('p.muted', 'Reading …'));
             get(`/v1/runs/${run.run}`).then(
-                (whole) => {
-                    const loss = whole.metrics.length > 1 ? lossChart(whole, left.signal) : null;
-                    fill(
-                        place,
-                        h(
-                            'p.meta',
-                            `${whole.strategy}, seed ${whole.seed}, asked for by `,
-                            h('bdi', whole.who),
-                            ` · ${moment(whole.started)} to ${moment(whole.ended)}`,
-                        ),
-                        whole.reason ? h('p.notice', { dir: 'auto' }, whole.reason) : null,
-                        whole.verdict
-                            ? gateTable(whole.verdict)
-                            : h('p.muted', 'It did not come to the gate.'),
-                        loss?.node,
-                        h(
-                            'details',
-                            h('summary', 'Settings'),
-                            h('pre', JSON.stringify(whole.settings, null, 2)),
-                        ),
-                    );
-                    loss?.draw();
-                },
+                (whole) => drawDetails(place, whole, left.signal),
                 (error) => fill(place, problem(error)),
             );
             return [

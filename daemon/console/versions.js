@@ -19,7 +19,7 @@ import { clockOf, dayOf, moment } from './format.js';
 import { may, refreshModel } from './state.js';
 import { gateLine } from './verdict.js';
 
-const PAGE = 50;
+const PAGE = 25;
 const ACTS = {
     label: 'taught as',
     reject: 'not',
@@ -49,7 +49,9 @@ function encoderCard(e, rollback) {
             h(
                 'h3',
                 `Encoder ${e.encoder} `,
-                e.live ? h('span.chip.good', 'live') : h('span.chip', e.state),
+                e.live
+                    ? h('span.chip.good', 'live')
+                    : e.state !== 'refused' && h('span.chip', e.state),
             ),
             h('p', e.parent === null ? 'as it came, before any run' : [gateLine(e.gate)]),
             h(

@@ -168,10 +168,21 @@ static const struct ctl_command commands[] = {
      "review annotator source weight wait kind limit seed random-share", ctl_annotate},
     {"status", "", "is it ready, what runs, what is there",
      "Ends with 3 if the daemon is not ready.\n", "", ctl_status},
+    {"completion", "bash | zsh | fish", "a script that completes learnctl's commands in a shell",
+     "In ~/.bashrc: source <(learnctl completion bash). Names of models, labels and examples are "
+     "asked\n"
+     "of the daemon.\n",
+     "", ctl_completion},
     {"version", "", "of this program", "", "", ctl_version},
 };
 
 enum { COMMANDS_LEN = sizeof commands / sizeof *commands };
+
+size_t ctl_commands(const struct ctl_command **ret_commands)
+{
+    *ret_commands = commands;
+    return COMMANDS_LEN;
+}
 
 enum ctl_exit ctl_misused(const struct ctl *ctl, const char *format, ...)
 {

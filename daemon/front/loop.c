@@ -461,7 +461,7 @@ int loops_open(const struct settings *settings, uint32_t inherited, uint32_t len
     for (uint32_t i = 0; inherited == 0 && i < settings->listen_len && rc == 0; i++)
         rc = bind_all(loops, settings->listen[i], why, why_bytes);
     for (uint32_t i = 0; i < loops->len && rc == 0; i++)
-        loops->loops[i]->log_requests = settings->log_requests;
+        atomic_store(&loops->loops[i]->log_requests, (int)settings->log_requests);
     if (rc == 0)
         *ret_loops = loops; /* before the threads: a handler may look there */
     for (uint32_t i = 0; i < len && rc == 0; i++)
@@ -473,6 +473,12 @@ void loops_leave(struct loops *loops)
 {
     for (uint32_t i = 0; i < loops->len; i++)
         atomic_store(&loops->loops[i]->leaving, true);
+}
+
+void loops_log_requests(struct loops *loops, enum log_requests which)
+{
+    for (uint32_t i = 0; i < loops->len; i++)
+        atomic_store(&loops->loops[i]->log_requests, (int)which);
 }
 
 void loops_poke(struct loops *loops, uint32_t index)

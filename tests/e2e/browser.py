@@ -12,18 +12,12 @@ makes is noted by the browser itself (page.requests), and so is what it complain
 """
 import json
 import shutil
+import sys
 import time
 
 import pytest
 
-try:
-    from selenium import webdriver
-    from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
-    from selenium.webdriver.chrome.service import Service
-    from selenium.webdriver.common.action_chains import ActionChains
-    from selenium.webdriver.common.by import By
-except ImportError:
-    webdriver = None
+import tools
 
 PATIENCE_S = 60
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
@@ -34,11 +28,13 @@ FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-u
 
 def start():
     """A driver; skips loudly where there is no browser."""
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if webdriver is None or not chromium or not driver:
-        pytest.skip("SKIPPED: chromium, chromedriver or selenium is not there; deploy/deps.sh test "
-                    "installs them")
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("SKIPPED: chromium or chromedriver is not there; deploy/deps.sh test installs "
+                    "them")
+    sys.path.append(tools.selenium())
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     for flag in FLAGS:
@@ -49,7 +45,10 @@ def start():
 
 class Page:
     def __init__(self, driver, daemon):
+        from selenium.common.exceptions import StaleElementReferenceException
+        from selenium.webdriver.common.action_chains import ActionChains
         self.driver, self.daemon = driver, daemon
+        self.stale, self.actions = StaleElementReferenceException, lambda: ActionChains(driver)
 
     # ---- going there
 
@@ -87,10 +86,7 @@ class Page:
         while True:
             try:
                 value = what()
-            except (StaleElementReferenceException, WebDriverException) as error:
-                if not isinstance(error, StaleElementReferenceException) and \
-                        "stale" not in str(error):
-                    raise
+            except self.stale:  # drawn anew while it was looked at
                 value = None
             if value:
                 return value
@@ -98,7 +94,7 @@ class Page:
             time.sleep(0.02)
 
     def all(self, css):
-        return self.driver.find_elements(By.CSS_SELECTOR, css)
+        return self.driver.find_elements("css selector", css)
 
     def text(self, css):
         """What is shown in the elements, together; hidden ones have none."""
@@ -119,7 +115,7 @@ class Page:
 
     def press(self, *keys):
         for key in keys:
-            ActionChains(self.driver).send_keys(key).perform()
+            self.actions().send_keys(key).perform()
         return self
 
     def click(self, css, words=""):

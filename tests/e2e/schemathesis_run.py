@@ -48,15 +48,27 @@ def seed_daemon(daemon):
             "requests": [r["request_id"] for r in asked], "runs": [run]}
 
 
+KEY = "the-key-of-the-file-that-nothing-revokes"
+
+
+def key_file(folder):
+    """Arguments for a daemon whose admin is not among the keys that are made and revoked here."""
+    path = Path(folder) / "admin-key"
+    path.write_text(KEY)
+    path.chmod(0o600)
+    return ["--admin-key-file", path]
+
+
 def run(daemon, seconds, seed, folder):
-    """Exit status 0: nothing found."""
+    """Exit status 0: nothing found. daemon: with the arguments of key_file."""
+    daemon.session.headers["Authorization"] = f"Bearer {KEY}"
     names = seed_daemon(daemon)
     (Path(folder) / "schemathesis.toml").write_text(CONFIG)
     env = {**os.environ, "LEARND_NAMES": json.dumps(names), "PYTHONHASHSEED": "0",
            "SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": str(Path(__file__).parent)}
     done = subprocess.run(
         [tools.schemathesis(), "run", f"{daemon.url}/openapi.json", "--url", daemon.url,
-         "--exclude-path", "/v1/events", "--max-time", str(seconds), "--seed", str(seed),
+         "--exclude-path", "/v1/events", "--header", f"Authorization: Bearer {KEY}", "--max-time", str(seconds), "--seed", str(seed),
          "--checks", ",".join(CHECKS), "--continue-on-failure", "--no-color",
          "--generation-database", "none", "--request-timeout", "60"],
         cwd=folder, env=env, capture_output=True, text=True, timeout=seconds + 600, check=False)
@@ -71,7 +83,8 @@ def main(seconds, seed):
     import tempfile
     from learnd_process import Daemon
     with tempfile.TemporaryDirectory() as folder:
-        daemon = Daemon(Path(folder) / "state", Path(folder) / "log").start()
+        daemon = Daemon(Path(folder) / "state", Path(folder) / "log",
+                        args=key_file(folder)).start()
         try:
             status, output = run(daemon, seconds, seed, folder)
             print(output if status else summary(output))

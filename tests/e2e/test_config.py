@@ -249,6 +249,19 @@ def test_log_level_is_in_force_at_once(configured):
         assert "restart_needed" not in log.read()
 
 
+def test_log_requests_is_in_force_at_once(configured):
+    d = configured
+    offset = d.set_to("lanes = 1\nlog-requests = all\n")
+    d.wait_line("event=done changed=1", offset)
+    d.get("/v1/info")
+    d.wait_line("event=request method=GET route=/v1/info status=200", offset)
+    offset = d.set_to("lanes = 1\nlog-requests = none\n")
+    d.wait_line("event=done changed=1", offset)
+    d.get("/v1/info")
+    d.stop()
+    assert "event=request" not in d.text()[offset:]
+
+
 def test_training_begins_when_it_may(configured):
     """Enough is taught for a run, but train = manual; then SIGHUP says auto, and one begins."""
     d = configured

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import browser
+import tools
 from browser import Page
 from learnd_process import ROOT, Daemon
 from test_runs import ended, texts, until
@@ -310,7 +311,8 @@ def labels_of(daemon, model):
 def test_labels(page, shared, taught):
     def act(label, title, **values):
         page.click(".rows button", label)
-        form = f"//form[h3='{title}']"
+        page.click("dialog summary", title)
+        form = f"//details[summary='{title}']//form"
         for field, value in values.items():
             box = page.driver.find_element("xpath", f"{form}//*[@id=//label[.='{field}']/@for]")
             box.clear()
@@ -343,14 +345,16 @@ def test_labels(page, shared, taught):
 
     page.click(".rows button", "lost")
     page.click("dialog .examples label", "my card is gone")
-    page.driver.find_element("xpath", "//form[h3='Split']//input").send_keys("gone\n")
+    page.click("dialog summary", "Split")
+    page.driver.find_element("xpath", "//details[summary='Split']//input").send_keys("gone\n")
     page.wait(".rows", "gone")
     assert examples(shared, taught)["my card is gone"]["label"] == "gone"
 
     page.click(".rows button", "gone")
+    page.click("dialog summary", "Merge")
     page.type("dialog [role=combobox]", "lo\ue007")
     page.wait("dialog .chosen", "lost")
-    page.click("dialog form button", "Merge")
+    page.click("dialog details[open] button", "Merge")
     page.wait("dialog", gone=True)
     page.until(lambda: examples(shared, taught)["my card is gone"]["label"] == "lost")
     assert labels_of(shared, taught)["lost"]["aliases"] == ["gone"]
@@ -612,14 +616,6 @@ def test_a_megabyte(page, shared, taught):
 
 # ---- for everyone
 
-def axe():
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    path = cache / "learnd" / "axe.min.js"
-    if not path.exists():
-        pytest.skip("SKIPPED: axe-core is not there; deploy/deps.sh test fetches it")
-    return path.read_text()
-
-
 def serious(page, source):
     """What axe-core finds wrong and calls serious or critical."""
     page.driver.execute_cdp_cmd("Runtime.evaluate", {"expression": source})
@@ -633,7 +629,7 @@ def serious(page, source):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(page, shared, taught, scheme):
-    source = axe()
+    source = tools.axe()
     page.theme(scheme)
     shared.ask(["what is new", "how late is it"], model=taught)
     shared.post(f"/v1/models/{taught}/labels", {"label": "empty one"}, expect=201)
@@ -655,6 +651,7 @@ def test_axe_finds_nothing_serious(page, shared, taught, scheme):
         if view == "labels":
             page.click(".rows button", "lost")
             page.wait("dialog .examples li")
+            page.click("dialog summary", "Merge")
             assert serious(page, source) == [], "one label"
             page.press("\ue00c")
     page.press("?")

@@ -8,7 +8,8 @@ from learnd_process import sanitized
 SECONDS = 40
 
 
-def test_nothing_breaks_the_contract(daemon, tmp_path):
+def test_nothing_breaks_the_contract(make_daemon, tmp_path):
+    daemon = make_daemon(args=schemathesis_run.key_file(tmp_path)).start()
     assert not sanitized(), "of the plain build only: it is not marked"
     print(f"seed {schemathesis_run.SEED}")
     status, output = schemathesis_run.run(daemon, SECONDS, schemathesis_run.SEED, tmp_path)

@@ -384,3 +384,54 @@ def test_a_call_that_is_not_allowed_kills(make_daemon):
     daemon.start_unready()
     assert daemon.process.wait(60) == -signal.SIGSYS
     daemon.forget()
+
+
+# ---- what is installed
+
+def test_make_install(tmp_path):
+    """To another prefix: the unit names it, and a configuration that is there stays."""
+    if sanitized():
+        pytest.skip("what is installed is the plain build")
+    conf = tmp_path / "etc" / "learnd" / "learnd.conf"
+    conf.parent.mkdir(parents=True)
+    conf.write_text("# mine\n")
+    subprocess.run(["make", "-s", "install", f"BUILD={binary().parent.relative_to(ROOT)}",
+                    f"DESTDIR={tmp_path}", "PREFIX=/opt/learnd"], cwd=ROOT, check=True,
+                   capture_output=True, timeout=600)
+    to = tmp_path / "opt" / "learnd"
+    unit = (to / "lib/systemd/system/learnd.service").read_text()
+    assert "\nExecStart=/opt/learnd/bin/learnd --config /etc/learnd/learnd.conf\n" in unit
+    assert conf.read_text() == "# mine\n"
+    for path in ("bin/learnctl", "sbin/learnd-fetch-model", "lib/learnd/model.sh",
+                 "lib/systemd/system/learnd.socket", "lib/sysusers.d/learnd.conf",
+                 "lib/tmpfiles.d/learnd.conf"):
+        assert (to / path).exists(), path
+    for page in (ROOT / "deploy").glob("man/*.[1-8]"):
+        assert (to / f"share/man/man{page.suffix[1:]}" / page.name).exists()
+    assert subprocess.run([to / "bin/learnd", "--version"], check=True,
+                          capture_output=True).stdout.startswith(b"learnd ")
+
+
+def test_the_package_unpacked(tmp_path, make_daemon):
+    """Where no package may be installed: what is in it starts, and says what it needs."""
+    if sanitized():
+        pytest.skip("the package is of the plain build")
+    made = subprocess.run(["make", "-s", "deb", f"BUILD={binary().parent.relative_to(ROOT)}"],
+                          cwd=ROOT, check=True, capture_output=True, text=True, timeout=600)
+    package = ROOT / made.stdout.strip().splitlines()[-1]
+    subprocess.run(["dpkg-deb", "-x", package, tmp_path / "root"], check=True)
+    says = subprocess.run(["dpkg-deb", "-f", package], check=True, capture_output=True,
+                          text=True).stdout
+    for library in ("libuv1", "libsqlite3-0", "libdnnl", "libopenblas", "libcurl"):
+        assert re.search(rf"^Depends: .*{library}", says, re.M), says
+    inside = tmp_path / "root" / "usr" / "bin" / "learnd"
+    daemon = make_daemon(args=["--config", tmp_path / "root/etc/learnd/learnd.conf"])
+    with open(daemon.log, "wb") as out:
+        daemon.process = subprocess.Popen(
+            [inside, "--state", daemon.state, "--encoder", TINY, "--listen", "127.0.0.1:0",
+             "--drain-grace", "0"], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+            env=environment())
+    daemon.url = daemon.wait_line(r"event=listening address=(http://\S+)").group(1)
+    said = subprocess.run([inside.parent / "learnctl", "--url", daemon.url, "status"], check=True,
+                          capture_output=True, text=True, timeout=60).stdout
+    assert "ready" in said

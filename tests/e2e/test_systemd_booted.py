@@ -158,6 +158,12 @@ def test_reload_and_stop(installed):
     installed.run("systemctl", "stop", "learnd")
     assert installed.show("learnd", "Result") == "success"
     assert installed.show("learnd", "ExecMainStatus") == "0"
+    # A wrong setting is said once, and not tried again.
+    installed.shell("echo 'lnes = 1' >>/etc/learnd/learnd.conf")
+    assert installed.run("systemctl", "start", "learnd", check=False).returncode != 0
+    assert installed.show("learnd", "ActiveState") == "failed"
+    assert installed.show("learnd", "NRestarts") == "0"
+    assert "unknown setting lnes (did you mean lanes?)" in lines(installed)[-1]["MESSAGE"]
 
 
 def test_a_crash_is_started_again(installed):

@@ -5,6 +5,7 @@
  *   ops rungs       nor on the rung of the ladder
  *   ops bench [OP]  cold caches, median, one thread; CSV on stdout: op,shape,us,rate,unit
  *   ops grad        the operations of training: ops_grad.c, which has its own list
+ *   ops steady      and that large ones give the same bits each time, with any number of threads
  *
  * The backend is the cpu's, on each level that this machine has; or, with --backend FILE behind
  * the mode, one from a library. With --device FILE one whose memory is its own (ops_device.h).
@@ -467,6 +468,8 @@ int main(int argc, char **argv)
         return bench(be, argc == 3 ? argv[2] : NULL);
     if (strcmp(mode, "grad") == 0)
         return ops_grad(be);
-    fprintf(stderr, "usage: ops compare | rungs | grad | bench [OP], each [--backend FILE]\n");
+    if (strcmp(mode, "steady") == 0)
+        return ops_steady(be);
+    fprintf(stderr, "usage: ops compare | rungs | grad | steady | bench [OP]; [--backend FILE]\n");
     return 2;
 }
