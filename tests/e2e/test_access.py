@@ -462,6 +462,11 @@ def test_unix_socket(make_daemon, tmp_path):
 
 def test_a_proxy_on_the_unix_socket_is_no_admin(make_daemon, tmp_path):
     path = tmp_path / "s"
+    make_daemon("open", args=["--listen", f"unix:{path}", "--trusted-proxies", "unix"]).start()
+    assert over_unix(path, "/v1/me")[0] == 200  # as over TCP: whoever is on this machine,
+    assert over_unix(path, "/v1/me", ("X-Forwarded-For", "203.0.113.9"))[0] == 401
+    assert over_unix(path, "/v1/me", ("Origin", "https://evil.example"))[0] == 403
+    path = tmp_path / "t"
     keyed(make_daemon(args=["--listen", f"unix:{path}", "--trusted-proxies", "unix"]).start())
     assert over_unix(path, "/v1/keys")[0] == 401
 
