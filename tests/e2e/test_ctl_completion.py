@@ -23,7 +23,6 @@ def words(*line, url="http://127.0.0.1:1", code=0):
     return [w.split("\t")[0] for w in out.splitlines()]
 
 
-@pytest.mark.sanitizer
 def test_commands_and_flags_come_from_the_tables():
     help_text, _ = run("--help")
     names = re.findall(r"^  ([a-z][a-z-]+) +\w", help_text, re.M)
