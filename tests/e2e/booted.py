@@ -50,6 +50,7 @@ for unit in udevd hwdb-update timesyncd resolved networkd logind update-done mac
     ln -sf /dev/null "$units/systemd-$unit.service"
 done
 : >"$m/etc/fstab"
+rm -f "$m/var/lib/man-db/auto-update"  # every dpkg would read all manual pages of the machine
 mkdir "$m/before"
 cd "$m"
 pivot_root . before  # (not chroot: user name spaces are not for those in one)
