@@ -17,7 +17,7 @@
 #include "daemon/front/admit.h"
 #include "daemon/metrics.h"
 
-enum { HEAD_BYTES = ADMIT_LINES_BYTES + 256 };
+enum { HEAD_BYTES = ADMIT_LINES_BYTES + 256, FRESH_US = 2000000 };
 
 struct answer {
     uv_write_t write;
@@ -561,9 +561,17 @@ void conn_tick(struct conn *c, int64_t now_us)
     }
 }
 
+/* Has it come just now? Then its first request is on the way, and nobody would send it again. */
+static bool fresh(const struct conn *c)
+{
+    return c->x.started_us == 0 && clock_us() - c->since_us < FRESH_US;
+}
+
 void conn_drain(struct conn *c)
 {
     c->x.keep_alive = false;
+    if (fresh(c))
+        return;
     if (!c->closing && !c->x.active && c->writing == 0 && !http_busy(c->parser))
         conn_close(c);
     else if (!c->x.active && c->writing > 0)
