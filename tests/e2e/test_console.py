@@ -689,6 +689,8 @@ def test_hostile_texts(page, shared, model):
         page.fill("#text", text)
         page.press("\ue007")
         page.until(lambda: page.focus() == "answer")
+        ways = page.js("return document.getElementById('text').dir")
+        assert ways == ("rtl" if 0x590 <= ord(text[0]) < 0x700 else "ltr"), text
     page.press("/")
     page.fill(".other input", HOSTILE[0])
     page.wait("[role=option]", "<script>")
@@ -710,12 +712,14 @@ def test_hostile_texts(page, shared, model):
 
 
 def test_a_megabyte(page, shared, taught):
+    def ask(times):
+        page.js("const e = document.getElementById('text'); e.value = 'lost card '.repeat("
+                "arguments[0]); e.form.requestSubmit()", times)
     page.open("ask", taught)
-    page.fill("#text", "lost card " * 104857)
-    page.press("\ue007")
+    page.wait("#text")
+    ask(104857)
     page.wait(".answer .notice", "larger than this path takes")
-    page.fill("#text", "lost card " * 100000)
-    page.press("\ue007")
+    ask(100000)
     page.wait(".answer .chip", "cut")
     page.until(lambda: page.focus() == "answer")
     page.press("1")
@@ -724,7 +728,6 @@ def test_a_megabyte(page, shared, taught):
     page.click(".rows button", "lost")
     page.wait("dialog .examples button", "Show all 1,000,000 characters")
     assert len(page.text("body")) < 50_000, "it is not all shown"
-    assert page.complaints() == []
 
 
 # ---- for everyone
