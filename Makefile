@@ -6,7 +6,7 @@
 #   make bench    benchmarks, as a table and CSV            make tsan     tests under TSan
 #   make fuzz     fuzz for FUZZ_SECONDS a target            make format   clang-format in place
 #   make install  to DESTDIR and PREFIX                     make clean    remove build/
-#   make deb      a Debian package in build/
+#   make deb      a Debian package in build/                make gpu-check, gpu-bench   on a machine with a GPU
 # Variables: BUILD (build), SAN (address, thread), CUDA=1 (build/learnd-cuda.so too), CC, PREFIX, SYSCONFDIR, DESTDIR, ARGS (for run), V=1 (show commands).
 
 MAKEFLAGS += --no-builtin-rules
@@ -97,6 +97,12 @@ bench:
 	@deploy/model.sh >/dev/null
 	@$(MAKE) --no-print-directory -j$$(nproc) all $(BENCH_BIN)
 	@tests/bench/bench.sh $(BUILD)
+# On a machine with an NVIDIA GPU; on another one line, and 2.
+gpu-check:
+	@tests/gpu/gpu_check.sh
+gpu-bench:
+	@compgen -G '/dev/nvidia[0-9]*' >/dev/null || exec tests/bench/gpu_bench.py; \
+	    $(MAKE) --no-print-directory -j$$(nproc) CUDA=1 $(BUILD)/learnd-cuda.so $(GPU_MODEL) && tests/bench/gpu_bench.py
 # Only what reads bytes from outside is built with clang, so libFuzzer sees every branch of it. New finds go to build-fuzz/finds/.
 fuzz:
 	deploy/deps.sh fuzz
@@ -225,6 +231,6 @@ $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BENCH_OBJ) $(LIBS)
 clean:
 	rm -rf build build-asan build-tsan build-fuzz build-cuda
 
-.PHONY: all run test asan tsan check bench fuzz fuzz-build tidy format install deb tests clean
+.PHONY: all run test asan tsan check bench gpu-check gpu-bench fuzz fuzz-build tidy format install deb tests clean
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

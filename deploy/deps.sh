@@ -46,6 +46,7 @@ if [ "$want" != run ]; then
     add util-linux "a name space to start systemd in"
     add iproute2 "the loopback of that name space"
     add libseccomp2 "the unit's filter, where no systemd can be started"
+    add curl "what people use, in tests of what they see"
     add haproxy "the proxy of deploy/haproxy.cfg"
     add openssl "a certificate for it"
     add python3-venv "end-to-end tests: tensorboard and schemathesis"

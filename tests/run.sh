@@ -54,8 +54,10 @@ if [ -x "$ops" ] && [ "$build" != build-tsan ]; then
     shim=$build/tests/cuda/shim-cuda.so
     for mode in compare grad; do
         count "$ops $mode (CUDA kernels on the host)" 600 "$tally" "$ops" $mode --backend "$shim"
-        [ "$build" = build ] && count "$ops $mode (CUDA kernels, reversed)" 600 "$tally" env LEARND_SHIM_REVERSED=1 "$ops" $mode --backend "$shim"
+        [ "$build" = build ] &&
+            count "$ops $mode (CUDA kernels, reversed)" 600 "$tally" env LEARND_SHIM_REVERSED=1 "$ops" $mode --backend "$shim"
     done
+    [ "$build" = build ] && count "gpu_model check (CUDA kernels on the host)" 600 "$tally" "$build/tests/gpu/gpu_model" check "$shim" tests/golden/tiny-encoder
 fi
 for seed in 1 2 3 4 5; do
     [ -x "$build/tests/sim/sim" ] && count "$build/tests/sim/sim $seed" 600 "$tally" "$build/tests/sim/sim" $seed 400

@@ -76,6 +76,10 @@ export function name(text, props = {}) {
     );
 }
 
+/** A button that is not a form's. props.class: how it looks. */
+export const button = (says, run, props = {}) =>
+    h('button', { type: 'button', onclick: run, ...props }, says);
+
 /** Labels' names with commas between. */
 export const names = (list) => list.map((text, i) => [i > 0 ? ', ' : '', name(text)]);
 

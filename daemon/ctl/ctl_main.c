@@ -49,12 +49,14 @@ static const struct ctl_command commands[] = {
      "them in its first line. A rejected row is told as FILE:LINE: and the others are kept. After "
      "a\n"
      "failure repeat the command: rows that are kept are recognised. --annotator, --source and\n"
-     "--weight stand for columns that are not there.\n",
-     "format text-column label-column batch no-new-labels " TEACHING, ctl_import},
+     "--weight stand for columns that are not there. --everything takes what export --everything\n"
+     "wrote, into a daemon whose models of these names are empty.\n",
+     "format text-column label-column batch no-new-labels everything " TEACHING, ctl_import},
     {"export", "[FILE]", "write all examples as jsonl or csv",
      "By the file's name; without FILE jsonl to stdout. import reads it back to the same model.\n"
-     "A model of kind multi is written as jsonl.\n",
-     "format label", ctl_export},
+     "A model of kind multi is written as jsonl. --everything makes FILE a folder of all that the\n"
+     "state folder (--state) knows, as ndjson and Hugging Face folders.\n",
+     "format label everything state", ctl_export},
     {"eval", "FILE | -", "score a labelled file against the live model",
      "The columns are import's; what is asked is not kept. Accuracy, calibration, labels and\n"
      "confusions, the worst first; --html writes one page with plots. Kind multi: exact match, "

@@ -124,6 +124,8 @@ static const struct row rows[] = {
     {"repair", '\0', false, FLAG, AT(repair), NULL,
      "put right what needs no judgement; the daemon must be stopped"},
     {"find", '\0', false, TEXT, AT(find), "TEXT", "only look for a text in every byte"},
+    {"everything", '\0', false, FLAG, AT(everything), NULL,
+     "all models, labels, examples with every vote, runs, versions, encoders"},
     {"copy", '\0', false, FLAG, AT(copy), NULL, "copy encoders; never link them"},
 };
 

@@ -532,6 +532,8 @@ void conn_tick(struct conn *c, int64_t now_us)
 
     if (c->x.flowing && !c->closing && !admit_still(c))
         end_flow(c);
+    else if (c->x.active && c->x.streaming && !c->closing && !admit_still(c))
+        refuse(c, 401, "unauthorized", "the key was revoked, or has expired");
     if (c->closing || c->x.flowing) /* a stream minds its own time */
         return;
     if (c->writing > 0) {

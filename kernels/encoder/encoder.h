@@ -50,6 +50,7 @@ struct encoder_info {
         tokens_max; /* max_seq_length of sentence_bert_config.json, else max_position_embeddings. */
     uint32_t positions; /* max_position_embeddings: the hard limit of one text. */
     uint64_t parameters;
+    uint64_t fingerprint;   /* of the weights as they were read: the same for the same numbers */
     uint64_t weights_bytes; /* of device memory, about: what a device pads is not counted */
     enum encoder_pooling pooling;
     enum encoder_precision precision;

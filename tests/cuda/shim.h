@@ -4,10 +4,16 @@
  * scheduler goes on when all are there, and ends the program where they never will be: a warp that
  * parts at a barrier, a lane that has left before an exchange. Shared memory is filled with NaN
  * before each block and as long as the launch asked for. With LEARND_SHIM_REVERSED in the
- * environment lanes, warps and blocks run last to first: what depends on the order gives other
- * bits.
+ * environment lanes, warps and blocks run last to first: what depends on their order without
+ * waiting comes out wrong in one of the two.
  *
- * Threads: one at a time.
+ * What the shim cannot show, and only a card can: cuBLASLt (shim_blas.c has loops in its place, so
+ * cuda_blas.c with its choice of algorithms has never run), the instructions behind cuda_ptx.h
+ * (mma, ldmatrix and the conversions are their documented meaning here), threads that really run at
+ * once (a race that neither order shows; compute-sanitizer looks for those), the runtime's and the
+ * driver's own behaviour, expf and the like to the last bit, and time.
+ *
+ * Threads: any; launches take turns.
  */
 #ifndef LEARND_SHIM_H
 #define LEARND_SHIM_H

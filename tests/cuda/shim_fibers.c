@@ -4,6 +4,7 @@
 #include "tests/cuda/shim.h"
 
 #include <assert.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -213,9 +214,11 @@ static void run_block(uint32_t threads)
 void shim_run(struct shim_place grid, struct shim_place block, size_t shared_bytes,
               void (*body)(void *argument), void *argument)
 {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     char *shared = malloc(shared_bytes > 0 ? shared_bytes : 1);
 
     assert(shared != NULL && block.x <= SHIM_THREADS_MAX && block.y == 1 && block.z == 1);
+    pthread_mutex_lock(&lock);
     shim.body = body;
     shim.argument = argument;
     blockDim = block;
@@ -233,6 +236,7 @@ void shim_run(struct shim_place grid, struct shim_place block, size_t shared_byt
         }
         run_block(block.x);
     }
+    pthread_mutex_unlock(&lock);
     free(shared);
 }
 

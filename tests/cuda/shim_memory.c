@@ -34,7 +34,8 @@ int cuda_memory_alloc(struct cuda_memory *m, size_t bytes, void **ret_data)
 {
     int rc = m->take(bytes, ret_data);
 
-    m->taken += rc == 0 ? bytes : 0;
+    if (rc == 0)
+        __atomic_add_fetch(&m->taken, bytes, __ATOMIC_RELAXED);
     return rc;
 }
 
@@ -46,7 +47,7 @@ void cuda_memory_dealloc(struct cuda_memory *m, void *data)
 
 void cuda_memory_count(struct cuda_memory *m, uint64_t *ret_taken, uint64_t *ret_used)
 {
-    *ret_taken = *ret_used = m->taken;
+    *ret_taken = *ret_used = __atomic_load_n(&m->taken, __ATOMIC_RELAXED);
 }
 
 size_t cuda_memory_block_bytes(size_t bytes)

@@ -1,5 +1,5 @@
-"""What a service manager does to a daemon, without one: listens to sd_notify(3), hands over sockets,
-and (for the watchdog) stops a single thread of it, as a hang would."""
+"""What a service manager does to a daemon, without one: listens to sd_notify(3), hands over
+sockets, and (for the watchdog) stops a single thread of it, as a hang would."""
 import ctypes
 import os
 import select
@@ -42,7 +42,7 @@ class Manager:
             said = self.next(max(until - time.monotonic(), 0))
             if said is not None and name in said and value in (None, said[name]):
                 return said
-        raise AssertionError(f"no {name}={value or '..'} within {seconds} s, but {self.heard[-20:]}")
+        raise AssertionError(f"no {name}={value or '..'} in {seconds} s, but {self.heard[-20:]}")
 
     def empty(self):
         """Takes what has come; how many there were."""
@@ -63,8 +63,8 @@ def threads(pid, name):
 
 
 class Frozen:
-    """A thread that stands still, as long as the block lasts. Raises PermissionError where nobody may
-    do that."""
+    """A thread that stands still, as long as the block lasts. Raises PermissionError where nobody
+    may do that."""
 
     def __init__(self, thread):
         self.thread = thread
@@ -92,7 +92,7 @@ class Frozen:
 # ---- a unit's SystemCallFilter
 
 def allowed_calls(unit):
-    """The names that the unit's filter lets through, in the order of its lines as systemd reads them."""
+    """The names that the unit's filter lets through; its lines are read as systemd reads them."""
     allowed = set()
     for line in Path(unit).read_text().splitlines():
         if not line.startswith("SystemCallFilter="):
@@ -117,8 +117,8 @@ KILL, ALLOW = 0x80000000, 0x7fff0000
 
 
 def filter_of(calls):
-    """For preexec: from now on any other call is the process's last. Raises OSError where there is no
-    libseccomp."""
+    """For preexec: from now on any other call is the process's last. Raises OSError where there is
+    no libseccomp."""
     lib = ctypes.CDLL("libseccomp.so.2")
     lib.seccomp_init.restype = ctypes.c_void_p
     lib.seccomp_rule_add.argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint]

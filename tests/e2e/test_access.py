@@ -11,6 +11,7 @@ import requests
 
 from event_stream import EventStream
 from learnd_process import problem_of, run, TINY
+from test_http import Wire
 
 FAR = "2099-01-01T00:00:00Z"
 
@@ -193,6 +194,32 @@ def test_a_stream_ends_with_its_key(daemon):
                 next(stream)
 
 
+@pytest.mark.sanitizer
+def test_what_began_without_a_key_ends_with_the_first(daemon):
+    with EventStream(daemon) as stream:
+        keyed(daemon)
+        with pytest.raises(StopIteration):
+            while True:
+                next(stream)
+
+
+@pytest.mark.sanitizer
+def test_an_upload_ends_with_its_key(daemon):
+    """What came before is kept, as after any client that leaves."""
+    keyed(daemon)
+    admin = daemon.session.headers["Authorization"]
+    team = create(daemon, "team", "annotate")
+    line = b'{"text": "sent before", "label": "x"}\n'
+    with Wire(daemon) as w:
+        w.send(b"POST /v1/feedback HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " +
+               team["key"].encode() + b"\r\nContent-Type: application/x-ndjson\r\n"
+               b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(line), line))
+        daemon.session.headers["Authorization"] = admin
+        daemon.delete(f"/v1/keys/{team['id']}")
+        assert w.problem()[:2] == (401, "unauthorized")
+        assert w.ended()
+
+
 def test_what_keys_have_done(daemon):
     keyed(daemon)
     admin = daemon.session.headers["Authorization"]
@@ -250,6 +277,23 @@ def test_runs_and_erasures_name_the_key(daemon):
     daemon.post("/v1/erase", {"text": "nothing"})
     with sqlite3.connect(daemon.state / "learnd.db") as db:
         assert db.execute("SELECT who FROM audit").fetchall() == [("root",)]
+
+
+def test_what_was_answered_outlives_a_kill(daemon):
+    keyed(daemon)
+    header = daemon.session.headers["Authorization"]
+    bot = create(daemon, "bot", "predict")
+    gone = create(daemon, "gone", "admin")
+    daemon.delete(f"/v1/keys/{gone['id']}")
+    daemon.kill9()
+    daemon.start()
+    use(daemon, gone["key"])
+    assert daemon.problem("GET", "/v1/me")[0] == 401
+    use(daemon, bot["key"])
+    assert daemon.get("/v1/me")["role"] == "predict"
+    daemon.session.headers["Authorization"] = header
+    assert acts(daemon) == [("root", "key_revoke", str(gone["id"])), ("root", "key_create", "gone"),
+                            ("root", "key_create", "bot"), ("local", "key_create", "root")]
 
 
 def test_use_is_written_down(daemon):

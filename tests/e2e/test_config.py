@@ -1,4 +1,4 @@
-"""Settings that are wrong, would lose what was taught, or are read again: what a person reads then."""
+"""Settings that are wrong, would lose what was taught, or are read again: what is said then."""
 import os
 import shutil
 import signal
@@ -63,7 +63,7 @@ def test_the_shipped_file(tmp_path):
     (tmp_path / "learnd.conf").write_text(shipped)
     state = ("--state", tmp_path / "state")
     assert check("--config", tmp_path / "learnd.conf", *state)[0] == 0
-    lines = [line[2:] if line.startswith("# ") and " = " in line and line.split()[2] == "=" else line
+    lines = [line[2:] if line.startswith("# ") and line.split()[2:3] == ["="] else line
              for line in shipped.splitlines()]
     inside = [line for line in lines if line and not line.startswith("#")]
     (tmp_path / "learnd.conf").write_text("\n".join(inside) + "\n")

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from test_runs import ended, texts, until
 FOLDER = ROOT / "daemon" / "console"
 SENT_MAX = 300 * 1024
 FILES = sorted(p.name for p in FOLDER.iterdir() if p.suffix in (".html", ".css", ".js", ".svg"))
-VIEWS = ("ask", "annotate", "labels", "quality", "versions", "runs")
+VIEWS = ("ask", "annotate", "labels", "quality", "versions", "runs", "keys")
 TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8",
          ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 CARDS = {"lost": ["I lost my card", "my card is gone", "somebody took my card"],
@@ -135,6 +136,17 @@ def test_house_style():
                 for banned in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write",
                                "eval(", "new Function"):
                     assert banned not in line, f"{path.name}:{number}: {banned}"
+
+
+def test_modules_fit():
+    """What a module takes from another is there, and is used."""
+    texts_of = {p.name: p.read_text() for p in FOLDER.glob("*.js")}
+    for user, text in texts_of.items():
+        for names, home in re.findall(r"import \{([^}]*)\} from '\./([\w.]+)'", text):
+            for name in filter(None, re.split(r"[\s,]+", names)):
+                made = rf"export (?:async )?(?:const|let|function|class) {name}\b"
+                assert re.search(made, texts_of[home]), f"{user}: {home} has no {name}"
+                assert len(re.findall(rf"\b{name}\b", text)) > 1, f"{user}: {name} is not used"
 
 
 # ---- ask and correct
@@ -468,6 +480,106 @@ def test_a_run_is_watched_and_stopped(driver, tuned):
     assert page.complaints() == []
 
 
+# ---- keys
+
+def tabs(page):
+    return page.text(".tabs").split("\n")
+
+
+def sign_in(page, key):
+    page.wait(".signin")
+    page.type(".signin input", key + "\n")
+
+
+def test_keys_and_signing_in(driver, make_daemon):
+    daemon = make_daemon().start()
+    daemon.teach([("a b", "x"), ("c d", "y")])
+    page = Page(driver, daemon)
+    page.size(1280, 860)
+    page.open("keys")
+    page.wait("main", "No keys yet")
+
+    def make(name, role, **more):
+        page.type("form .field:nth-child(1) input", name)
+        page.js("document.querySelector('form select').value = arguments[0]", role)
+        for place, value in more.items():
+            page.type(f"form .field:nth-child({place[1:]}) input", value)
+        page.click("button", "Make a key")
+
+    def shown():
+        page.wait("dialog .notice", "never again")
+        key = page.js("return document.querySelector('dialog input').value")
+        assert key.startswith("lk_")
+        page.click("dialog button", "I have it")
+        page.wait("dialog", gone=True)
+        return key
+
+    make("ann", "annotate")
+    page.wait("form .notice", "admin")
+    make("root", "admin")
+    admin = shown()
+    page.wait(".rows tr", "yours")
+    assert daemon.call("GET", "/v1/me").status_code == 401, "nobody is let in without"
+    make("ann", "annotate")
+    ann = shown()
+    make("bot", "predict", n3="5")
+    bot = shown()
+    page.wait(".rows tr", "5/s")
+    make("bot", "predict")
+    page.wait("form .notice", "(field name)")
+    page.wait("[aria-label=Trail]", "key create")
+    assert page.js("return JSON.stringify(sessionStorage)").count("lk_") == 1
+    assert "lk_" not in page.js("return JSON.stringify(localStorage)")
+
+    page.click("#menu")
+    page.wait("dialog", "Signed in as root (admin)")
+    page.click("dialog button", "Sign out")
+    page.click("dialog button.primary", "Sign out")
+    page.wait(".signin")
+    assert page.focus() == page.js("return document.querySelector('.signin input').id")
+    sign_in(page, "no key at all")
+    page.wait(".signin .notice", "That is no key")
+    sign_in(page, "lk_" + "0" * 64)
+    page.wait(".signin .notice", "not known here")
+    assert page.js("return JSON.stringify(sessionStorage)") == "{}"
+
+    sign_in(page, bot)
+    page.wait("#text")
+    assert tabs(page) == ["Ask", "Labels", "Quality", "Versions"]
+    page.type("#text", "a b\n")
+    page.until(lambda: page.focus() == "answer")
+    assert not page.all(".choices") and not page.all(".taught")
+
+    page.js("sessionStorage.setItem('learnd-key', arguments[0]); location.reload()", ann)
+    page.until(lambda: "Annotate" in tabs(page))
+    assert tabs(page) == ["Ask", "Annotate", "Labels", "Quality", "Versions"]
+    page.wait(".pulse[data-state=on]")
+    page.type("#text", "a b\n")
+    page.until(lambda: page.focus() == "answer")
+    page.press("1")
+    page.wait(".taught li", "a b")
+
+    daemon.session.headers["Authorization"] = "Bearer " + admin
+    (row,) = [k for k in daemon.get("/v1/keys")["keys"] if k["name"] == "ann"]
+    assert row["corrections"] == 1
+    daemon.delete(f"/v1/keys/{row['id']}")
+    page.press("e")
+    page.type("#text", "c d\n")
+    page.wait(".signin", "Sign in")
+    sign_in(page, admin)
+    page.until(lambda: "Keys" in tabs(page))
+    page.go("keys")
+    page.click("button[aria-label='Revoke bot']")
+    page.click("dialog button", "Revoke")
+    page.until(lambda: page.wait(".rows tr", "bot").text.count("revoked"))
+    assert [k["state"] for k in daemon.get("/v1/keys")["keys"]] == ["active", "revoked", "revoked"]
+    page.click("button[aria-label='Revoke root']")
+    page.wait("dialog", "You are signed in with it")
+    page.click("dialog button", "Revoke")
+    page.wait(".toast.bad", "last")
+    assert page.complaints() == []
+
+
 # ---- the frame
 
 def test_themes(page, shared, taught):
@@ -609,7 +721,8 @@ def test_a_megabyte(page, shared, taught):
     page.press("1")
     page.wait(".taught li", "lost card")
     page.go("labels")
-    page.click(".rows button", page.js("return document.querySelector('.rows button.link').textContent"))
+    page.click(".rows button", "lost")
+    page.wait("dialog .examples button", "Show all 1,000,000 characters")
     assert len(page.text("body")) < 50_000, "it is not all shown"
     assert page.complaints() == []
 

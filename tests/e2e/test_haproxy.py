@@ -1,4 +1,4 @@
-"""deploy/haproxy.cfg with Debian's haproxy: TLS in front of one daemon, and of two of which one stops.
+"""deploy/haproxy.cfg with Debian's haproxy: TLS in front of one daemon, and of two under load.
 What is changed of the file is said in Proxy: addresses, the certificate, and how often it looks."""
 import http.server
 import json
@@ -219,8 +219,8 @@ def test_restarts_fail_no_request(make_daemon, make_proxy, tmp_path):
             load.join()
     assert [bad for load in loads for bad in load.bad] == []
     assert sum(load.good for load in loads) > 100
-    for name in (b"s0", b"s1"):
-        assert re.search(rb"learnd/%s [0-9/]+ 200 " % name, proxy.log.read_bytes()), "both have served"
+    for name in (b"s0", b"s1"):  # both have served
+        assert re.search(rb"learnd/%s [0-9/]+ 200 " % name, proxy.log.read_bytes())
     for daemon in daemons:
         daemon.process.send_signal(signal.SIGTERM)  # the fixture's second one ends the grace
 

@@ -158,6 +158,30 @@ def test_streams_over_the_limit_are_counted(kept):
             stream.close()
 
 
+@pytest.mark.sanitizer
+def test_refusals_of_callers_are_counted(daemon):
+    """No key, a wrong one, a role that may not, a rate that is spent."""
+    keys = {}
+    for name, role, more in (("root", "admin", {}), ("bot", "predict", {}),
+                             ("slow", "predict", {"rate_per_s": 0.01})):
+        keys[name] = daemon.post("/v1/keys", {"name": name, "role": role, **more}, 201)["key"]
+        daemon.session.headers["Authorization"] = f"Bearer {keys['root']}"
+    before = read(daemon)
+    calls = [(None, "unauthorized"), ("wrong", "unauthorized"), (keys["bot"], "forbidden"),
+             (keys["slow"], "rate_limited"), (keys["slow"], "rate_limited")]
+    del daemon.session.headers["Authorization"]
+    daemon.call("GET", "/v1/me", headers={"Authorization": f"Bearer {keys['slow']}"}, expect=200)
+    for key, code in calls:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        assert daemon.problem("GET", "/v1/keys", headers=headers)[1] == code
+    daemon.session.headers["Authorization"] = f"Bearer {keys['root']}"
+    after = read(daemon)
+    for code in ("unauthorized", "forbidden", "rate_limited"):
+        n = sum(c == code for _, c in calls)
+        assert moved(before, after, f'learnd_refusals_total{{code="{code}"}}') == n
+    balanced(after)
+
+
 def balanced(page):
     """Every answer from 400 on has its code."""
     answers = sum(n for labels, n in page.rows("learnd_answers_total") if labels["status"] >= "400")

@@ -52,7 +52,8 @@ static void copy_out(const struct argument *a)
     free(padded);
 }
 
-/* The device's address for an argument. The same host address twice is one argument. */
+/* The device's address for an argument. The same memory twice is one argument: an operation may
+ * write where it reads. */
 static void *pass(const void *host, size_t bytes, enum way way, enum place place)
 {
     struct argument *a = mirror.arguments;
@@ -60,7 +61,7 @@ static void *pass(const void *host, size_t bytes, enum way way, enum place place
     if (host == NULL || bytes == 0)
         return NULL;
     for (; a < mirror.arguments + mirror.len; a++)
-        if (a->host == host) {
+        if (a->host == host && a->bytes == bytes) {
             a->way = a->way == way ? way : BOTH;
             return a->device;
         }

@@ -5,6 +5,8 @@
  * tests/golden/tiny-encoder/make.py. With $LEARND_ENCODER, when it names all-MiniLM-L6-v2, that one
  * too (tests/golden/minilm/make.py); without it the test says so and skips.
  *
+ * $LEARND_TEST_BACKEND names a loadable backend to be held to the same (make gpu-check).
+ *
  * Cosine to transformers: 0.99999 in fp32 (sums in another order), 0.9999 in bf16 (activations of 8
  * bits).
  */
@@ -25,6 +27,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 
+#include "kernels/backend_load.h"
 #include "kernels/encoder/encoder.h"
 
 #define TINY "tests/golden/tiny-encoder"
@@ -63,11 +66,22 @@ static void golden_read(const char *path, int vectors, struct golden *g)
     fclose(f);
 }
 
+static const struct backend *tested(void)
+{
+    const char *path = getenv("LEARND_TEST_BACKEND");
+    const struct backend *backend = backend_cpu();
+    char why[512];
+
+    if (path != NULL && backend_load(path, 0, why, sizeof why, &backend) != 0)
+        fail_msg("%s", why);
+    return backend;
+}
+
 static struct encoder *opened(const char *folder, enum encoder_precision precision)
 {
     struct encoder *e = NULL;
     char why[512];
-    int rc = encoder_open(backend_cpu(), folder, precision, why, sizeof why, &e);
+    int rc = encoder_open(tested(), folder, precision, why, sizeof why, &e);
 
     if (rc != 0)
         fail_msg("%s: %d: %s", folder, rc, why);
