@@ -30,8 +30,7 @@ static struct {
     const struct server *server; /* its lanes, or all of it */
     bool serving;
     char said[STATUS_BYTES];
-    uint64_t work; /* at the last extension */
-    int64_t extended_us;
+    struct extension extension;
     struct watchdog watchdog;
     int64_t fed_us;
     bool warned;
@@ -54,11 +53,8 @@ static void extend(void)
 
     if (attendant.server != NULL)
         work += lanes_turns(attendant.server);
-    if (work == attendant.work || clock_us() - attendant.extended_us < EXTEND_EVERY_US)
-        return;
-    attendant.work = work;
-    attendant.extended_us = clock_us();
-    (void)notify_send("EXTEND_TIMEOUT_USEC=%d", EXTEND_US);
+    if (extension_due(&attendant.extension, work, clock_us(), EXTEND_EVERY_US))
+        (void)notify_send("EXTEND_TIMEOUT_USEC=%d", EXTEND_US);
 }
 
 /* ---- serving --------------------------------------------------------------------------------- */

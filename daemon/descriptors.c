@@ -11,11 +11,10 @@ uint32_t descriptors_for(uint32_t connections)
     const rlim_t wanted = (rlim_t)connections + LIMIT_FILES;
     struct rlimit limit, raised;
 
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-        return connections;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
+        return connections; /* a unit's filter may not even let it be set */
     raised = limit;
-    if (raised.rlim_cur < wanted)
-        raised.rlim_cur = wanted;
+    raised.rlim_cur = wanted;
     if (raised.rlim_max < raised.rlim_cur)
         raised.rlim_max = raised.rlim_cur;
     if (setrlimit(RLIMIT_NOFILE, &raised) != 0) { /* root alone may go beyond the hard one */

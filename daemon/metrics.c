@@ -244,7 +244,7 @@ void metrics_page(metrics_write *write, void *ud)
     page_requests(write, ud);
     metrics_family(write, ud, "learnd_answers_total", "Answers by status.", "counter");
     for (int i = 0; i < STATUSES; i++) {
-        char status[8];
+        char status[16];
 
         snprintf(status, sizeof status, "%d", i);
         if (atomic_load(&statuses[i]) > 0)

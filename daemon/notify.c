@@ -167,3 +167,15 @@ int notify_sockets(int max, char *why, size_t why_bytes)
     }
     return (int)len;
 }
+
+void notify_socket_name(int i, char name[NOTIFY_NAME_BYTES])
+{
+    const char *names = getenv("LISTEN_FDNAMES");
+
+    for (; names != NULL && i > 0; i--) {
+        names = strchr(names, ':');
+        names = names != NULL ? names + 1 : NULL;
+    }
+    snprintf(name, NOTIFY_NAME_BYTES, "%.*s", names != NULL ? (int)strcspn(names, ":") : 0,
+             names != NULL ? names : "");
+}

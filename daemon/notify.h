@@ -33,6 +33,8 @@ int notify_reloading(void);
  * where there are none; their descriptors are 3, 4 .. 3+n-1, closed on exec from now on. -EINVAL:
  * one of them is no listening stream socket, or there are more than max; `why` names it. */
 int notify_sockets(int max, char *why, size_t why_bytes);
-enum { NOTIFY_FIRST_FD = 3 };
+enum { NOTIFY_FIRST_FD = 3, NOTIFY_NAME_BYTES = 64 };
+/* What the i-th of them is called (LISTEN_FDNAMES; systemd: by its socket unit); "" nothing. */
+void notify_socket_name(int i, char name[NOTIFY_NAME_BYTES]);
 
 #endif

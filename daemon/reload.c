@@ -33,8 +33,8 @@ static void apply(struct server *server)
     if (access_reload(server->access, why, sizeof why) != 0)
         log_error("reload", "event", "refused", "why", why, "text",
                   "the key that was read before stays", NULL);
-
     log_level_set(s->log_level);
+    loops_log_requests(server->loops, s->log_requests);
     trainer_yield_to(server->trainer, (int64_t)s->train_yield_ms * 1000);
     trainer_schedule(server->trainer, !s->train_manual, s->train_from, s->train_to, s->train_hours);
 }

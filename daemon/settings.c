@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "daemon/limits.h"
 #include "daemon/serve/device.h"
@@ -144,6 +145,17 @@ static int set_train_yield(struct settings *s, const char *value, char *why, siz
     return number(value, 0, 60000, why, why_bytes, &s->train_yield_ms);
 }
 
+static int set_retention_days_runs(struct settings *s, const char *value, char *why,
+                                   size_t why_bytes)
+{
+    return number(value, 0, 36500, why, why_bytes, &s->retention_days_runs);
+}
+
+static int set_encoders_kept(struct settings *s, const char *value, char *why, size_t why_bytes)
+{
+    return number(value, 1, 1000, why, why_bytes, &s->encoders_kept);
+}
+
 static int set_drain_grace(struct settings *s, const char *value, char *why, size_t why_bytes)
 {
     return number(value, 0, 3600, why, why_bytes, &s->drain_grace_s);
@@ -216,6 +228,11 @@ static void carry_log_level(struct settings *s, const struct settings *from)
     s->log_level = from->log_level;
 }
 
+static void carry_log_requests(struct settings *s, const struct settings *from)
+{
+    s->log_requests = from->log_requests;
+}
+
 static void carry_train(struct settings *s, const struct settings *from)
 {
     s->train_manual = from->train_manual;
@@ -276,7 +293,7 @@ static const struct setting {
     {"loops", set_loops, false, NULL},
     {"max-tokens", set_max_tokens, false, NULL},
     {"log-level", set_log_level, false, carry_log_level},
-    {"log-requests", set_log_requests, false, NULL},
+    {"log-requests", set_log_requests, false, carry_log_requests},
     {"tensorboard", set_tensorboard, false, NULL},
     {"train", set_train, false, carry_train},
     {"train-window", set_train_window, false, carry_train_window},
@@ -284,6 +301,8 @@ static const struct setting {
     {"train-threads", set_train_threads, false, NULL},
     {"train-yield-p99-ms", set_train_yield, false, carry_train_yield},
     {"disk-free-min", set_disk_free_min, false, NULL},
+    {"retention-days-runs", set_retention_days_runs, false, NULL},
+    {"encoders-kept", set_encoders_kept, false, NULL},
     {"drain-grace", set_drain_grace, false, carry_drain_grace},
     {"admin-key-file", set_admin_key_file, false, NULL},
     {"cors-origins", set_cors_origins, false, NULL},
@@ -328,6 +347,7 @@ const char *settings_help(void)
            "              [--train auto|manual] [--train-window HH:MM-HH:MM]\n"
            "              [--train-hours N] [--train-threads N] [--train-yield-p99-ms N]\n"
            "              [--disk-free-min BYTES] [--drain-grace S]\n"
+           "              [--retention-days-runs N] [--encoders-kept N]\n"
            "              [--admin-key-file FILE] [--cors-origins ORIGIN,...]\n"
            "              [--trusted-proxies ADDR[/BITS]|unix,...] [--metrics-open yes|no]\n"
            "              [--connections N]\n"
@@ -552,6 +572,21 @@ static int read_flags(struct settings *s, int argc, char **argv, bool config_onl
     return 0;
 }
 
+/* The key that systemd hands over (LoadCredential=admin-key:..), unless it is the empty line that
+ * stands in for a file that is not there. One that cannot be looked at is one: it is refused when
+ * it is read, instead of letting everybody in. */
+static void credential(char path[SETTINGS_PATH_BYTES])
+{
+    const char *folder = getenv("CREDENTIALS_DIRECTORY");
+    struct stat st;
+
+    if (folder == NULL)
+        return;
+    snprintf(path, SETTINGS_PATH_BYTES, "%s/admin-key", folder);
+    if (stat(path, &st) != 0 ? errno == ENOENT : st.st_size <= 1)
+        path[0] = '\0';
+}
+
 static void defaults(struct settings *s)
 {
     const char *home = getenv("HOME"), *cache = getenv("XDG_CACHE_HOME");
@@ -560,8 +595,10 @@ static void defaults(struct settings *s)
     *s = (struct settings){.device = "auto",
                            .log_level = LOG_LEVEL_INFO,
                            .disk_free_min = 64 << 20,
+                           .encoders_kept = 4,
                            .connections = SETTINGS_CONNECTIONS};
     state_folder_default(s->state, sizeof s->state);
+    credential(s->admin_key_file);
     if (cache != NULL && *cache != '\0')
         snprintf(s->encoder, sizeof s->encoder, "%s/learnd/all-MiniLM-L6-v2", cache);
     else

@@ -38,6 +38,8 @@ struct settings {
     int train_from, train_to;         /* minutes of the day in which runs may start; equal: any */
     uint32_t drain_grace_s;           /* not ready, but serving, before it drains */
     uint64_t disk_free_min;           /* bytes; below it nothing is learned. 0: not watched */
+    uint32_t retention_days_runs;     /* runs that ended before are forgotten; 0: never */
+    uint32_t encoders_kept;           /* of a model, beside the live one */
     char admin_key_file[SETTINGS_PATH_BYTES]; /* "" none */
     struct access_settings access;
     uint32_t connections; /* of all loops together */

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 void state_folder_default(char *path, size_t path_bytes)
 {
@@ -10,7 +11,7 @@ void state_folder_default(char *path, size_t path_bytes)
     const char *state = getenv("XDG_STATE_HOME");
 
     if (system != NULL && *system != '\0')
-        snprintf(path, path_bytes, "%s", system);
+        snprintf(path, path_bytes, "%.*s", (int)strcspn(system, ":"), system); /* the first */
     else if (state != NULL && *state != '\0')
         snprintf(path, path_bytes, "%s/learnd", state);
     else

@@ -161,6 +161,8 @@ int training_parts(const struct settings *s, struct trainer_parts *parts)
     parts->yield_p99_us = (int64_t)s->train_yield_ms * 1000;
     parts->automatic = !s->train_manual;
     parts->look_us = LOOK_US;
+    parts->encoders_kept = s->encoders_kept;
+    parts->retention_days = s->retention_days_runs;
     parts->window_from = s->train_from;
     parts->window_to = s->train_to;
     parts->every_hours = s->train_hours;

@@ -27,3 +27,12 @@ bool watchdog_look(struct watchdog *w, const struct pulse *parts, uint32_t len)
     }
     return true;
 }
+
+bool extension_due(struct extension *e, uint64_t work, int64_t now_us, int64_t every_us)
+{
+    if (work == e->work || now_us - e->asked_us < every_us)
+        return false;
+    e->work = work;
+    e->asked_us = now_us;
+    return true;
+}

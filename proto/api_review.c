@@ -55,7 +55,7 @@ int api_share_parse(const char *text, size_t text_bytes, double *ret_share,
     double share = 0.2;
     char *end = NULL;
 
-    if (text && (!is_number(text, text_bytes, "0123456789.") ||
+    if (text && (!is_number(text, text_bytes, "0123456789.eE+-") ||
                  (share = strtod(text, &end), *end != '\0') || share > 1))
         return api_problem_set(problem, 422, "out_of_range", "random_share",
                                "must be a number between 0 and 1");

@@ -77,6 +77,7 @@ static int copy_database(struct backup *b)
     if (sqlite3_open_v2(from, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) !=
             SQLITE_OK ||
         sqlite3_busy_timeout(db, BUSY_MS) != SQLITE_OK ||
+        sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL) != SQLITE_OK ||
         sqlite3_prepare_v2(db, "VACUUM INTO ?1", -1, &q, NULL) != SQLITE_OK ||
         sqlite3_bind_text(q, 1, to, -1, SQLITE_STATIC) != SQLITE_OK ||
         sqlite3_step(q) != SQLITE_DONE)
@@ -195,6 +196,22 @@ static int copy_one(void *ud, const char *path, const struct stat *st)
     if (c->backup->links && link(from, to) == 0)
         return 0;
     return store_file_copy(from, to, 0600);
+}
+
+int store_folder_copy(const char *from, const char *to, char *why, size_t why_bytes)
+{
+    struct backup b = {.why = why, .why_bytes = why_bytes};
+    struct copying c = {&b, from, to};
+    int rc = mkdir(to, 0777) == 0 ? 0 : -errno;
+
+    if (rc != 0)
+        return store_say(why, why_bytes, to, rc);
+    return store_say(why, why_bytes, from, store_walk(from, copy_one, &c));
+}
+
+int store_folder_remove(const char *path)
+{
+    return store_tree_remove(path);
 }
 
 /* must: the row promises a folder; else it may be on its way. */

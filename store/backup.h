@@ -45,6 +45,12 @@ int store_backup(const char *folder, const char *dest, bool links, char *why, si
 int store_restore(const char *src, const char *folder, char *why, size_t why_bytes,
                   struct store_backup_report *ret_report);
 
+/* A folder of files, copied into a new one. 0, or -errno with why. */
+int store_folder_copy(const char *from, const char *to, char *why, size_t why_bytes);
+
+/* A folder with all that is in it. 0, also when it is not there. */
+int store_folder_remove(const char *path);
+
 /* Every file of a folder against its MANIFEST, and no file beside them. 0, or -errno with why. */
 int store_manifest_check(const char *folder, char *why, size_t why_bytes,
                          struct store_backup_report *ret_report);

@@ -98,7 +98,9 @@ static int look_at_database(struct examination *x, bool *ret_sound, char *why, s
         return store_say(why, why_bytes, path, -errno);
     if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) !=
             SQLITE_OK ||
-        sqlite3_busy_timeout(db, 5000) != SQLITE_OK || read_version(db, &version) != 0) {
+        sqlite3_busy_timeout(db, 5000) != SQLITE_OK ||
+        sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL) != SQLITE_OK ||
+        read_version(db, &version) != 0) {
         if (db != NULL && (sqlite3_errcode(db) & 0xff) == SQLITE_CANTOPEN)
             rc = store_say(why, why_bytes, path, -EACCES);
         else

@@ -8,7 +8,7 @@
  * scrubbed, because the process was killed in between, is scrubbed when the store is next opened.
  *
  * The journal keeps its events, which hold ids and no text; those of an erased annotator lose the
- * name and become "erased", so that nothing folds them again.
+ * name and become "erased", so that nothing folds them again; that an example was deleted stays.
  *
  * Threads: the writer's.
  */

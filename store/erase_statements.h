@@ -27,7 +27,8 @@
                     " EXISTS(SELECT 1 FROM opinion WHERE example = ?1) OR"                         \
                     " EXISTS(SELECT 1 FROM event WHERE example = ?2 AND annotator <> ?3"           \
                     " AND op IN ('label', 'reject'))")                                             \
-    X(ERASE_EVENTS, "UPDATE event SET annotator = '', op = 'erased',"                              \
+    X(ERASE_EVENTS, "UPDATE event SET annotator = '',"                                             \
+                    " op = CASE op WHEN 'delete' THEN op ELSE 'erased' END,"                       \
                     " source = CASE source WHEN ?2 THEN '' ELSE source END"                        \
                     " WHERE annotator = ?2 AND (?1 = 0 OR model = ?1)")                            \
     X(ERASE_KEYS, "DELETE FROM idempotency WHERE (?1 = 0 OR model = ?1)"                           \

@@ -1,4 +1,4 @@
-/* trace.c -- every byte of every file of a folder, searched. See doctor.h.
+/* leftovers.c -- every byte of every file of a folder, searched. See doctor.h.
  *
  * By reading and not by mapping: a log that the daemon cuts short meanwhile is then the end of a
  * file and not a bus error. Pieces overlap by the longest needle, so that none is missed between

@@ -9,6 +9,12 @@
     " phase, step, steps, cancel, progress, verdict, reason, who, created_us, started_us,"         \
     " ended_us, updated_us FROM run "
 #define RUN_GOES_ON "state IN ('queued', 'running')"
+#define RUN_OLD                                                                                    \
+    "SELECT id FROM run r WHERE NOT (" RUN_GOES_ON ") AND ended_us > 0 AND ended_us < ?1"          \
+    " AND id NOT IN (SELECT max(id) FROM run GROUP BY model)"                                      \
+    " AND id NOT IN (SELECT max(id) FROM run WHERE state = 'accepted' GROUP BY model)"             \
+    " AND NOT EXISTS(SELECT 1 FROM encoder_version v WHERE v.run = r.id"                           \
+    " AND v.state IN ('live', 'held'))"
 #define ENCODER_ROW                                                                                \
     "SELECT id, ifnull(model, 0), parent, run, origin, state, dim, sha256, created_us"             \
     " FROM encoder_version "
@@ -39,6 +45,8 @@
     X(RUN_SCAN, RUN_ROW "WHERE (?1 = 0 OR model = ?1) AND (?2 IS NULL OR instr(?2, state) > 0)"    \
                         " AND (?3 = 0 OR id < ?3) ORDER BY id DESC LIMIT ?4")                      \
     X(RUN_NEXT, RUN_ROW "WHERE " RUN_GOES_ON " ORDER BY state = 'queued', id LIMIT 1")             \
+    X(RUN_FORGET_METRICS, "DELETE FROM run_metric WHERE run IN (" RUN_OLD ")")                     \
+    X(RUN_FORGET, "DELETE FROM run WHERE id IN (" RUN_OLD ")")                                     \
     X(RUN_LIVES, "SELECT 1 FROM run WHERE id = ?1 AND " RUN_GOES_ON)                               \
     X(METRIC_PUT, "INSERT OR REPLACE INTO run_metric(run, step, loss, grad_norm, lr, t_us)"        \
                   " VALUES(?1, ?2, ?3, ?4, ?5, ?6)")                                               \

@@ -200,6 +200,26 @@ static double finite_of(sqlite3_stmt *q, int at)
     return sqlite3_column_type(q, at) == SQLITE_NULL ? (double)NAN : sqlite3_column_double(q, at);
 }
 
+int store_run_forget(struct store *s, int64_t before_us, uint64_t *ret_runs, uint64_t *ret_metrics)
+{
+    static const enum store_statement which[] = {STORE_RUN_FORGET_METRICS, STORE_RUN_FORGET};
+    uint64_t gone[2] = {0};
+    int rc = 0;
+
+    for (int i = 0; i < 2 && rc == 0; i++) {
+        sqlite3_stmt *q = store_statement(s, which[i]);
+
+        sqlite3_bind_int64(q, 1, before_us);
+        rc = store_run(s, q);
+        gone[i] = rc == 0 ? (uint64_t)sqlite3_changes(s->db) : 0;
+    }
+    if (rc == 0) {
+        *ret_metrics = gone[0];
+        *ret_runs = gone[1];
+    }
+    return rc;
+}
+
 int store_run_metric_put(struct store *s, int64_t run, const struct store_run_metric *m)
 {
     sqlite3_stmt *q = store_statement(s, STORE_METRIC_PUT);

@@ -21,6 +21,12 @@
     X(VOTE_LIST, "SELECT (SELECT name FROM label WHERE id = v.label), sign, v.weight, annotator"   \
                  " FROM vote v JOIN example e ON e.number = v.example WHERE e.id = ?1"             \
                  " ORDER BY v.label, sign DESC, annotator")                                        \
+    X(WORD_SCAN, "SELECT annotator, 0 AS sign, NULL, o.weight, 0 FROM opinion o JOIN example e"    \
+                 " ON e.number = o.example WHERE e.id = ?1 UNION ALL SELECT annotator, sign,"      \
+                 " (SELECT name FROM label WHERE id = v.label), v.weight,"                         \
+                 " ifnull((SELECT created_us FROM event n WHERE n.seq = v.seq), 0)"                \
+                 " FROM vote v JOIN example e ON e.number = v.example WHERE e.id = ?1"             \
+                 " ORDER BY annotator, sign DESC, 3")                                              \
     X(OPINION_PUT,                                                                                 \
       "INSERT OR REPLACE INTO opinion(example, annotator, weight) VALUES(?1, ?2, ?3)")             \
     X(OPINION_DROP, "DELETE FROM opinion WHERE example = ?1 AND annotator = ?2")                   \

@@ -187,6 +187,8 @@ static int connect(struct store *s)
                      "PRAGMA journal_size_limit=67108864",
                      NULL, NULL, NULL) != SQLITE_OK)
         return fail_database(s, path);
+    if (s->mode == STORE_READER) /* the last to leave would write the log into the database */
+        sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     if (s->mode == STORE_READER &&
         sqlite3_exec(s->db, "PRAGMA query_only=ON", NULL, NULL, NULL) != SQLITE_OK)
         return fail_database(s, path);

@@ -13,7 +13,8 @@
  * -EIO, -ENOMEM, -EUCLEAN the database is damaged or newer than this program, -ENOENT no such row,
  * -EEXIST it is there already. store_why() says in words what happened last. After a failed write
  * inside a transaction the caller rolls back: nothing of it is kept. A callback may not call the
- * store it is called from, except store_label_name, store_label_final and store_alias_of.
+ * store it is called from, except store_label_name, store_label_final, store_alias_of and
+ * store_word_scan.
  */
 #ifndef LEARND_STORE_H
 #define LEARND_STORE_H

@@ -97,6 +97,21 @@ typedef int store_vote_fn(void *ud, const struct store_standing *row);
 int store_vote_scan(struct store *store, const uint8_t example[STORE_ID_BYTES], store_vote_fn *fn,
                     void *ud);
 
+/* The words of annotators as they stand, for carrying them elsewhere: by annotator, votes for
+ * labels, then (kind multi) that there is a word at all, then votes against. May be called from a
+ * callback.
+ */
+struct store_word {
+    const char *annotator; /* borrowed, as label */
+    const char *label;     /* NULL: there is a word, with this weight */
+    bool against;
+    double weight;
+    int64_t created_us; /* 0: not known */
+};
+typedef int store_word_fn(void *ud, const struct store_word *word);
+int store_word_scan(struct store *store, const uint8_t example[STORE_ID_BYTES], store_word_fn *fn,
+                    void *ud);
+
 /* Active examples whose target has more than one label, with the share of the largest. Any order.
  */
 typedef int store_contradiction_fn(void *ud, const uint8_t example[STORE_ID_BYTES],

@@ -89,6 +89,11 @@ int store_run_scan(struct store *store, const struct store_run_filter *filter, s
 /* What to do next: the oldest running one (to take up again), else the oldest queued. -ENOENT. */
 int store_run_next(struct store *store, store_run_fn *fn, void *ud);
 
+/* Takes away runs that ended before a moment, with their curves; but a model's last one and last
+ * accepted one, and those whose encoder is live or held. Their ids are never given again. */
+int store_run_forget(struct store *store, int64_t before_us, uint64_t *ret_runs,
+                     uint64_t *ret_metrics);
+
 struct store_run_metric {
     int64_t step;
     double loss, grad_norm, lr; /* what is not finite comes back as NaN */

@@ -80,3 +80,25 @@ int store_example_taught(struct store *s, const uint8_t id[STORE_ID_BYTES], bool
     sqlite3_reset(q);
     return rc < 0 ? rc : 0;
 }
+
+int store_word_scan(struct store *s, const uint8_t example[STORE_ID_BYTES], store_word_fn *fn,
+                    void *ud)
+{
+    sqlite3_stmt *q = store_statement(s, STORE_WORD_SCAN);
+    int rc;
+
+    sqlite3_bind_blob(q, 1, example, STORE_ID_BYTES, SQLITE_STATIC);
+    while ((rc = store_step(s, q)) == 1) {
+        struct store_word word = {.annotator = (const char *)sqlite3_column_text(q, 0),
+                                  .label = (const char *)sqlite3_column_text(q, 2),
+                                  .against = sqlite3_column_int(q, 1) < 0,
+                                  .weight = sqlite3_column_double(q, 3),
+                                  .created_us = sqlite3_column_int64(q, 4)};
+
+        rc = word.annotator != NULL ? fn(ud, &word) : -ENOMEM;
+        if (rc != 0)
+            break;
+    }
+    sqlite3_reset(q);
+    return rc;
+}

@@ -129,7 +129,10 @@ function show(main, view) {
             tempo,
             done === 0
                 ? 'one key a decision'
-                : `${plural(done, 'decision')}${minutes > 0.2 ? ` · ${Math.round(done / minutes)} a minute` : ''}`,
+                : [
+                      plural(done, 'decision'),
+                      minutes > 0.2 && ` · ${Math.round(done / minutes)} a minute`,
+                  ],
         );
     }
 

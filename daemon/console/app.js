@@ -1,11 +1,11 @@
-/* app.js -- the frame around the views: which one is shown, which model it is about, who looks at it.
+/* app.js -- the frame around the views: which is shown, which model it is about, who looks at it.
  *
- * A view is a module with {id, title, key, role, show(main, view)}; `view` gives it a signal that is
- * aborted when it is left, and helpers bound to it. A view is shown anew when another model is chosen.
+ * A view is {id, title, key, role, show(main, view)}; `view` gives it a signal that is aborted when
+ * it is left, and helpers bound to it. A view is shown anew when another model is chosen.
  */
 import { key, session, setKey } from './api.js';
 import { announce, confirmed, dialog, failed, field, fill, h, options, toast } from './dom.js';
-import { count } from './format.js';
+import { count, plural } from './format.js';
 import { listen, live } from './live.js';
 import { newModel } from './models.js';
 import { bind, showShortcuts, startShortcuts } from './shortcuts.js';
@@ -13,12 +13,12 @@ import {
     annotator,
     changes,
     chooseModel,
+    enter,
     may,
     refreshModel,
     refreshModels,
     setAnnotator,
     state,
-    whoAmI,
 } from './state.js';
 import { annotate } from './annotate.js';
 import { ask } from './ask.js';
@@ -33,6 +33,7 @@ const VIEWS = [ask, annotate, labels, quality, versions, runs, keys];
 const main = document.getElementById('main');
 const picker = document.getElementById('model');
 let left = new AbortController(); /* of the view that is shown */
+let shownModel; /* its name; undefined: the view has to be shown anew */
 let asking = false; /* a key is being asked for */
 
 const visible = (view) => may(view.role) && (view.id !== 'keys' || state.hasKeys);
@@ -92,7 +93,7 @@ function drawVersion() {
     const m = state.model;
     fill(document.getElementById('version'), m ? m.version : '');
     document.getElementById('pulse').title = m
-        ? `${m.name}: ${count(m.examples)} examples, ${count(m.labels)} labels, version ${m.version}`
+        ? `${m.name}: ${plural(m.examples, 'example')}, ${plural(m.labels, 'label')}`
         : '';
 }
 
@@ -162,7 +163,7 @@ function showMenu() {
             field(
                 'Your name, as annotator',
                 input,
-                'Your votes carry it: a later one of yours on the same text replaces the earlier one. Empty: no name.',
+                'Your votes carry it: a later one on the same text replaces the earlier one.',
             ),
             h(
                 'dl.facts',
@@ -175,7 +176,7 @@ function showMenu() {
                     h(
                         'dd',
                         { dir: 'auto' },
-                        `${info.encoder.name}, ${count(info.encoder.parameters)} parameters, ${info.device}, ${info.precision}`,
+                        `${info.encoder.name}, ${count(info.encoder.parameters)} parameters`,
                     ),
                 ],
             ),
@@ -206,18 +207,11 @@ async function signOut() {
     location.reload();
 }
 
-/** All that depends on who is there. */
-async function enter() {
-    await whoAmI();
-    await refreshModels();
-    drawVersion();
-    show({ focus: false });
-    listen();
-}
-
 async function begin() {
     try {
+        shownModel = undefined;
         await enter();
+        listen();
     } catch (error) {
         if (error.status === 401) return; /* `signin` was told */
         fill(
@@ -260,7 +254,8 @@ function follow() {
     };
     live.addEventListener('swap', soon);
     live.addEventListener('label', soon);
-    live.addEventListener('model', () => refreshModels().catch(() => {}));
+    for (const type of ['model', 'reset'])
+        live.addEventListener(type, () => refreshModels().catch(() => {}));
     live.addEventListener('warning', (event) =>
         toast(`Warning: ${event.detail.detail}`, { kind: 'bad' }),
     );
@@ -270,7 +265,6 @@ function follow() {
     });
 }
 
-let shownModel = null;
 changes.addEventListener('model', () => {
     drawPicker();
     drawVersion();

@@ -30,7 +30,7 @@ const VOTES = {
     nearest: 'nearest examples',
 };
 
-/** What was typed, as an input of the API: a text, or the vector that a model without encoder takes. */
+/** What was typed, as an input: a text, or the vector that a model without encoder takes. */
 export function inputOf(typed, model) {
     if (model.encoder !== 'none') return { text: typed };
     let vector;
@@ -181,7 +181,7 @@ function show(main, view) {
 
     function drawAnswer(whole) {
         const { result } = asked;
-        const spent = whole.timing_ms;
+        const spent = duration(whole.timing_ms.total / 1000);
         const spoken =
             result.label === null ? 'no label' : `${result.label}, ${percent(result.score, 0)}`;
         announce(`${spoken}${result.abstain ? ', unsure' : ''}${result.novel ? ', novel' : ''}`);
@@ -190,7 +190,7 @@ function show(main, view) {
             verdict(result, model),
             h(
                 'p.meta',
-                `version ${whole.version} · ${plural(result.tokens, 'token')} · ${duration(spent.total / 1000)}`,
+                [`version ${whole.version}`, plural(result.tokens, 'token'), spent].join(' · '),
             ),
             result.payload === undefined
                 ? null
@@ -277,7 +277,7 @@ function show(main, view) {
         if (!last) return;
         const yes = await confirmed(
             'Erase this example?',
-            'The text leaves the journal, the disk and what the model has learned. This cannot be undone.',
+            'The text leaves the journal, the disk and the model. This cannot be undone.',
             'Erase',
             { danger: true },
         );
@@ -309,7 +309,11 @@ function show(main, view) {
                         h(
                             'span.hint',
                             model.labels > 0
-                                ? `${plural(model.labels, 'label')}, ${plural(model.examples, 'example')}`
+                                ? [
+                                      plural(model.labels, 'label'),
+                                      ', ',
+                                      plural(model.examples, 'example'),
+                                  ]
                                 : 'No labels yet: ask anything, then teach the first one.',
                         ),
                         button,
@@ -330,7 +334,8 @@ function show(main, view) {
             ? empty('Ask anything', 'The answer stands here, with what to press when it is wrong.')
             : empty(
                   'No labels yet',
-                  'Ask any text: then teach it its first label, here. Two labels with two or three examples each are enough to begin.',
+                  'Ask any text, then teach it its first label. Two labels with two or three ' +
+                      'examples each are enough to begin.',
               ),
     );
     text.addEventListener('keydown', (event) => {

@@ -1,8 +1,8 @@
-/* choices.js -- the decision about one text: numbered labels, a field for the others, and what else
- * can be said. The ask and the annotate view both end in it.
+/* choices.js -- the decision about one text: numbered labels and a field for the others. The
+ * ask and the annotate view both end in it.
  *
- * Kind single: a number is the decision. Kind multi: numbers turn labels on and off, Enter saves the
- * set.
+ * Kind single: a number is the decision. Kind multi: numbers turn labels on and off, Enter saves
+ * the set.
  */
 import { fill, h, kbd, name } from './dom.js';
 import { percent } from './format.js';
@@ -20,8 +20,9 @@ export function bar(score, { threshold = null, tone = '' } = {}) {
 }
 
 /**
- * @param {{kind: 'single'|'multi', scored: {label: string, score?: number, note?: string}[], chosen?: string[],
- *   guess?: string|null, names: () => string[], decide: (decision: object) => void}} how
+ * @typedef {{label: string, score?: number, note?: string}} Row
+ * @param {{kind: 'single'|'multi', scored: Row[], chosen?: string[], guess?: string|null,
+ *   names: () => string[], decide: (decision: object) => void}} how
  *   decide is given {label} or {labels}, with isNew where a label is made by it
  * @returns {{node: HTMLElement, keys: object[], focusOther: () => void}}
  */
@@ -40,7 +41,6 @@ export function choices({ kind, scored, chosen = [], guess = null, names, decide
     const pickRow = (row) => (multi ? flip(row.label) : decide({ label: row.label }));
 
     function draw() {
-        const focused = [...list.children].findIndex((li) => li.contains(document.activeElement));
         fill(
             list,
             rows.map((row, i) =>
@@ -51,7 +51,7 @@ export function choices({ kind, scored, chosen = [], guess = null, names, decide
                         {
                             type: 'button',
                             class: `choice ${row.label === guess ? 'guess' : ''}`,
-                            'data-label': row.label,
+                            'data-key': row.label,
                             'aria-pressed': multi ? String(set.has(row.label)) : null,
                             onclick: () => pickRow(row),
                         },
@@ -74,7 +74,6 @@ export function choices({ kind, scored, chosen = [], guess = null, names, decide
                 ),
             ),
         );
-        if (focused >= 0) list.children[focused]?.querySelector('button').focus();
     }
     draw();
 

@@ -1,13 +1,13 @@
 /* dom.js -- making and filling elements, telling people things, asking them.
  *
  * Everything that is shown goes through textContent: texts, labels and names come from anybody and
- * are shown as they are, never read as markup. Elements that hold such texts get dir="auto", so that
- * right-to-left writing stands the way it should and does not turn over what is beside it.
+ * are shown as they are, never read as markup. What holds such texts has dir="auto", so that
+ * right-to-left writing stands as it should and does not turn over what is beside it.
  */
 
 /**
- * An element: h('p.meta', {hidden: true, onclick: run}, 'text', other, null); attributes may be left
- * out. on* are listeners; true and false set an attribute and leave it out.
+ * An element: h('p.meta', {hidden: true, onclick: run}, 'text', other, null); attributes may be
+ * left out. on* are listeners; true and false set an attribute and leave it out.
  * @param {string} what tag and classes
  * @param {...(object|Node|string|number|null|undefined|false|Array)} rest
  */
@@ -16,11 +16,11 @@ export function h(what, ...rest) {
     const node = document.createElement(tag);
     if (classes.length > 0) node.className = classes.join(' ');
     if (Object.getPrototypeOf(rest[0] ?? []) === Object.prototype) {
-        for (const [name, value] of Object.entries(rest.shift())) {
+        for (const [key, value] of Object.entries(rest.shift())) {
             if (value === null || value === undefined || value === false) continue;
-            if (name.startsWith('on')) node.addEventListener(name.slice(2), value);
-            else if (name === 'class') node.className = `${node.className} ${value}`.trim();
-            else node.setAttribute(name, value === true ? '' : value);
+            if (key.startsWith('on')) node.addEventListener(key.slice(2), value);
+            else if (key === 'class') node.className = `${node.className} ${value}`.trim();
+            else node.setAttribute(key, value === true ? '' : value);
         }
     }
     return put(node, rest);
@@ -35,10 +35,13 @@ export function put(node, ...children) {
     return node;
 }
 
-/** Replaces what is in node. */
+/** Replaces what is in node. What had the focus, by its data-key, has it again. */
 export function fill(node, ...children) {
+    const held = node.contains(document.activeElement) && document.activeElement.dataset.key;
     node.replaceChildren();
-    return put(node, children);
+    put(node, children);
+    if (held) node.querySelector(`[data-key="${CSS.escape(held)}"]`)?.focus();
+    return node;
 }
 
 const SHOWN_MAX = 1200; /* characters of one text, until somebody asks for more */
@@ -63,13 +66,22 @@ export function said(text, props = {}) {
     return h('span.said-long', node, ' ', more);
 }
 
-/** A label's name: isolated, so that its direction is its own. */
-export const name = (text, props = {}) =>
-    h('bdi', { ...props, class: `label-name ${props.class ?? ''}` }, text);
+/** A label's name: isolated, so that its direction is its own; it may break behind a mark. */
+export function name(text, props = {}) {
+    const parts = text.split(/(?<=[_./-])/);
+    return h(
+        'bdi.label-name',
+        props,
+        parts.map((part, i) => [i > 0 ? h('wbr') : null, part]),
+    );
+}
 
 /** A button that is not a form's. props.class: how it looks. */
 export const button = (says, run, props = {}) =>
     h('button', { type: 'button', onclick: run, ...props }, says);
+
+/** Labels' names with commas between. */
+export const names = (list) => list.map((text, i) => [i > 0 ? ', ' : '', name(text)]);
 
 export const kbd = (key) => h('kbd', { 'aria-hidden': 'true' }, key);
 
@@ -178,6 +190,12 @@ export function confirmed(title, body, yes, { danger = false } = {}) {
     ]);
 }
 
+/** An input of a line, for a name. */
+export const textInput = (props) => {
+    const plain = { type: 'text', maxlength: 128, autocomplete: 'off', spellcheck: 'false' };
+    return h('input', { ...plain, dir: 'auto', ...props });
+};
+
 let ids = 0;
 /** A labelled control: field('Name', input, 'what it is for'). */
 export function field(label, control, hint) {
@@ -193,40 +211,24 @@ export const options = (values, chosen) =>
     );
 
 /**
- * A table that scrolls in itself. A head that begins with '#' is of figures; '' has none. A row is
- * its cells, the first of them its head, or {class, cells}.
+ * A table that scrolls in itself. A head that begins with '#' is of figures; '' has none; it may be
+ * a <th> too. A row is its cells, the first of them its head, or {class, cells}.
  */
 export function table(says, heads, rows) {
-    const figures = heads.map((head) => head.startsWith('#'));
+    const top = heads.map((head) => {
+        if (head instanceof Node) return head;
+        const num = head.startsWith('#') ? 'num' : null;
+        return head === '' ? h('td') : h('th', { scope: 'col', class: num }, head.replace('#', ''));
+    });
     const cell = (content, i) =>
         i === 0
             ? h('th', { scope: 'row' }, content)
-            : h('td', { class: figures[i] ? 'num' : null }, content);
+            : h('td', { class: top[i].className || null }, content);
+    const row = (r) => h('tr', { class: r.class }, (r.cells ?? r).map(cell));
     return h(
         'div.scroll',
         { tabindex: '0', role: 'region', 'aria-label': says },
-        h(
-            'table.rows',
-            h(
-                'thead',
-                h(
-                    'tr',
-                    heads.map((head, i) =>
-                        head === ''
-                            ? h('td')
-                            : h(
-                                  'th',
-                                  { scope: 'col', class: figures[i] ? 'num' : null },
-                                  head.replace(/^#/, ''),
-                              ),
-                    ),
-                ),
-            ),
-            h(
-                'tbody',
-                rows.map((row) => h('tr', { class: row.class }, (row.cells ?? row).map(cell))),
-            ),
-        ),
+        h('table.rows', h('thead', h('tr', top)), h('tbody', rows.map(row))),
     );
 }
 

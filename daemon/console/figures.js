@@ -44,9 +44,9 @@ function axes(scales, p) {
 
 /**
  * A chart that can be drawn again with other numbers.
- * @param {{title: string, note?: string, make: (p: object) => object, columns: string[], rows: () => (string|number)[][],
- *   says: () => string, signal: AbortSignal, tall?: boolean}} how
- *   make gives Chart.js its {type, data, options: {scales, …}}, rows the table, says one sentence of it
+ * @param {{title: string, note?: string, make: (p: object) => object, columns: string[],
+ *   rows: () => string[][], says: () => string, signal: AbortSignal}} how
+ *   make gives Chart.js its {type, data, options: {scales, …}}, rows the table, says a sentence
  */
 export function chart({ title, note, make, columns, rows, says, signal, tall = false }) {
     const canvas = h('canvas', { role: 'img' });
@@ -121,5 +121,6 @@ export const line = (label, data, color, more = {}) => ({
     pointRadius: data.length === 1 ? 3 : 0,
     pointHitRadius: 8,
     tension: 0.2,
+    clip: 8,
     ...more,
 });

@@ -1,5 +1,5 @@
 /* keys.js -- who may call: keys made, shown once, revoked; and what was done with them. */
-import { all, get, post, remove } from './api.js';
+import { all, get, key, post, remove, setKey } from './api.js';
 import {
     button,
     confirmed,
@@ -13,9 +13,10 @@ import {
     problem,
     put,
     table,
+    textInput,
     toast,
 } from './dom.js';
-import { ago, moment } from './format.js';
+import { ago, count, moment } from './format.js';
 import { state } from './state.js';
 
 const ROLES = [
@@ -24,49 +25,55 @@ const ROLES = [
     ['admin', 'admin: everything'],
 ];
 
+const HEADS = ['Name', 'Role', 'Limit', '#Requests', '#Corrections', 'Last used', 'Ends', ''];
+const ACTS = ['When', 'Who', 'What', 'Object', 'From'];
+
+const actRow = (a) => [
+    moment(a.time),
+    h('bdi', a.who),
+    a.action.replaceAll('_', ' '),
+    h('bdi.said', a.object),
+    a.address,
+];
+
+const noKeys = () =>
+    empty(
+        'No keys yet',
+        'Without any, the daemon listens on this machine alone, and everyone here is an ' +
+            'administrator. The first key ends that: it must be one of role admin, without end.',
+    );
+
+const noActs = () => empty('Nothing yet', 'What administrators and annotators do stands here.');
+
 /** The key itself, the only time it is seen. */
 function once(made) {
     return dialog(`The key of ${made.name}`, (close) => {
-        const shown = h('input', {
-            type: 'text',
-            readonly: true,
-            value: made.key,
-            class: 'mono',
-            'aria-label': 'Key',
-        });
+        const shown = textInput({ readonly: true, value: made.key, class: 'mono' });
+        shown.setAttribute('aria-label', 'Key');
         shown.addEventListener('focus', () => shown.select());
-        const copy = h(
-            'button',
-            {
-                type: 'button',
-                class: 'primary',
-                autofocus: true,
-                onclick: async () => {
-                    try {
-                        await navigator.clipboard.writeText(made.key);
-                        toast('Copied.');
-                    } catch {
-                        shown.focus();
-                        toast(
-                            'The browser does not let this page copy: it is marked, press Ctrl+C.',
-                            { kind: 'bad' },
-                        );
-                    }
-                },
-            },
-            'Copy',
-        );
+        const copy = async () => {
+            try {
+                await navigator.clipboard.writeText(made.key);
+                toast('Copied.');
+            } catch {
+                shown.focus();
+                toast('This page may not copy: the key is marked, press Ctrl+C.', { kind: 'bad' });
+            }
+        };
         return [
-            h('p.notice', 'It is shown this once and not kept: copy it now.'),
-            h('div.row', h('div.grow', shown), copy),
-            h('div.row.end', h('button', { type: 'button', onclick: () => close() }, 'I have it')),
+            h('p.notice', 'It is shown this once and never again: copy it now.'),
+            h('div.row', h('div.grow', shown), button('Copy', copy, { class: 'primary' })),
+            h(
+                'div.row.end',
+                button('I have it', () => close(true), { autofocus: true }),
+            ),
         ];
     });
 }
 
 function makeForm(made) {
-    const name = h('input', { type: 'text', required: true, maxlength: 128, autocomplete: 'off' });
-    const role = h('select', options(ROLES, 'annotate'));
+    const name = textInput({ required: true });
+    const role = h('select', options(ROLES, state.me.key ? 'annotate' : 'admin'));
     const rate = h('input', { type: 'number', min: 0, step: 'any', placeholder: 'no limit' });
     const until = h('input', { type: 'datetime-local' });
     const wrong = h('p.notice.bad', { role: 'alert', dir: 'auto', hidden: true });
@@ -92,7 +99,12 @@ function makeForm(made) {
             const fresh = await post('/v1/keys', body);
             form.reset();
             await once(fresh);
-            made();
+            if (key() !== '') {
+                made();
+            } else {
+                setKey(fresh.key); /* the first: from now on nobody is let in without */
+                location.reload();
+            }
         } catch (error) {
             wrong.textContent = error.words ?? error.message;
             wrong.hidden = false;
@@ -109,60 +121,29 @@ function show(main, view) {
     async function load() {
         try {
             const rows = await all('/v1/keys', 'keys', { signal });
-            const none = empty(
-                'No keys yet',
-                'Without any, the daemon listens on this machine alone, and everyone here is an administrator. The first key ends that: make it one of role admin.',
-            );
-            fill(
-                place,
-                rows.length === 0
-                    ? none
-                    : table(
-                          'Keys',
-                          ['Name', 'Role', 'Limit', 'Made', 'Ends', ''],
-                          rows.map(keyRow),
-                      ),
-            );
+            fill(place, rows.length > 0 ? table('Keys', HEADS, rows.map(keyRow)) : noKeys());
             const { audit } = await get('/v1/audit?limit=50', { signal });
-            fill(
-                trail,
-                audit.length === 0
-                    ? empty('Nothing yet', 'What administrators do is written down here.')
-                    : table('Audit trail', ['When', 'Who', 'What', 'Object'], audit.map(auditRow)),
-            );
+            fill(trail, audit.length > 0 ? table('Trail', ACTS, audit.map(actRow)) : noActs());
         } catch (error) {
             if (error.name !== 'AbortError') fill(place, problem(error));
         }
     }
 
-    const auditRow = (a) => [
-        moment(a.time),
-        h('bdi', a.name ?? '–'),
-        a.action,
-        h('bdi', String(a.object ?? '–')),
-    ];
-
     function keyRow(k) {
         const mine = state.me.key?.id === k.id;
-        const end = k.revoked
-            ? `revoked ${ago(k.revoked)}`
-            : k.expires_at
-              ? moment(k.expires_at)
-              : 'never';
+        const until = k.expires_at ? moment(k.expires_at) : 'never';
+        const says = { class: 'small', 'aria-label': `Revoke ${k.name}` };
         return {
-            class: k.revoked ? 'past' : null,
+            class: k.state === 'active' ? null : 'past',
             cells: [
                 [h('bdi', k.name), mine ? [' ', h('span.chip.good', 'yours')] : null],
                 k.role,
                 k.rate_per_s ? `${k.rate_per_s}/s` : '–',
-                ago(k.created),
-                end,
-                k.revoked
-                    ? null
-                    : button('Revoke', () => revoke(k, mine), {
-                          class: 'small',
-                          'aria-label': `Revoke ${k.name}`,
-                      }),
+                count(k.requests),
+                count(k.corrections),
+                k.last_used ? ago(k.last_used) : '–',
+                k.revoked ? `revoked ${ago(k.revoked)}` : until,
+                k.revoked ? null : button('Revoke', () => revoke(k, mine), says),
             ],
         };
     }
@@ -170,7 +151,7 @@ function show(main, view) {
     async function revoke(k, mine) {
         const yes = await confirmed(
             `Revoke ${k.name}?`,
-            `Who calls with it is refused from now on.${mine ? ' It is the key you are signed in with.' : ''}`,
+            ['Who calls with it is refused from now on.', mine && ' You are signed in with it.'],
             'Revoke',
             { danger: true },
         );

@@ -9,9 +9,11 @@ import {
     h,
     kbd,
     name,
+    names,
     problem,
     put,
     said,
+    textInput,
     toast,
 } from './dom.js';
 import { ago, percent, plural } from './format.js';
@@ -80,16 +82,10 @@ function exampleList(label, view, boxes) {
     return place;
 }
 
-/** One act of a label: a form that says what went wrong beside its field. */
-function act(title, controls, button, run, close) {
+/** One act of a label: a form to open, that says beside its field what went wrong. */
+function act(title, controls, says, run, close) {
     const wrong = h('p.notice.bad', { role: 'alert', dir: 'auto', hidden: true });
-    const form = h(
-        'form.act',
-        h('h3', title),
-        controls,
-        wrong,
-        h('div.row.end', h('button', button)),
-    );
+    const form = h('form', controls, wrong, h('div.row.end', h('button', says)));
     form.addEventListener('submit', async (event) => {
         event.preventDefault();
         try {
@@ -103,7 +99,7 @@ function act(title, controls, button, run, close) {
             wrong.hidden = false;
         }
     });
-    return form;
+    return h('details.act', { name: 'act' }, h('summary', title), form);
 }
 
 /** A field that names another label of the model. */
@@ -127,13 +123,7 @@ function target(label, known, hint) {
 function acts(label, view, known, boxes, close) {
     const path = labelPath(view.model.name, label.label);
     const others = () => known.names().filter((n) => n !== label.label);
-    const renamed = h('input', {
-        type: 'text',
-        value: label.label,
-        required: true,
-        maxlength: 128,
-        dir: 'auto',
-    });
+    const renamed = textInput({ value: label.label, required: true });
     const threshold = h('input', {
         type: 'number',
         min: 0,
@@ -150,7 +140,7 @@ function acts(label, view, known, boxes, close) {
     });
     payload.value = label.payload === null ? '' : JSON.stringify(label.payload, null, 2);
     const into = target('Merge into', others, 'into which label …');
-    const part = h('input', { type: 'text', required: true, maxlength: 128, dir: 'auto' });
+    const part = textInput({ required: true });
     return [
         act(
             'Rename',
@@ -270,10 +260,8 @@ export function showLabel(label, view, known) {
                 plural(label.examples, 'example'),
                 ' · since ',
                 ago(label.created),
-                label.recall === undefined ? '' : ` · recall ${percent(label.recall)}`,
-                label.aliases.length > 0
-                    ? [' · also ', label.aliases.map((a, i) => [i > 0 ? ', ' : '', name(a)])]
-                    : '',
+                label.recall === null ? '' : ` · recall ${percent(label.recall)}`,
+                label.aliases.length > 0 ? [' · also ', names(label.aliases)] : '',
             ),
             h(
                 'div.two.even',

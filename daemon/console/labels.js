@@ -1,7 +1,20 @@
-/* labels.js -- the labels of a model: how many examples, how well they are found, and what may become
- * of them. */
+/* labels.js -- the labels of a model: how many examples they have, how well they are found. */
 import { get, modelPath, post } from './api.js';
-import { empty, failed, field, fill, h, name, noModel, problem, put, toast } from './dom.js';
+import {
+    button,
+    empty,
+    failed,
+    field,
+    fill,
+    h,
+    name,
+    names,
+    noModel,
+    problem,
+    put,
+    table,
+    toast,
+} from './dom.js';
 import { count, percent, plural } from './format.js';
 import { showLabel } from './label.js';
 import { labelsOf } from './known.js';
@@ -24,6 +37,14 @@ async function figuresOf(model, signal) {
     return new Map(rows.map((r) => [r.label, r]));
 }
 
+const teachFirst = () =>
+    empty(
+        'No labels yet',
+        may('annotate')
+            ? 'Add one above, or teach one in the Ask view: a correction with a new name makes it.'
+            : 'Somebody who may teach makes them.',
+    );
+
 function show(main, view) {
     const { model, signal } = view;
     if (!model) {
@@ -34,8 +55,6 @@ function show(main, view) {
     let order = { id: 'examples', down: true },
         figures = new Map(),
         merged = false;
-    const body = h('tbody');
-    const heads = h('tr');
     const filter = h('input', {
         type: 'search',
         placeholder: 'find a label …',
@@ -57,8 +76,8 @@ function show(main, view) {
             )
             .map((r) => ({
                 ...r,
-                recall: figures.get(r.label)?.recall,
-                precision: figures.get(r.label)?.precision,
+                recall: figures.get(r.label)?.recall ?? null,
+                precision: figures.get(r.label)?.precision ?? null,
             }))
             .sort((a, b) => {
                 const [x, y] = [column.of(a), column.of(b)];
@@ -71,104 +90,51 @@ function show(main, view) {
         draw();
     }
 
+    const open = (r) => showLabel(r, view, known).then((changed) => changed && reload());
+
     function row(r) {
-        const open = () =>
-            showLabel(r, view, known).then((changed) => {
-                if (changed) reload();
-            });
+        const state = r.status === 'merged' ? ['merged into ', name(r.into ?? '')] : r.status;
+        const weak = r.recall !== null && r.recall < 0.6;
+        return {
+            class: r.status === 'active' ? null : 'past',
+            cells: [
+                [
+                    button(name(r.label), () => open(r), { class: 'link', 'data-key': r.label }),
+                    r.payload === null ? null : h('span.chip', 'payload'),
+                    r.aliases.length > 0 ? h('span.aliases', 'also ', names(r.aliases)) : null,
+                ],
+                count(r.examples),
+                weak ? h('span.weak', percent(r.recall)) : percent(r.recall),
+                percent(r.precision),
+                r.score_min === null ? '–' : percent(r.score_min, 0),
+                r.status === 'active' ? '' : state,
+            ],
+        };
+    }
+
+    function head(c) {
+        const sorted = order.id === c.id;
+        const arrow = sorted ? h('span', { 'aria-hidden': 'true' }, order.down ? '↓' : '↑') : null;
+        const way = order.down ? 'descending' : 'ascending';
         return h(
-            'tr',
-            { class: r.status === 'active' ? null : 'past' },
-            h(
-                'th',
-                { scope: 'row' },
-                h('button', { type: 'button', class: 'link', onclick: open }, name(r.label)),
-                r.payload === null
-                    ? null
-                    : h('span.chip', { title: 'Carries a payload' }, 'payload'),
-                r.aliases.length > 0
-                    ? h(
-                          'span.aliases',
-                          'also ',
-                          r.aliases.map((a, i) => [i > 0 ? ', ' : '', name(a)]),
-                      )
-                    : null,
-            ),
-            h('td.num', count(r.examples)),
-            h(
-                'td',
-                {
-                    class: `num ${r.recall !== undefined && r.recall !== null && r.recall < 0.6 ? 'weak' : ''}`,
-                },
-                percent(r.recall),
-            ),
-            h('td.num', percent(r.precision)),
-            h('td.num', r.score_min === null ? '–' : percent(r.score_min, 0)),
-            h(
-                'td',
-                r.status === 'active'
-                    ? ''
-                    : r.status === 'merged'
-                      ? ['merged into ', name(r.into ?? '')]
-                      : r.status,
-            ),
+            'th',
+            { scope: 'col', class: c.num ? 'num' : null, 'aria-sort': sorted ? way : null },
+            button([c.title, arrow], () => sortBy(c), { class: 'sort', 'data-key': `by ${c.id}` }),
         );
     }
 
     function draw() {
-        fill(
-            heads,
-            COLUMNS.map((c) =>
-                h(
-                    'th',
-                    {
-                        scope: 'col',
-                        class: c.num ? 'num' : null,
-                        'aria-sort':
-                            order.id === c.id ? (order.down ? 'descending' : 'ascending') : null,
-                    },
-                    h(
-                        'button',
-                        { type: 'button', class: 'sort', onclick: () => sortBy(c) },
-                        c.title,
-                        order.id === c.id
-                            ? h('span', { 'aria-hidden': 'true' }, order.down ? '↓' : '↑')
-                            : null,
-                    ),
-                ),
-            ),
-        );
         const list = rows();
-        fill(
-            summary,
-            known.rows.length > 0
-                ? `${plural(known.names().length, 'label')} in use, ${plural(model.examples, 'example')}`
-                : '',
-        );
-        if (known.rows.length === 0) {
+        fill(summary, `${plural(known.names().length, 'label')} in use`);
+        if (known.rows.length === 0) fill(place, teachFirst());
+        else
             fill(
                 place,
-                empty(
-                    'No labels yet',
-                    may('annotate')
-                        ? 'Add one above, or teach one in the Ask view: a correction with a new name makes its label.'
-                        : 'Somebody who may teach makes them.',
-                ),
+                table('Labels', COLUMNS.map(head), list.map(row)),
+                list.length === 0
+                    ? empty('No label of this name', 'Old names are searched too.')
+                    : null,
             );
-            return;
-        }
-        fill(body, list.map(row));
-        fill(
-            place,
-            h(
-                'div.scroll',
-                { tabindex: '0', role: 'region', 'aria-label': 'Labels' },
-                h('table.rows', h('thead', heads), body),
-            ),
-            list.length === 0
-                ? empty('No label of this name', 'Old names are searched too.')
-                : null,
-        );
     }
 
     async function reload() {

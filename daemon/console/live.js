@@ -10,6 +10,7 @@ import { headers } from './api.js';
 export const live = new EventTarget();
 
 let current = null; /* AbortController of the stream under way */
+let last = null; /* the id of the last event seen */
 
 const tell = (type, detail) => live.dispatchEvent(new CustomEvent(type, { detail }));
 
@@ -39,12 +40,11 @@ async function read(response, seen) {
     }
 }
 
-/** Begins to listen, or begins anew (another key). */
+/** Begins to listen, or anew (another key); what has happened since the last event is told. */
 export async function listen() {
     current?.abort();
     const mine = (current = new AbortController());
-    let last = null,
-        wait = 500;
+    let wait = 500;
     while (!mine.signal.aborted) {
         try {
             const response = await fetch('/v1/events', {
@@ -75,3 +75,21 @@ export async function listen() {
         wait = Math.min(wait * 2, 10000);
     }
 }
+
+function stop() {
+    current?.abort();
+    current = null;
+}
+
+/* A browser opens six connections to one place, for all its pages together. A page that nobody
+ * looks at, or that is only kept for the way back, must not hold one of them. */
+let hidden = 0;
+document.addEventListener('visibilitychange', () => {
+    clearTimeout(hidden);
+    if (document.hidden) hidden = setTimeout(stop, 5000);
+    else if (current === null && last !== null) listen();
+});
+addEventListener('pagehide', stop);
+addEventListener('pageshow', (event) => {
+    if (event.persisted) listen();
+});

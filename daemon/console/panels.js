@@ -6,6 +6,8 @@ import { clockOf, count, duration, figure, moment, percent } from './format.js';
 
 const PER_CENT = { ticks: { callback: (x) => `${Math.round(100 * x)} %` } };
 
+const interval = (low, high) => `${percent(low)} to ${percent(high)} (95 %)`;
+
 const tile = (title, shown, note) =>
     h(
         'div.tile',
@@ -17,42 +19,36 @@ export function tiles(report) {
     const part = report.prequential?.all;
     const sets = report.sets;
     const kept = report.leave_one_out?.all;
-    const main = sets
-        ? [
-              tile(
-                  'Whole sets right',
-                  percent(sets.exact_match),
-                  `95 %: ${percent(sets.exact_match_low)} to ${percent(sets.exact_match_high)}`,
-              ),
-              tile('Last 500', percent(sets.exact_match_window)),
-              tile('Micro-F1', percent(sets.micro_f1)),
-              tile('Hamming loss', figure(sets.hamming_loss)),
-          ]
-        : [
-              tile(
-                  'Right before it was told',
-                  percent(part?.accuracy),
-                  part
-                      ? `95 %: ${percent(part.accuracy_low)} to ${percent(part.accuracy_high)}, of ${count(part.rows)}`
-                      : 'no correction yet',
-              ),
-              tile('Last 500', percent(part?.accuracy_window)),
-              tile('Macro-F1', percent(part?.macro_f1)),
-              tile('Calibration error', percent(part?.ece), 'score against accuracy'),
-          ];
+    const unsure = `novel ${percent(report.asked.novel_window)}, of the last 500`;
     return h(
         'dl.tiles',
-        main,
+        sets
+            ? [
+                  tile(
+                      'Whole sets right',
+                      percent(sets.exact_match),
+                      interval(sets.exact_match_low, sets.exact_match_high),
+                  ),
+                  tile('Of the last 500', percent(sets.exact_match_window)),
+                  tile('Micro-F1', percent(sets.micro_f1), `macro ${percent(sets.macro_f1)}`),
+                  tile('Hamming loss', figure(sets.hamming_loss), 'wrong decisions'),
+              ]
+            : [
+                  tile(
+                      'Accuracy',
+                      percent(part?.accuracy),
+                      part && interval(part.accuracy_low, part.accuracy_high),
+                  ),
+                  tile('Of the last 500', percent(part?.accuracy_window), 'corrections'),
+                  tile('Macro-F1', percent(part?.macro_f1), 'each label counts the same'),
+                  tile('Calibration error', percent(part?.ece), 'score against accuracy'),
+              ],
         tile('Stored examples', percent(kept?.accuracy), 'each without itself'),
-        tile(
-            'Asked and unsure',
-            percent(report.asked.abstained_window),
-            `novel ${percent(report.asked.novel_window)}, of the last 500`,
-        ),
+        tile('Asked and unsure', percent(report.asked.abstained_window), unsure),
     );
 }
 
-/** The reliability of both counts: points where score and accuracy would be the same lie on the line. */
+/** Of both counts: points where score and accuracy are the same lie on the line. */
 export function reliability(now, signal) {
     const points = (report) =>
         (report?.all.reliability ?? []).filter((b) => b.rows > 0 && b.confidence !== null);
@@ -84,7 +80,8 @@ export function reliability(now, signal) {
         columns: ['Count', 'Score', 'Right', 'Texts'],
         rows,
         says: () =>
-            `Calibration error ${percent(now.report?.prequential?.all.ece)} of corrections, ${percent(now.report?.leave_one_out?.all.ece)} of stored examples.`,
+            `Calibration error ${percent(now.report?.prequential?.all.ece)} of corrections, ` +
+            `${percent(now.report?.leave_one_out?.all.ece)} of stored examples.`,
         make: (p) => ({
             type: 'line',
             data: {
@@ -123,7 +120,8 @@ export function accuracyLine(now, signal) {
                 .map((r) => [clockOf(r.at), percent(r.fading), percent(r.window), r.version])
                 .reverse(),
         says: () =>
-            `Now ${percent(now.history.at(-1)?.fading)}, of the last 500 ${percent(now.history.at(-1)?.window)}.`,
+            `Now ${percent(now.history.at(-1)?.fading)}, ` +
+            `of the last 500 ${percent(now.history.at(-1)?.window)}.`,
         make: (p) => ({
             type: 'line',
             data: {
@@ -151,7 +149,7 @@ export function riskLine(now, signal) {
         (now.report?.leave_one_out ?? now.report?.prequential)?.all.risk_coverage ?? [];
     return chart({
         title: 'What a threshold costs',
-        note: 'Answer only above a score: how many texts get an answer, and how many of those are wrong.',
+        note: 'Answer only above a score: how many texts get an answer, how many are wrong.',
         signal,
         columns: ['Threshold', 'Answered', 'Wrong'],
         rows: () =>
@@ -159,7 +157,7 @@ export function riskLine(now, signal) {
         says: () => {
             const half = points().find((r) => r.threshold >= 0.5);
             return half
-                ? `Above 50 %: ${percent(half.coverage)} answered, ${percent(half.risk)} of them wrong.`
+                ? `Above 50 %: ${percent(half.coverage)} answered, ${percent(half.risk)} wrong.`
                 : 'Nothing counted yet.';
         },
         make: (p) => ({
@@ -212,7 +210,8 @@ export function trafficLines(now, signal) {
                 ])
                 .reverse(),
         says: () =>
-            `${figure(last()?.answers, 1)} answers and ${figure(last()?.texts, 1)} texts a second, ${figure(last()?.refused, 1)} refused.`,
+            `${figure(last()?.answers, 1)} answers a second, ${figure(last()?.texts, 1)} texts, ` +
+            `${figure(last()?.refused, 1)} refused.`,
         make: (p) => ({
             type: 'line',
             data: {
@@ -240,7 +239,7 @@ export function trafficLines(now, signal) {
     });
     const wait = chart({
         title: 'Latency',
-        note: 'From a request’s last byte to its answer, all routes.',
+        note: 'Of questions, from the last byte to the answer.',
         signal,
         columns: ['Time', 'Half', '95 of 100', '99 of 100'],
         rows: () =>
@@ -267,7 +266,15 @@ export function trafficLines(now, signal) {
                 ),
             },
             options: {
-                scales: { x: {}, y: { type: 'logarithmic', ticks: { callback: duration } } },
+                scales: {
+                    x: {},
+                    y: {
+                        type: 'logarithmic',
+                        suggestedMin: 1e-3,
+                        suggestedMax: 1e-2,
+                        ticks: { callback: duration },
+                    },
+                },
             },
         }),
     });
@@ -306,6 +313,6 @@ export function confusions(report) {
     return table(
         'Confusions',
         ['Is', 'Taken for', '#Times'],
-        rows.slice(0, 12).map((c) => [name(c.label), name(c.predicted), count(c.rows)]),
+        rows.slice(0, 8).map((c) => [name(c.label), name(c.predicted), count(c.rows)]),
     );
 }

@@ -55,7 +55,12 @@ function show(main, view) {
         const f = after.families;
         fill(
             machine,
-            `${count(value(f, 'learnd_connections'))} connections · ${count(value(f, 'learnd_queue_texts'))} texts waiting · ${bytes(value(f, 'process_resident_memory_bytes'))} of memory · ${count(value(f, 'learnd_swaps_total'))} versions published`,
+            [
+                `${count(value(f, 'learnd_connections'))} connections`,
+                `${count(value(f, 'learnd_queue_texts'))} texts waiting`,
+                `${bytes(value(f, 'process_resident_memory_bytes'))} of memory`,
+                `${count(value(f, 'learnd_swaps_total'))} versions published`,
+            ].join(' · '),
         );
         if (!before) return;
         const each = (key, pass) =>

@@ -1,6 +1,6 @@
-/* queues.js -- where the cards of the annotate view come from: what to label next, and what was taught
- * and may be wrong. A card: {id, text, pair, guess, scored, chosen, first}; of the second queue also
- * {example, kind, label, other, votes, twin, margin}.
+/* queues.js -- where the cards of the annotate view come from: what to label next, and what was
+ * taught and may be wrong. A card: {id, text, pair, guess, scored, chosen, first}; of the second
+ * queue also {example, kind, label, other, votes, twin, margin}.
  */
 import { get, modelPath, post } from './api.js';
 import { empty } from './dom.js';
@@ -29,7 +29,8 @@ export const queues = {
         empty: () =>
             empty(
                 'Nothing waits',
-                'Texts that are asked come here when labelling them would teach the most. Ask some, in the Ask view or from a bot.',
+                'Texts that are asked come here when labelling them would teach the most. Ask ' +
+                    'some, in the Ask view or from a bot.',
             ),
     },
     review: {
@@ -60,7 +61,8 @@ export const queues = {
         empty: () =>
             empty(
                 'Nothing looks wrong',
-                'When what was taught contradicts itself, or the rest of the examples, it is listed here for a second look.',
+                'When what was taught contradicts itself, or the rest of the examples, it is ' +
+                    'listed here for a second look.',
             ),
     },
 };

@@ -18,7 +18,7 @@ import {
     toast,
 } from './dom.js';
 import { chart, line } from './figures.js';
-import { ago, count, duration, figure, moment, plural } from './format.js';
+import { ago, clockOf, count, duration, figure, moment, plural } from './format.js';
 import { gateLine, gateTable } from './verdict.js';
 
 const STRATEGIES = [
@@ -141,7 +141,12 @@ function progress(cancel) {
                     ? `${run.phase}: ${count(run.step)} of ${count(run.steps)}`
                     : run.phase,
                 p
-                    ? ` · loss ${figure(p.loss)} · ${figure(p.examples_per_s, 0)} examples/s · ${p.eta_s === null ? '' : `about ${duration(p.eta_s)} left · `}${plural(p.examples, 'example')}, ${count(p.held_out)} kept out`
+                    ? [
+                          ` · loss ${figure(p.loss)} · `,
+                          `${figure(p.examples_per_s, 0)} examples/s · `,
+                          p.eta_s === null ? '' : `about ${duration(p.eta_s)} left · `,
+                          `${plural(p.examples, 'example')}, ${count(p.held_out)} kept out`,
+                      ]
                     : '',
             );
         },
@@ -158,7 +163,7 @@ function lossChart(run, signal) {
             curve.map((m) => [count(m.step), figure(m.loss), figure(m.grad_norm), figure(m.lr, 6)]),
         says: () =>
             curve.length > 0
-                ? `From ${figure(curve[0].loss)} to ${figure(curve.at(-1).loss)} in ${count(curve.at(-1).step)} steps.`
+                ? `From ${figure(curve[0].loss)} to ${figure(curve.at(-1).loss)}.`
                 : 'No steps.',
         make: (p) => ({
             type: 'line',
@@ -181,36 +186,33 @@ function lossChart(run, signal) {
     });
 }
 
+function drawDetails(place, run, signal) {
+    const loss = run.metrics.length > 1 ? lossChart(run, signal) : null;
+    const span = run.started ? `${moment(run.started)} to ${clockOf(run.ended)}` : 'not begun';
+    fill(
+        place,
+        h(
+            'p.meta',
+            `${run.strategy}, seed ${run.seed} · ${span} · asked for by `,
+            h('bdi', run.who),
+        ),
+        run.verdict
+            ? [gateLine(run.verdict), gateTable(run.verdict)]
+            : h('p.notice', { dir: 'auto' }, run.reason ?? 'It did not come to the gate.'),
+        loss?.node,
+        h('details', h('summary', 'Settings'), h('pre', JSON.stringify(run.settings, null, 2))),
+    );
+    loss?.draw();
+}
+
 function details(run) {
     const left = new AbortController();
     return dialog(
         `Run ${run.run}`,
         (close) => {
-            const place = h('div', h('p.muted', 'Reading …'));
+            const place = h('div.details', h('p.muted', 'Reading …'));
             get(`/v1/runs/${run.run}`).then(
-                (whole) => {
-                    const loss = whole.metrics.length > 1 ? lossChart(whole, left.signal) : null;
-                    fill(
-                        place,
-                        h(
-                            'p.meta',
-                            `${whole.strategy} of ${whole.model}, seed ${whole.seed}, asked for by `,
-                            h('bdi', whole.who),
-                            ` · ${moment(whole.started)} to ${moment(whole.ended)}`,
-                        ),
-                        whole.reason ? h('p.notice', { dir: 'auto' }, whole.reason) : null,
-                        whole.verdict
-                            ? gateTable(whole.verdict)
-                            : h('p.muted', 'It did not come to the gate.'),
-                        loss?.node,
-                        h(
-                            'details',
-                            h('summary', 'Settings'),
-                            h('pre', JSON.stringify(whole.settings, null, 2)),
-                        ),
-                    );
-                    loss?.draw();
-                },
+                (whole) => drawDetails(place, whole, left.signal),
                 (error) => fill(place, problem(error)),
             );
             return [
@@ -269,7 +271,8 @@ function show(main, view) {
                         h('h2', 'Fine-tune the encoder'),
                         h(
                             'p.hint',
-                            'In the background, on what was taught. The candidate goes live only if it is shown not to be worse.',
+                            'In the background, on what was taught. The candidate goes live only ' +
+                                'if it is shown not to be worse.',
                         ),
                         form,
                     );

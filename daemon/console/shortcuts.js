@@ -1,8 +1,8 @@
 /* shortcuts.js -- keys that act at once, and the list of them.
  *
- * A view binds its keys for as long as it is shown. They do nothing while somebody writes in a field
- * or a dialog is open, and can be turned off as a whole (in the list), for those whose speech or
- * switch software types letters.
+ * A view binds its keys for as long as it is shown. They do nothing while somebody writes in a
+ * field or a dialog is open, and can be turned off as a whole (in the list), for those whose speech
+ * or switch software types letters.
  */
 import { dialog, h } from './dom.js';
 

@@ -25,10 +25,14 @@ const remembered = () => {
     }
 };
 
-export async function refreshModels(chosen = state.model?.name ?? remembered() ?? 'default') {
-    state.models = await all('/v1/models', 'models');
-    state.model = state.models.find((m) => m.name === chosen) ?? state.models[0] ?? null;
+function know(models, chosen) {
+    state.models = models;
+    state.model = models.find((m) => m.name === chosen) ?? models[0] ?? null;
     changes.dispatchEvent(new Event('model'));
+}
+
+export async function refreshModels(chosen = state.model?.name) {
+    know(await all('/v1/models', 'models'), chosen);
 }
 
 export async function refreshModel() {
@@ -50,16 +54,26 @@ export function chooseModel(name) {
 }
 
 /** Who is there, and what may be shown. */
-export async function whoAmI() {
+async function whoAmI() {
     try {
-        state.me = await get('/v1/me', { quiet: false });
+        state.me = await get('/v1/me');
         state.hasKeys = true;
     } catch (error) {
         if (error.status !== 404) throw error;
         state.me = { role: 'admin', key: null };
         state.hasKeys = false;
     }
-    state.info = await get('/v1/info');
+}
+
+/** All that has to be known before a view is shown; it is asked for at once. */
+export async function enter() {
+    const [, info, models] = await Promise.all([
+        whoAmI(),
+        get('/v1/info'),
+        all('/v1/models', 'models'),
+    ]);
+    state.info = info;
+    know(models, state.model?.name ?? remembered() ?? 'default');
 }
 
 /** As which annotator votes are given: the name typed here, else none. */

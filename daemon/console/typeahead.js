@@ -6,7 +6,7 @@ import { h } from './dom.js';
 const SHOWN = 8;
 let ids = 0;
 
-/** Labels that hold the typed letters: those that begin with them first, then words, then anywhere. */
+/** Labels that hold the typed letters: first those that begin with them, then words, then all. */
 export function matches(labels, typed, most = SHOWN) {
     const want = typed.trim().toLocaleLowerCase();
     const scored = [];

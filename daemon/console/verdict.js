@@ -2,6 +2,15 @@
 import { h, name, table } from './dom.js';
 import { count, figure, percent } from './format.js';
 
+const REASONS = {
+    too_few: 'Too few texts were kept out to show anything.',
+    accuracy: 'It is not shown that its accuracy is not lower.',
+    recall: 'Some labels lose recall.',
+    calibration: 'Its scores mean less what they say (calibration).',
+    novelty: 'It finds texts of unknown kinds less well (novelty).',
+    latency: 'It is slower.',
+};
+
 /** In one line, from an encoder's short verdict or a run's whole one. */
 export function gateLine(gate) {
     if (!gate || gate.items === null) return h('span.muted', 'not judged');
@@ -35,26 +44,20 @@ export function gateTable(v) {
             count(l.won),
             figure(l.p_adjusted),
         ]);
+    const rows = [
+        ['accuracy', percent(v.accuracy_old), percent(v.accuracy_new)],
+        ['Brier score', figure(v.brier_old), figure(v.brier_new)],
+        ['calibration error', percent(v.ece_old), percent(v.ece_new)],
+        v.auroc_new !== null && ['AUROC of novelty', percent(v.auroc_old), percent(v.auroc_new)],
+    ];
     return [
-        v.reasons.length > 0
-            ? h(
-                  'ul.plain.reasons',
-                  v.reasons.map((r) => h('li', { dir: 'auto' }, r)),
-              )
-            : null,
-        table(
-            'Old and new',
-            ['On texts that were kept out', '#old', '#new'],
-            [
-                ['accuracy', percent(v.accuracy_old), percent(v.accuracy_new)],
-                ['Brier score', figure(v.brier_old), figure(v.brier_new)],
-                ['calibration error', percent(v.ece_old), percent(v.ece_new)],
-                ['finding the unknown (AUROC)', percent(v.auroc_old), percent(v.auroc_new)],
-            ],
-        ),
+        v.reasons.map((r) => h('p.notice', { dir: 'auto' }, REASONS[r] ?? r)),
+        table('Old and new', ['On texts kept out', '#old', '#new'], rows.filter(Boolean)),
         h(
             'p.meta',
-            `${count(v.won)} texts won, ${count(v.lost)} lost of ${count(v.items)}; at worst ${percent(v.lower)} of accuracy (allowed: ${percent(v.margin === null ? null : -v.margin)}); latency × ${figure(v.latency_ratio, 2)}.`,
+            `${count(v.won)} texts won, ${count(v.lost)} lost of ${count(v.items)}; `,
+            `accuracy at worst ${percent(v.lower)} (allowed: −${percent(v.margin)})`,
+            v.latency_ratio === null ? '.' : `; latency × ${figure(v.latency_ratio, 2)}.`,
         ),
         worst.length > 0
             ? h(

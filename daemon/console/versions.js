@@ -19,7 +19,7 @@ import { clockOf, dayOf, moment } from './format.js';
 import { may, refreshModel } from './state.js';
 import { gateLine } from './verdict.js';
 
-const PAGE = 50;
+const PAGE = 25;
 const ACTS = {
     label: 'taught as',
     reject: 'not',
@@ -49,7 +49,9 @@ function encoderCard(e, rollback) {
             h(
                 'h3',
                 `Encoder ${e.encoder} `,
-                e.live ? h('span.chip.good', 'live') : h('span.chip', e.state),
+                e.live
+                    ? h('span.chip.good', 'live')
+                    : e.state !== 'refused' && h('span.chip', e.state),
             ),
             h('p', e.parent === null ? 'as it came, before any run' : [gateLine(e.gate)]),
             h(
@@ -65,7 +67,7 @@ function encoderCard(e, rollback) {
         may('admin') && canGo(e)
             ? h(
                   'button',
-                  { type: 'button', onclick: () => rollback(e), 'data-encoder': e.encoder },
+                  { type: 'button', onclick: () => rollback(e), 'data-key': `${e.encoder}` },
                   'Go to this one',
               )
             : null,
@@ -120,14 +122,12 @@ function show(main, view) {
             cursor = page.next_cursor;
             more.hidden = cursor === null;
             if (next === null) {
-                const focused = document.activeElement?.dataset?.encoder;
                 fill(
                     encoders,
                     [...page.encoders]
                         .sort((a, b) => b.encoder - a.encoder)
                         .map((e) => encoderCard(e, rollback)),
                 );
-                if (focused) encoders.querySelector(`[data-encoder="${focused}"]`)?.focus();
                 rows = [];
             }
             rows.push(...page.versions.map(versionRow));
@@ -153,7 +153,8 @@ function show(main, view) {
                     'p',
                     'Answers of ',
                     h('b', model.name),
-                    ' will come from this encoder. What was taught since stays: the head is rebuilt from all examples.',
+                    ' will come from this encoder. What was taught since stays: the head is ',
+                    'rebuilt from all examples.',
                 ),
                 h('p.meta', gateLine(e.gate)),
             ],

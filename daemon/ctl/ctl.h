@@ -93,6 +93,9 @@ enum ctl_exit ctl_completion(struct ctl *ctl);
 enum ctl_exit ctl_status(struct ctl *ctl);
 enum ctl_exit ctl_version(struct ctl *ctl);
 
+/* The table of commands; its length. */
+size_t ctl_commands(const struct ctl_command **ret_commands);
+
 /* An error of the code "usage", with how the command is used; returns CTL_USAGE, so that
  * `return ctl_misused(...)` reads well. */
 enum ctl_exit ctl_misused(const struct ctl *ctl, const char *format, ...)

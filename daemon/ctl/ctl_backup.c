@@ -24,11 +24,12 @@ const char *ctl_state(const struct ctl *ctl, char path[CTL_STATE_BYTES])
 
 enum ctl_exit ctl_state_failed(const char *why, int rc)
 {
-    ctl_say("%s", why);
-    return rc == -ENOENT || rc == -EEXIST || rc == -EBUSY || rc == -ENOTEMPTY || rc == -EROFS ||
-                   rc == -EACCES || rc == -ENAMETOOLONG || rc == -ENOTDIR || rc == -EINVAL
-               ? CTL_USAGE
-               : CTL_FAILED;
+    bool here = rc == -ENOENT || rc == -EEXIST || rc == -EBUSY || rc == -ENOTEMPTY ||
+                rc == -EROFS || rc == -EACCES || rc == -ENAMETOOLONG || rc == -ENOTDIR ||
+                rc == -EINVAL;
+
+    ctl_fail(here ? "file" : "failed", "%s", why);
+    return here ? CTL_USAGE : CTL_FAILED;
 }
 
 static enum ctl_exit report(const struct ctl *ctl, const char *verb, const char *path,

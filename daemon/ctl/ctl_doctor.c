@@ -63,7 +63,7 @@ static int examine(struct doctor *d, char *why, size_t why_bytes)
 
 static enum ctl_exit cannot(const struct doctor *d, const char *why)
 {
-    ctl_say("%s cannot be checked: %s", d->folder, why);
+    ctl_fail("file", "%s cannot be checked: %s", d->folder, why);
     return CTL_USAGE;
 }
 
@@ -131,7 +131,7 @@ static enum ctl_exit check(struct doctor *d)
     if (rc == 0 && d->ctl->options.repair) {
         rc = store_repair(d->folder, d->bad, d->bad_len, why, sizeof why, &repairs);
         if (rc != 0) {
-            ctl_say("nothing was repaired: %s", why);
+            ctl_fail("file", "nothing was repaired: %s", why);
             return CTL_USAGE;
         }
         if (!d->ctl->options.json && d->errors + d->warnings > 0)

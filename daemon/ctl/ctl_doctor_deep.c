@@ -34,7 +34,11 @@ struct deep {
     struct head_target *targets; /* (labels_len) of one example */
     size_t embedding_bytes;
     uint64_t held, wrong, unembedded;
+    struct head_change *changes; /* (CHANGES_MAX) to be applied together */
+    uint32_t changes_len;
 };
+
+enum { CHANGES_MAX = 1024 };
 
 static int read_label(void *ud, const struct store_label *row)
 {
@@ -91,15 +95,49 @@ static bool change_of(struct deep *p, const struct store_example *row, struct he
     return true;
 }
 
-/* Brings the image's head from its seq to the journal's end. */
+static void drop_changes(struct deep *p)
+{
+    for (uint32_t i = 0; i < p->changes_len; i++) {
+        free((void *)(uintptr_t)p->changes[i].targets);
+        free((void *)(uintptr_t)p->changes[i].embedding);
+    }
+    p->changes_len = 0;
+}
+
+static int apply_changes(struct deep *p)
+{
+    int rc = p->changes_len > 0 ? head_apply(p->head, p->changes, p->changes_len) : 0;
+
+    drop_changes(p);
+    return rc;
+}
+
+/* Brings the image's head from its seq to the journal's end; many at a time, which costs a pass
+ * over its numbers a block and not one each. */
 static int catch_up(void *ud, const struct store_example *row)
 {
     struct deep *p = ud;
-    struct head_change change;
+    struct head_change *change = &p->changes[p->changes_len];
+    struct head_target *targets;
+    uint16_t *embedding;
 
-    if (!change_of(p, row, &change) || change.embedding == NULL)
-        change = (struct head_change){.id = change.id}; /* away; or it has no embedding yet */
-    return head_apply(p->head, &change, 1);
+    if (!change_of(p, row, change) || change->embedding == NULL) {
+        *change = (struct head_change){.id = change->id}; /* away; or it has no embedding yet */
+    } else {
+        targets = malloc((change->targets_len + 1) * sizeof *targets);
+        embedding = malloc(p->embedding_bytes);
+        if (targets != NULL)
+            memcpy(targets, change->targets, change->targets_len * sizeof *targets);
+        if (embedding != NULL)
+            memcpy(embedding, change->embedding, p->embedding_bytes);
+        change->targets = targets;
+        change->embedding = embedding;
+        if (targets == NULL || embedding == NULL) {
+            p->changes_len++;
+            return -ENOMEM;
+        }
+    }
+    return ++p->changes_len == CHANGES_MAX ? apply_changes(p) : 0;
 }
 
 static int compare(void *ud, const struct store_example *row)
@@ -139,6 +177,8 @@ static int look_at_head(struct deep *p, int64_t seq)
     if (rc == 0 && seq < p->model->seq)
         rc = store_example_changed(p->store, p->model->id, seq, p->model->seq, p->model->encoder,
                                    catch_up, p);
+    if (rc == 0)
+        rc = apply_changes(p);
     if (rc == 0)
         rc = store_example_scan(p->store, p->model->id, &all, p->model->encoder, compare, p);
     if (rc == 0)
@@ -198,7 +238,8 @@ static int look_at_model(void *ud, const struct store_model *row)
     p.model = row;
     rc = store_label_columns(p.store, row->id, 0, read_label, &p);
     p.targets = calloc(p.labels_len + 1, sizeof *p.targets);
-    if (rc == 0 && p.targets == NULL)
+    p.changes = calloc(CHANGES_MAX, sizeof *p.changes);
+    if (rc == 0 && (p.targets == NULL || p.changes == NULL))
         rc = -ENOMEM;
     if (rc == 0) {
         rc = open_head(&p, &seq);
@@ -209,6 +250,9 @@ static int look_at_model(void *ud, const struct store_model *row)
         if (rc == -EINVAL || rc == -ENOENT)
             rc = 0;
     }
+    if (p.changes != NULL)
+        drop_changes(&p);
+    free(p.changes);
     head_close(p.head);
     free(p.labels);
     free(p.targets);

@@ -23,6 +23,7 @@
 #include "daemon/ctl/ctl_list.h"
 #include "daemon/ctl/ctl_progress.h"
 #include "daemon/ctl/ctl_rows.h"
+#include "daemon/ctl/ctl_whole.h"
 
 enum {
     PAGE_ROWS = 100,  /* texts may have a megabyte */
@@ -357,6 +358,8 @@ enum ctl_exit ctl_export(struct ctl *ctl)
     uint64_t total;
     enum ctl_exit code;
 
+    if (ctl->options.everything)
+        return ctl_export_everything(ctl);
     if (ctl->args_len > 1)
         return ctl_misused(ctl, "one file, or none for stdout");
     if (ctl->options.format != NULL)

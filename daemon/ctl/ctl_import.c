@@ -16,6 +16,7 @@
 #include "daemon/ctl/ctl_call.h"
 #include "daemon/ctl/ctl_sheet.h"
 #include "daemon/ctl/ctl_table.h"
+#include "daemon/ctl/ctl_whole.h"
 #include "proto/api.h"
 
 enum { REQUEST_BYTES = 1 << 20 }; /* beyond this a request is sent, however few its rows */
@@ -222,8 +223,11 @@ enum ctl_exit ctl_import(struct ctl *ctl)
     static const struct ctl_sheet_acts acts = {add_row, flush};
     struct import m = {.ctl = ctl};
     struct json_value *model = NULL;
-    enum ctl_exit code = ctl_sheet_open(ctl, &m.sheet);
+    enum ctl_exit code;
 
+    if (ctl->options.everything)
+        return ctl_import_everything(ctl);
+    code = ctl_sheet_open(ctl, &m.sheet);
     if (code == CTL_OK) /* one word about a wrong name, not one for each row */
         code = ctl_call_model(ctl, &model);
     json_free(model);

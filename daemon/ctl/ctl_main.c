@@ -49,12 +49,14 @@ static const struct ctl_command commands[] = {
      "them in its first line. A rejected row is told as FILE:LINE: and the others are kept. After "
      "a\n"
      "failure repeat the command: rows that are kept are recognised. --annotator, --source and\n"
-     "--weight stand for columns that are not there.\n",
-     "format text-column label-column batch no-new-labels " TEACHING, ctl_import},
+     "--weight stand for columns that are not there. --everything takes what export --everything\n"
+     "wrote, into a daemon whose models of these names are empty.\n",
+     "format text-column label-column batch no-new-labels everything " TEACHING, ctl_import},
     {"export", "[FILE]", "write all examples as jsonl or csv",
      "By the file's name; without FILE jsonl to stdout. import reads it back to the same model.\n"
-     "A model of kind multi is written as jsonl.\n",
-     "format label", ctl_export},
+     "A model of kind multi is written as jsonl. --everything makes FILE a folder of all that the\n"
+     "state folder (--state) knows, as ndjson and Hugging Face folders.\n",
+     "format label everything state", ctl_export},
     {"eval", "FILE | -", "score a labelled file against the live model",
      "The columns are import's; what is asked is not kept. Accuracy, calibration, labels and\n"
      "confusions, the worst first; --html writes one page with plots. Kind multi: exact match, "
@@ -158,12 +160,31 @@ static const struct ctl_command commands[] = {
      "text\n"
      "and version. Nothing is stored. Ends with 4: some were refused, 3: an answer was wrong.\n",
      "file format connections rate seconds requests dump anywhere", ctl_bench},
+    {"annotate", "[MODEL]", "label what is worth it, one key a decision",
+     "What `next` lists, or with --review what `review` lists: a text, the likeliest labels with "
+     "their\n"
+     "numbers. On a terminal a screen (? helps); else a line of stdin for each item: a number, "
+     "=LABEL,\n"
+     "+LABEL (also a new one), r(eject), s(kip), u(ndo) or q(uit). Kind multi: \"1 3\", 0 for "
+     "none.\n",
+     "review annotator source weight wait kind limit seed random-share", ctl_annotate},
     {"status", "", "is it ready, what runs, what is there",
      "Ends with 3 if the daemon is not ready.\n", "", ctl_status},
+    {"completion", "bash | zsh | fish", "a script that completes learnctl's commands in a shell",
+     "In ~/.bashrc: source <(learnctl completion bash). Names of models, labels and examples are "
+     "asked\n"
+     "of the daemon.\n",
+     "", ctl_completion},
     {"version", "", "of this program", "", "", ctl_version},
 };
 
 enum { COMMANDS_LEN = sizeof commands / sizeof *commands };
+
+size_t ctl_commands(const struct ctl_command **ret_commands)
+{
+    *ret_commands = commands;
+    return COMMANDS_LEN;
+}
 
 enum ctl_exit ctl_misused(const struct ctl *ctl, const char *format, ...)
 {

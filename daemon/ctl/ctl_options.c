@@ -124,6 +124,8 @@ static const struct row rows[] = {
     {"repair", '\0', false, FLAG, AT(repair), NULL,
      "put right what needs no judgement; the daemon must be stopped"},
     {"find", '\0', false, TEXT, AT(find), "TEXT", "only look for a text in every byte"},
+    {"everything", '\0', false, FLAG, AT(everything), NULL,
+     "all models, labels, examples with every vote, runs, versions, encoders"},
     {"copy", '\0', false, FLAG, AT(copy), NULL, "copy encoders; never link them"},
 };
 
@@ -156,20 +158,32 @@ void ctl_options_init(struct ctl_options *o)
         o->key = key;
 }
 
-static bool is_allowed(const struct row *row, const char *allowed)
+bool ctl_options_allow(const char *allowed, const char *name)
 {
-    size_t len = strlen(row->name);
+    size_t len = strlen(name);
 
-    if (row->global || allowed == NULL)
-        return true;
     for (const char *p = allowed; *p != '\0'; p += *p != '\0') {
         size_t word = strcspn(p, " ");
 
-        if (word == len && memcmp(p, row->name, len) == 0)
+        if (word == len && memcmp(p, name, len) == 0)
             return true;
         p += word;
     }
     return false;
+}
+
+static bool is_allowed(const struct row *row, const char *allowed)
+{
+    return row->global || allowed == NULL || ctl_options_allow(allowed, row->name);
+}
+
+bool ctl_options_at(size_t i, struct ctl_flag *ret)
+{
+    if (i >= ROWS_LEN)
+        return false;
+    *ret = (struct ctl_flag){rows[i].name, rows[i].value, rows[i].help, rows[i].letter,
+                             rows[i].global};
+    return true;
 }
 
 static const struct row *find(const char *name, size_t len)

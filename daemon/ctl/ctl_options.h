@@ -67,6 +67,16 @@ void ctl_options_init(struct ctl_options *options);
  * *ret_rest_len, or -EINVAL with why. */
 int ctl_options_read(struct ctl_options *options, const char *allowed, int argc, char **argv,
                      int *ret_rest_len, char *why, size_t why_bytes);
+/* The i-th flag there is; false: there are no more. */
+struct ctl_flag {
+    const char *name, *value, *help; /* value NULL: it has none */
+    char letter;                     /* '\0': none */
+    bool global;
+};
+bool ctl_options_at(size_t i, struct ctl_flag *ret_flag);
+/* Is the name among a command's words? */
+bool ctl_options_allow(const char *allowed, const char *name);
+
 /* The help of the allowed flags, or (NULL) of the global ones. */
 void ctl_options_help(const char *allowed, FILE *out);
 

@@ -179,6 +179,7 @@ static void write_words(const struct json_value *run, char words[LINE_BYTES])
     const double eta = json_number(json_member(p, "eta_s"), -1);
     const double rate = json_number(json_member(p, "examples_per_s"), -1);
     const double loss = json_number(json_member(p, "loss"), -1);
+    const double yielded = json_number(json_member(p, "yield_s"), 0);
     const long long steps = json_int(json_member(run, "steps"), 0);
     size_t len = (size_t)snprintf(words, LINE_BYTES, "%.20s", text_of(run, "phase"));
 
@@ -189,6 +190,8 @@ static void write_words(const struct json_value *run, char words[LINE_BYTES])
         len += (size_t)snprintf(words + len, LINE_BYTES - len, "  loss %.3f", loss);
     if (rate >= 0)
         len += (size_t)snprintf(words + len, LINE_BYTES - len, "  %.0f examples/s", rate);
+    if (yielded >= 1)
+        len += (size_t)snprintf(words + len, LINE_BYTES - len, "  gave way %.0f s", yielded);
     if (eta >= 90)
         snprintf(words + len, LINE_BYTES - len, "  %.0f min left", eta / 60);
     else if (eta >= 0)

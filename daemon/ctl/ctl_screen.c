@@ -27,6 +27,7 @@ static struct {
 
 static const int SIGNALS[] = {SIGINT, SIGTERM, SIGHUP, SIGWINCH};
 static volatile sig_atomic_t ended, resized;
+static int unread = -1; /* a byte that was read too much; -1: none */
 
 /* On no way out may a partial write lose the end of a sequence. */
 static void put(const char *bytes, size_t len)
@@ -110,8 +111,14 @@ static int read_byte(int timeout_ms)
 {
     struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
     unsigned char byte;
-    int n = poll(&in, 1, timeout_ms);
+    int n;
 
+    if (unread >= 0) {
+        n = unread;
+        unread = -1;
+        return n;
+    }
+    n = poll(&in, 1, timeout_ms);
     if (n <= 0)
         return -1;
     if (read(STDIN_FILENO, &byte, 1) == 1)
@@ -125,10 +132,10 @@ static enum ctl_key_kind read_sequence(void)
 {
     int c = read_byte(ESCAPE_MS), number = 0;
 
-    if (c < 0)
+    if (c != '[' && c != 'O') {
+        unread = c; /* someone types fast: the key itself, then another one */
         return CTL_KEY_ESCAPE;
-    if (c != '[' && c != 'O')
-        return CTL_KEY_NONE;
+    }
     while ((c = read_byte(ESCAPE_MS)) >= 0 && c < '@')
         number = c >= '0' && c <= '9' && number < 100 ? number * 10 + c - '0' : number;
     if (c == '~')

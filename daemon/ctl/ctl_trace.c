@@ -230,7 +230,7 @@ enum ctl_exit ctl_trace(struct ctl *ctl, const char *text)
     if (rc == 0)
         summarize(t, files, bytes);
     else
-        ctl_say("%s", why);
+        ctl_fail("file", "%s", why);
     rc = rc != 0 ? CTL_USAGE : t->found > 0 ? CTL_REFUSED : CTL_OK;
     for (uint32_t i = 0; t != NULL && i < t->len; i++)
         free(t->owned[i]);

@@ -8,7 +8,7 @@
 
 static bool wanted(const struct exchange *x)
 {
-    switch (x->conn->loop->log_requests) {
+    switch ((enum log_requests)atomic_load(&x->conn->loop->log_requests)) {
     case LOG_REQUESTS_ALL:
         return true;
     case LOG_REQUESTS_SAMPLED:

@@ -202,6 +202,10 @@ bool admit_role(struct conn *c, const struct http_request *r, enum role needed,
 
 bool admit_still(const struct conn *c)
 {
+    if (c->x.route->role == ROLE_NONE)
+        return true;
+    if (c->x.who.key == STORE_KEY_NONE) /* the first key may have come meanwhile */
+        return role_of_place(c) != ROLE_NONE;
     return access_stands(c->loop->access, &c->x.who, clock_unix_us());
 }
 

@@ -17,7 +17,7 @@ bool admit_origin(struct conn *conn, const struct http_request *request,
 /* Whose request it is, and whether they may call what needs this role. */
 bool admit_role(struct conn *conn, const struct http_request *request, enum role needed,
                 struct refusal *ret_refusal);
-/* Does the one who opened this stream still stand? */
+/* Could the one whose request is under way still make it? For what goes on for long. */
 bool admit_still(const struct conn *conn);
 
 /* The problem of a refusal, with the lines that go with it: WWW-Authenticate, Retry-After. */

@@ -532,6 +532,8 @@ void conn_tick(struct conn *c, int64_t now_us)
 
     if (c->x.flowing && !c->closing && !admit_still(c))
         end_flow(c);
+    else if (c->x.active && c->x.streaming && !c->closing && !admit_still(c))
+        refuse(c, 401, "unauthorized", "the key was revoked, or has expired");
     if (c->closing || c->x.flowing) /* a stream minds its own time */
         return;
     if (c->writing > 0) {
@@ -586,11 +588,18 @@ static void turn_away(struct listener *listener)
     else
         uv_tcp_init(&listener->loop->uv, &io->tcp);
     if (uv_accept(&listener->io.stream, &io->stream) == 0) {
-        static char text[] = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n"
-                             "Content-Length: 0\r\nConnection: close\r\n\r\n";
-        uv_buf_t buf = uv_buf_init(text, sizeof text - 1);
+        static char body[] =
+            "{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,"
+            "\"code\":\"too_many_connections\",\"detail\":\"as many connections are open as may "
+            "be\"}";
+        char head[256];
+        size_t len = http_write_head(head, sizeof head, 503, "application/problem+json",
+                                     sizeof body - 1, false,
+                                     "Retry-After: 1\r\nCache-Control: no-store\r\n"
+                                     "X-Content-Type-Options: nosniff\r\n");
+        uv_buf_t bufs[2] = {uv_buf_init(head, (unsigned)len), uv_buf_init(body, sizeof body - 1)};
 
-        uv_try_write(&io->stream, &buf, 1);
+        uv_try_write(&io->stream, bufs, 2);
     }
     uv_close(&io->handle, on_refused);
 }

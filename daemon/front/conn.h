@@ -118,7 +118,7 @@ struct loop {
     char input[65536];
     const struct route *routes;
     size_t routes_len;
-    enum log_requests log_requests;
+    atomic_int log_requests; /* enum log_requests */
     void *server;
 };
 

@@ -292,7 +292,8 @@ static int bind_unix(struct loops *loops, struct loop *l, const char *path, char
     return 0;
 }
 
-static void log_listening(const struct sockaddr_storage *a)
+/* socket: what an inherited one is called; NULL. */
+static void log_listening(const struct sockaddr_storage *a, const char *socket)
 {
     char host[64] = "", text[96];
     int port;
@@ -306,7 +307,8 @@ static void log_listening(const struct sockaddr_storage *a)
     }
     snprintf(text, sizeof text, a->ss_family == AF_INET ? "http://%s:%d" : "http://[%s]:%d", host,
              port);
-    log_info("front", "event", "listening", "address", text, NULL);
+    log_info("front", "event", "listening", "address", text, socket != NULL ? "socket" : NULL,
+             socket, NULL);
 }
 
 static int bind_all(struct loops *loops, const char *text, char *why, size_t why_bytes)
@@ -322,7 +324,7 @@ static int bind_all(struct loops *loops, const char *text, char *why, size_t why
     for (uint32_t i = 0; i < loops->len && rc == 0; i++)
         rc = bind_tcp(loops->loops[i], &address, text, why, why_bytes);
     if (rc == 0)
-        log_listening(&address);
+        log_listening(&address, NULL);
     return rc;
 }
 
@@ -352,10 +354,11 @@ static int adopt_all(struct loops *loops, int fd, char *why, size_t why_bytes)
     struct sockaddr_storage address = {0};
     const struct sockaddr_un *local = (const struct sockaddr_un *)&address;
     socklen_t len = sizeof address;
-    char text[32];
+    char text[32], name[NOTIFY_NAME_BYTES];
     int rc = getsockname(fd, (struct sockaddr *)&address, &len) == 0 ? 0 : -errno;
 
     snprintf(text, sizeof text, "descriptor %d", fd);
+    notify_socket_name(fd - NOTIFY_FIRST_FD, name);
     if (rc == 0 && address.ss_family != AF_UNIX)
         rc = check_reach(&address, access_keyed(loops->loops[0]->access), text, why, why_bytes);
     if (rc == -EACCES)
@@ -366,10 +369,10 @@ static int adopt_all(struct loops *loops, int fd, char *why, size_t why_bytes)
     if (rc != 0)
         snprintf(why, why_bytes, "listen on inherited %s: %s", text, strerror(-rc));
     else if (address.ss_family != AF_UNIX)
-        log_listening(&address);
+        log_listening(&address, name);
     else /* (of the abstract name space: without the zero byte) */
         log_info("front", "event", "listening", "address",
-                 local->sun_path + (local->sun_path[0] == '\0'), NULL);
+                 local->sun_path + (local->sun_path[0] == '\0'), "socket", name, NULL);
     return rc;
 }
 
@@ -461,7 +464,7 @@ int loops_open(const struct settings *settings, uint32_t inherited, uint32_t len
     for (uint32_t i = 0; inherited == 0 && i < settings->listen_len && rc == 0; i++)
         rc = bind_all(loops, settings->listen[i], why, why_bytes);
     for (uint32_t i = 0; i < loops->len && rc == 0; i++)
-        loops->loops[i]->log_requests = settings->log_requests;
+        atomic_store(&loops->loops[i]->log_requests, (int)settings->log_requests);
     if (rc == 0)
         *ret_loops = loops; /* before the threads: a handler may look there */
     for (uint32_t i = 0; i < len && rc == 0; i++)
@@ -473,6 +476,12 @@ void loops_leave(struct loops *loops)
 {
     for (uint32_t i = 0; i < loops->len; i++)
         atomic_store(&loops->loops[i]->leaving, true);
+}
+
+void loops_log_requests(struct loops *loops, enum log_requests which)
+{
+    for (uint32_t i = 0; i < loops->len; i++)
+        atomic_store(&loops->loops[i]->log_requests, (int)which);
 }
 
 void loops_poke(struct loops *loops, uint32_t index)

@@ -29,6 +29,8 @@ int loops_check(const struct settings *settings, bool keyed, char *why, size_t w
 /* From now on every answer ends its connection, so that clients that keep one look for another
  * daemon while this one still answers. */
 void loops_leave(struct loops *loops);
+/* Which answers have a line in the log from now on. */
+void loops_log_requests(struct loops *loops, enum log_requests which);
 /* Asks a loop for a sign; loops_beats counts the signs that it gave. Any thread. */
 void loops_poke(struct loops *loops, uint32_t index);
 uint64_t loops_beats(const struct loops *loops, uint32_t index);

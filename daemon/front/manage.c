@@ -233,6 +233,10 @@ void handle_model_delete(struct exchange *x)
     struct api_buffer body = API_BUFFER_INIT;
     struct managing *m;
 
+    if (s == NULL && !api_model_name_valid(exchange_param(x, 0), strlen(exchange_param(x, 0)))) {
+        live_put(handlers_model(x, exchange_param(x, 0), "")); /* no model ever has that name */
+        return;
+    }
     if (s == NULL) { /* deleting twice is deleting once */
         exchange_reply(x, 204, NULL, &body, NULL);
         return;

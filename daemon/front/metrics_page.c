@@ -40,7 +40,6 @@ static const char gauge[] = "gauge", counter[] = "counter";
 static void write_process(const struct server *s, struct api_buffer *body)
 {
     struct process_figures p = process_read();
-    struct disk_guard_state disk = keeper_disk(s->keeper);
     struct state_figures d = process_state(s->settings.state);
     const struct value values[] = {
         {"process_cpu_seconds_total", "Time on processors.", counter, p.cpu_s},
@@ -53,7 +52,6 @@ static void write_process(const struct server *s, struct api_buffer *body)
         {"learnd_journal_bytes", "The database file.", gauge, d.journal_bytes},
         {"learnd_journal_wal_bytes", "What is not in it yet: its WAL.", gauge, d.wal_bytes},
         {"learnd_state_free_bytes", "Free for learnd where its state is.", gauge, d.free_bytes},
-        {"learnd_disk_low", "1 while nothing is learned for lack of room.", gauge, disk.low},
         {"learnd_state_size_bytes", "Size of that file system.", gauge, d.filesystem_bytes},
     };
 
@@ -104,10 +102,12 @@ static void write_learning(const struct server *s, struct api_buffer *body)
 {
     struct learner_counts l = learner_counts(s->learner);
     struct keeper_counts k = keeper_counts(s->keeper);
+    struct disk_guard_state disk = keeper_disk(s->keeper);
     const struct value values[] = {
         {"learnd_journal_commits_total", "Transactions.", counter, (double)k.commits},
         {"learnd_journal_changes_total", "Changes in them.", counter, (double)k.changes},
         {"learnd_journal_failures_total", "Changes that failed.", counter, (double)k.failures},
+        {"learnd_disk_low", "1 while nothing is learned for lack of room.", gauge, disk.low},
         {"learnd_learner_events_total", "Events applied.", counter, (double)l.events},
         {"learnd_learner_failures_total", "Rounds that failed.", counter, (double)l.failures},
         {"learnd_learner_embedded_total", "Texts embedded for learning.", counter,

@@ -78,14 +78,15 @@ static int add_network(struct networks *n, const char *word, size_t len, char *w
 {
     const char *slash = memchr(word, '/', len);
     size_t address_len = slash != NULL ? (size_t)(slash - word) : len;
-    uint8_t *address = n->list[n->len].address;
     unsigned long bits, most;
+    uint8_t *address;
     char *end = NULL;
 
     if (n->len == PEERS_MAX) {
         snprintf(why, why_bytes, "must name at most %d networks", PEERS_MAX);
         return -EINVAL;
     }
+    address = n->list[n->len].address;
     if (!address_parse(word, address_len, address)) {
         snprintf(why, why_bytes, "must be addresses or networks as 10.0.0.0/8, or unix: %.*s",
                  len < 40 ? (int)len : 40, word);

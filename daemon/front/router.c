@@ -66,7 +66,7 @@ enum metrics_class route_class(const struct route *r)
 {
     if (r == NULL)
         return METRICS_NO_ROUTE;
-    if (r->role == ROLE_NONE)
+    if (r->role == ROLE_NONE || r->role == ROLE_METRICS)
         return METRICS_ABOUT;
     if (strcmp(r->method, "GET") == 0)
         return METRICS_READ;

@@ -88,8 +88,11 @@ void handle_feedback(struct exchange *x)
     struct api_problem problem;
     struct api_feedback *f;
     struct lesson *l;
+    bool wait_all;
     int rc;
 
+    if (!teaching_read_wait(x, &wait_all))
+        return;
     if (api_parse_feedback(r->body, r->body_bytes, &f, &problem) != 0) {
         exchange_problem(x, &problem);
         return;
@@ -113,6 +116,7 @@ void handle_feedback(struct exchange *x)
     l->feedback = f;
     l->started_us = clock_us();
     metrics_observe(METRICS_SPAN_PARSE, l->started_us - exchange_started_us(x));
+    f->wait_applied |= wait_all;
     for (uint32_t i = 0; i < f->items_len; i++)
         teaching_add(&l->teaching, &f->items[i], NULL, r->idempotency_key, i);
     l->teaching.message.ref = exchange_ref(x);

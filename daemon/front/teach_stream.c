@@ -231,27 +231,12 @@ static void arrive(struct front_message *message, struct exchange *x)
 
 /* ---- hooks ----------------------------------------------------------------------------------- */
 
-/* Reads ?wait. False after an answer. */
-static bool read_wait(struct exchange *x, bool *ret_applied)
-{
-    struct api_problem problem;
-    const char *wait;
-    char text[16];
-
-    if (exchange_query(x, "wait", text, sizeof text, &wait) != 0)
-        return false;
-    if (api_wait_parse(wait, wait != NULL ? strlen(wait) : 0, ret_applied, &problem) == 0)
-        return true;
-    exchange_problem(x, &problem);
-    return false;
-}
-
 static void on_begin(struct exchange *x)
 {
     bool wait_all;
     struct stream *s;
 
-    if (!read_wait(x, &wait_all))
+    if (!teaching_read_wait(x, &wait_all))
         return;
     s = calloc(1, sizeof *s);
     if (s == NULL || teaching_init(&s->teaching, exchange_server(x), LIMIT_STREAM_ITEMS) != 0) {

@@ -385,6 +385,20 @@ int teaching_wait(struct teaching *t, int64_t model, int64_t seq)
     return learner_post(t->server->learner, &t->change);
 }
 
+bool teaching_read_wait(struct exchange *x, bool *ret_applied)
+{
+    struct api_problem problem;
+    const char *wait;
+    char text[16];
+
+    if (exchange_query(x, "wait", text, sizeof text, &wait) != 0)
+        return false;
+    if (api_wait_parse(wait, wait != NULL ? strlen(wait) : 0, ret_applied, &problem) == 0)
+        return true;
+    exchange_problem(x, &problem);
+    return false;
+}
+
 void teaching_count(const struct teaching *t)
 {
     uint64_t refused = 0, duplicate = 0;

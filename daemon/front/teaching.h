@@ -48,6 +48,8 @@ int teaching_post(struct teaching *t, bool wait_applied);
 /* To the learner, of nothing but a question: comes back as t->message once the model has applied
  * seq. t holds no items. 0 or -errno. */
 int teaching_wait(struct teaching *t, int64_t model, int64_t seq);
+/* ?wait, of the whole body. False after an answer. */
+bool teaching_read_wait(struct exchange *x, bool *ret_applied);
 /* Accepted and rejected, counted for the metrics. */
 void teaching_count(const struct teaching *t);
 

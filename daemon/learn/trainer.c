@@ -373,11 +373,13 @@ static void *work(void *arg)
         (void)trainer_follow(t);
         if (do_next(t))
             continue;
-        if (atomic_load(&t->automatic) && clock_us() - t->looked_us >= t->parts.look_us) {
+        if (atomic_load(&t->automatic) &&
+            (atomic_exchange(&t->look, false) || clock_us() - t->looked_us >= t->parts.look_us)) {
             t->looked_us = clock_us();
             if (trainer_look(t))
                 continue;
         }
+        trainer_retain(t);
         if (mailbox_wait(&t->box, t->parts.look_us) != NULL) {
             atomic_store(&t->posted, false);
             trainer_sweep(t, 0); /* a model may have been removed */
@@ -409,6 +411,7 @@ void trainer_schedule(struct trainer *t, bool automatic, int window_from, int wi
     atomic_store(&t->window_from, window_from);
     atomic_store(&t->window_to, window_to);
     atomic_store(&t->every_hours, every_hours);
+    atomic_store(&t->look, true);
     trainer_hint(t);
 }
 

@@ -73,6 +73,8 @@ struct trainer_parts {
     const char *tensorboard;    /* folder; NULL or "": runs are not written there */
     int window_from, window_to; /* but for drift only in these minutes of the day; equal: any */
     double every_hours;         /* a run on schedule; 0: none */
+    uint32_t encoders_kept;     /* of a model, beside the live one; at least 1 */
+    int64_t retention_days;     /* runs that ended before are forgotten; 0: never */
     int (*settings_read)(const char *text, struct trainer_settings *ret_settings);
     /* Texts for the run's row: malloc'd; NULL: no memory. */
     char *(*progress_write)(const struct trainer_progress *progress);

@@ -12,8 +12,11 @@
 bool trainer_look(struct trainer *trainer);
 /* At the start: a model whose encoder came from a run not long ago is watched again. */
 void trainer_watch(struct trainer *trainer);
-/* After a run: of a model's held versions the four newest stay, so that there is a way back; what
- * was refused or removed leaves neither files nor embeddings. */
-void trainer_sweep(struct trainer *trainer, int64_t model);
+/* trainer_retain.c. After a run: of a model's held versions those that were live last stay
+ * (encoders_kept), so that there is a way back; what was refused or removed leaves neither files
+ * nor embeddings. How many were removed. */
+uint32_t trainer_sweep(struct trainer *trainer, int64_t model);
+/* Once a day, and at the start: the same for every model, and runs that ended long ago. */
+void trainer_retain(struct trainer *trainer);
 
 #endif

@@ -48,6 +48,7 @@ int trainer_keep(struct trainer *t, struct change *inner)
                                    .apply = inner->apply != NULL ? wait_apply : NULL,
                                    .done = wait_done,
                                    .after_commit = inner->after_commit,
+                                   .grows = inner->grows,
                                    .model = inner->model},
                         .inner = inner};
     int rc;

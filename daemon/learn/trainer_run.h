@@ -25,8 +25,10 @@ struct trainer {
     atomic_bool posted; /* and the box says so */
     atomic_bool stopping;
     struct stepper *stepper;
+    int64_t retained_us;   /* when what is too old was cleared away last; 0: not yet */
     int64_t looked_us;     /* when the triggers were looked at last */
     atomic_bool automatic; /* trainer_parts's, as the last schedule says, */
+    atomic_bool look;      /* which is new: look at once */
     atomic_int window_from, window_to;
     _Atomic double every_hours;
     atomic_llong yield_p99_us; /* as it was set last */

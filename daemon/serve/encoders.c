@@ -254,22 +254,38 @@ static bool on_cpu(const struct encoder *e)
     return encoder_info(e)->backend == backend_cpu()->name;
 }
 
+/* Opens the folder on the CPU, if it still holds what is on the device. */
+static int open_same(const struct encoders *all, const char *folder, const struct entry *e,
+                     struct encoder **ret_encoder)
+{
+    uint64_t fingerprint = encoder_info(e->held.encoder)->fingerprint;
+    struct encoder *encoder = NULL;
+    char why[256];
+    int rc =
+        encoder_open(backend_cpu(), folder, all->settings.precision, why, sizeof why, &encoder);
+
+    if (rc == 0 && encoder_info(encoder)->fingerprint != fingerprint) {
+        encoder_close(encoder);
+        return -ESTALE;
+    }
+    if (rc == 0)
+        *ret_encoder = encoder;
+    return rc;
+}
+
 /* A folder that was loaded as a candidate has moved into the state folder when it got its number.
  */
-static int open_on_cpu(const struct encoders *all, const struct entry *e, char *why,
-                       size_t why_bytes, struct encoder **ret_encoder)
+static int open_on_cpu(const struct encoders *all, const struct entry *e,
+                       struct encoder **ret_encoder)
 {
     char folder[PATH_BYTES];
-    int rc = encoder_open(backend_cpu(), e->folder, all->settings.precision, why, why_bytes,
-                          ret_encoder);
+    int rc = open_same(all, e->folder, e, ret_encoder);
 
-    if (rc == 0 || e->held.number <= 0)
-        return rc;
-    if (snprintf(folder, sizeof folder, "%s/encoders/%lld", all->state,
+    if (rc == 0 || e->held.number <= 0 ||
+        snprintf(folder, sizeof folder, "%s/encoders/%lld", all->state,
                  (long long)e->held.number) >= (int)sizeof folder)
         return rc;
-    return encoder_open(backend_cpu(), folder, all->settings.precision, why, why_bytes,
-                        ret_encoder);
+    return open_same(all, folder, e, ret_encoder);
 }
 
 int encoders_use(struct held_encoder *held, const struct encoder **ret_encoder)
@@ -277,7 +293,6 @@ int encoders_use(struct held_encoder *held, const struct encoder **ret_encoder)
     struct encoders *all = held->all;
     struct entry *e = (struct entry *)held;
     struct encoder *encoder = NULL;
-    char why[256];
     int rc = 0;
 
     if (!device_lost(all->settings.device) || on_cpu(held->encoder)) {
@@ -286,7 +301,7 @@ int encoders_use(struct held_encoder *held, const struct encoder **ret_encoder)
     }
     pthread_mutex_lock(&all->moving);
     if (!on_cpu(held->encoder))
-        rc = open_on_cpu(all, e, why, sizeof why, &encoder);
+        rc = open_on_cpu(all, e, &encoder);
     if (encoder != NULL) {
         e->left = held->encoder;
         held->encoder = encoder;

@@ -71,7 +71,8 @@ int encoders_load(struct encoders *encoders, const char *folder, int64_t number,
 struct held_encoder *encoders_hold(struct held_encoder *held); /* one more reference */
 void encoders_put(struct held_encoder *held);                  /* NULL is fine */
 /* What to compute with now; the caller holds it, and asks for every batch. Where the device is lost
- * it is on the CPU (the first call opens it there, 0.1-1 s). 0 or as encoder_open. */
+ * it is on the CPU (the first call opens it there, 0.1-1 s). 0 or as encoder_open; -ESTALE: its
+ * folder holds other weights now. */
 int encoders_use(struct held_encoder *held, const struct encoder **ret_encoder);
 /* The device is lost: opens on the CPU whatever is in memory, once. */
 void encoders_move(struct encoders *encoders);

@@ -5,9 +5,11 @@
  *   struct encoder_ctx  scratch for one forward at a time, one per thread.
  *
  * Both live on the device whose table of operations they were opened with. Ids go there and
- * embeddings come back: the head (kernels/head) is computed on the host whatever the device. Its
- * state is fp64 and is learned there, so that scoring on a device would mean sending the whole head
- * there with each correction; and beside the encoder it is small.
+ * embeddings come back: the head (kernels/head) is computed on the host whatever the device, since
+ * its state is fp64 and learned there, and scoring elsewhere would mean sending the whole head with
+ * each correction. Beside the encoder on the CPU it takes 7 to 9 % of a text's time (MiniLM, 20
+ * labels, 1,000 examples); where a device makes the encoder ten times as fast that is as long as
+ * the encoder takes. So far this is the price.
  *
  * A batch is packed: the tokens of B texts one behind the other, no padding; text b is tokens
  * offsets[b] .. offsets[b+1]-1. A text's embedding is bit-identical whatever else is in its batch
@@ -48,6 +50,7 @@ struct encoder_info {
         tokens_max; /* max_seq_length of sentence_bert_config.json, else max_position_embeddings. */
     uint32_t positions; /* max_position_embeddings: the hard limit of one text. */
     uint64_t parameters;
+    uint64_t fingerprint;   /* of the weights as they were read: the same for the same numbers */
     uint64_t weights_bytes; /* of device memory, about: what a device pads is not counted */
     enum encoder_pooling pooling;
     enum encoder_precision precision;

@@ -63,6 +63,23 @@ int encoder_tensor_find(const struct safetensors *file, const char *full, uint64
     return 0;
 }
 
+/* Goes on with the fingerprint: each number by a weight of its own place, so that none waits for
+ * the one before. 22.7 M of them take 30 ms, beside the 0.1 to 1 s of opening. */
+static uint64_t fingerprint(uint64_t hash, const float *values, size_t len)
+{
+    const uint64_t odd = 0x9e3779b97f4a7c15;
+    uint64_t sum = len, weight = 1;
+
+    for (size_t i = 0; i < len; i++, weight += 2 * odd) {
+        uint32_t bits;
+
+        memcpy(&bits, &values[i], sizeof bits);
+        sum += bits * weight;
+    }
+    hash = (hash ^ sum) * odd;
+    return hash ^ hash >> 29;
+}
+
 static int keep(struct loading *l, size_t values, enum kdtype dtype, void **ret_data)
 {
     const struct backend *b = l->encoder->backend;
@@ -100,6 +117,7 @@ static int load(struct loading *l, const char *scope, const char *name, uint32_t
     }
     if (how == QUERY || how == KEY)
         return 0;
+    l->encoder->info.fingerprint = fingerprint(l->encoder->info.fingerprint, l->buffer, values);
     if (how == TABLE) {
         struct kview *view = field;
 

@@ -4,9 +4,9 @@
         machine.run("dpkg", "-i", "/results/learnd.deb")
         machine.run("systemctl", "start", "learnd")
 
-Its root is this machine's, with a tmpfs over it (overlayfs): what is installed, written or broken in
-it is gone at the end. It has its own processes, mounts, network (a loopback, no more), host name,
-IPC and cgroups. `results` is a folder that both sides see, at /results inside. Needs root.
+Its root is this machine's, with a tmpfs over it (overlayfs): what is installed, written or broken
+in it is gone at the end. It has its own processes, mounts, network (a loopback, no more), host
+name, IPC and cgroups. `results` is a folder that both sides see, at /results inside. Needs root.
 """
 import os
 import shutil
@@ -28,7 +28,10 @@ mount -t sysfs -o ro sysfs "$m/sys"
 mount -t tmpfs -o mode=755 tmpfs "$m/sys/fs/cgroup"
 mount -t cgroup2 cgroup2 "$m/sys/fs/cgroup"
 mount -t tmpfs -o mode=755 tmpfs "$m/dev"
-for d in null zero full random urandom tty; do touch "$m/dev/$d"; mount --bind "/dev/$d" "$m/dev/$d"; done
+for d in null zero full random urandom tty; do
+    touch "$m/dev/$d"
+    mount --bind "/dev/$d" "$m/dev/$d"
+done
 mkdir "$m/dev/shm" "$m/dev/pts"
 mount -t tmpfs tmpfs "$m/dev/shm"
 mount -t devpts -o newinstance,ptmxmode=666 devpts "$m/dev/pts"
@@ -40,16 +43,18 @@ mkdir -p "$m/results"
 mount --bind "$work/results" "$m/results"
 ip link set lo up
 mkdir -p "$m/etc/systemd/system"
-printf '[Unit]\nDescription=nothing else\nDefaultDependencies=no\n' >"$m/etc/systemd/system/bare.target"
-for unit in systemd-udevd systemd-hwdb-update systemd-timesyncd systemd-resolved systemd-networkd systemd-logind \
-    ldconfig systemd-update-done systemd-machine-id-commit systemd-firstboot systemd-random-seed keyboard-setup; do
-    ln -sf /dev/null "$m/etc/systemd/system/$unit.service"
+units=$m/etc/systemd/system
+printf '[Unit]\nDescription=nothing else\nDefaultDependencies=no\n' >"$units/bare.target"
+for unit in udevd hwdb-update timesyncd resolved networkd logind update-done machine-id-commit \
+    firstboot random-seed; do
+    ln -sf /dev/null "$units/systemd-$unit.service"
 done
 : >"$m/etc/fstab"
 mkdir "$m/before"
 cd "$m"
 pivot_root . before  # (not chroot: user name spaces are not for those in one)
 umount -l /before
+mount --make-rshared /  # what systemd mounts for a unit (its credentials) has to be seen by it
 exec env -i container=learnd-test PATH=/usr/sbin:/usr/bin:/sbin:/bin \
     /lib/systemd/systemd --system --unit=bare.target --log-target=null --show-status=no
 """
@@ -155,4 +160,5 @@ class Booted:
         return self.run("systemctl", "show", "-P", name, unit).stdout.strip()
 
     def journal(self, unit):
+        """Its lines as JSON, of systemd and of the unit."""
         return self.run("journalctl", "--no-pager", "-o", "json", "-u", unit, check=False).stdout

@@ -1,5 +1,9 @@
 """Keys: who may come in, as what, how often, and what is written down about it."""
+import http.client
 import os
+import signal
+import socket
+import sqlite3
 import stat
 
 import pytest
@@ -7,6 +11,7 @@ import requests
 
 from event_stream import EventStream
 from learnd_process import problem_of, run, TINY
+from test_http import Wire
 
 FAR = "2099-01-01T00:00:00Z"
 
@@ -189,6 +194,32 @@ def test_a_stream_ends_with_its_key(daemon):
                 next(stream)
 
 
+@pytest.mark.sanitizer
+def test_what_began_without_a_key_ends_with_the_first(daemon):
+    with EventStream(daemon) as stream:
+        keyed(daemon)
+        with pytest.raises(StopIteration):
+            while True:
+                next(stream)
+
+
+@pytest.mark.sanitizer
+def test_an_upload_ends_with_its_key(daemon):
+    """What came before is kept, as after any client that leaves."""
+    keyed(daemon)
+    admin = daemon.session.headers["Authorization"]
+    team = create(daemon, "team", "annotate")
+    line = b'{"text": "sent before", "label": "x"}\n'
+    with Wire(daemon) as w:
+        w.send(b"POST /v1/feedback HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " +
+               team["key"].encode() + b"\r\nContent-Type: application/x-ndjson\r\n"
+               b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(line), line))
+        daemon.session.headers["Authorization"] = admin
+        daemon.delete(f"/v1/keys/{team['id']}")
+        assert w.problem()[:2] == (401, "unauthorized")
+        assert w.ended()
+
+
 def test_what_keys_have_done(daemon):
     keyed(daemon)
     admin = daemon.session.headers["Authorization"]
@@ -230,6 +261,41 @@ def test_what_keys_have_done(daemon):
     assert "blue car" not in daemon.call("GET", "/v1/audit").text
 
 
+def test_runs_and_erasures_name_the_key(daemon):
+    keyed(daemon)
+    run_row = daemon.post("/v1/models/default/runs", {"strategy": "head"}, expect=202)
+    assert run_row["who"] == "root"
+    while daemon.call("DELETE", f"/v1/runs/{run_row['run']}").status_code != 204:
+        pass
+    assert ("root", "run_start", "default") in acts(daemon)
+    folder = str(TINY)
+    run_row = daemon.post("/v1/models/default/import", {"folder": folder}, expect=202)
+    assert acts(daemon)[0] == ("root", "encoder_import", "default")
+    while daemon.call("DELETE", f"/v1/runs/{run_row['run']}").status_code != 204:
+        pass
+    assert daemon.problem("POST", "/v1/models/none/runs", {})[0] == 404
+    daemon.post("/v1/erase", {"text": "nothing"})
+    with sqlite3.connect(daemon.state / "learnd.db") as db:
+        assert db.execute("SELECT who FROM audit").fetchall() == [("root",)]
+
+
+def test_what_was_answered_outlives_a_kill(daemon):
+    keyed(daemon)
+    header = daemon.session.headers["Authorization"]
+    bot = create(daemon, "bot", "predict")
+    gone = create(daemon, "gone", "admin")
+    daemon.delete(f"/v1/keys/{gone['id']}")
+    daemon.kill9()
+    daemon.start()
+    use(daemon, gone["key"])
+    assert daemon.problem("GET", "/v1/me")[0] == 401
+    use(daemon, bot["key"])
+    assert daemon.get("/v1/me")["role"] == "predict"
+    daemon.session.headers["Authorization"] = header
+    assert acts(daemon) == [("root", "key_revoke", str(gone["id"])), ("root", "key_create", "gone"),
+                            ("root", "key_create", "bot"), ("local", "key_create", "root")]
+
+
 def test_use_is_written_down(daemon):
     keyed(daemon)
     header = daemon.session.headers["Authorization"]
@@ -269,6 +335,29 @@ def test_admin_key_file(make_daemon, tmp_path):
     assert daemon.problem("GET", "/v1/me") == (401, "unauthorized", None)
 
 
+@pytest.mark.sanitizer
+def test_the_file_is_read_again(make_daemon, tmp_path):
+    """At SIGHUP; a file that is no longer good changes nothing."""
+    path = key_file(tmp_path / "key")
+    daemon = make_daemon(args=["--admin-key-file", path]).start()
+    use(daemon, "k" * 40)
+    daemon.get("/v1/me")
+    key_file(path, "n" * 40)
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.wait_line(r"at=reload event=done ")
+    assert daemon.problem("GET", "/v1/me")[0] == 401
+    use(daemon, "n" * 40)
+    daemon.get("/v1/me")
+    offset = len(daemon.text().encode())
+    for bad in (lambda: key_file(path, "short"), lambda: path.chmod(0o644), path.unlink):
+        bad()
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_line(r"at=reload event=refused .*admin-key-file", offset)
+        daemon.wait_line(r"at=reload event=done ", offset)
+        offset = len(daemon.text().encode())
+        daemon.get("/v1/me")
+
+
 @pytest.mark.parametrize("make, why", [
     (lambda p: key_file(p, mode=0o604), "no others can read"),
     (lambda p: key_file(p, mode=0o620), "no others can read"),
@@ -300,6 +389,12 @@ def test_other_addresses_need_a_key(make_daemon, tmp_path):
     assert requests.get(url, timeout=60).status_code == 401
     assert requests.get(url, timeout=60, headers={"Authorization": f"Bearer {key}",
                                                   "Host": "any.example"}).status_code == 200
+    checked = run("--state", tmp_path / "d", "--encoder", TINY, "--listen", "0.0.0.0:0",
+                  "--check-config")
+    assert checked.returncode == 0, checked.stderr
+    checked = run("--state", tmp_path / "n", "--encoder", TINY, "--listen", "0.0.0.0:0",
+                  "--check-config")
+    assert checked.returncode != 0 and "without keys" in checked.stderr
     with_file = make_daemon("f", args=["--listen", "0.0.0.0:0", "--admin-key-file",
                                        key_file(tmp_path / "key")]).start()
     assert with_file.problem("GET", "/v1/me")[0] == 401
@@ -307,8 +402,6 @@ def test_other_addresses_need_a_key(make_daemon, tmp_path):
 
 def over_unix(path, target, *headers):
     """The status and body of one request; as curl would send it."""
-    import http.client
-    import socket
     connection = http.client.HTTPConnection("localhost")
     connection.sock = socket.socket(socket.AF_UNIX)
     connection.sock.connect(str(path))

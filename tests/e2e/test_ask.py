@@ -216,6 +216,7 @@ def test_deadline(make_daemon):
             if 504 in seen:
                 break
         assert answer.json()["code"] == "deadline_exceeded" and seen <= {200, 504}
+        assert 'learnd_refusals_total{code="deadline_exceeded"}' in daemon.call("GET", "/metrics").text
         daemon.call("POST", "/v1/classify", {"inputs": "a", "deadline_ms": 600000}, expect=200)
     finally:
         stop.set()

@@ -28,6 +28,7 @@ def restored(make_daemon, backup, name="r"):
     return d
 
 
+@pytest.mark.sanitizer
 def test_a_restored_daemon_answers_the_same_bits(taught, make_daemon, tmp_path):
     taught.post("/v1/models", {"name": "many", "kind": "multi"}, expect=201)
     taught.teach([{"text": "rain and sun", "labels": ["wet", "dry"], "annotator": "ann"},

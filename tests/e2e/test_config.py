@@ -1,4 +1,4 @@
-"""Settings that are wrong, would lose what was taught, or are read again: what a person reads then."""
+"""Settings that are wrong, would lose what was taught, or are read again: what is said then."""
 import os
 import shutil
 import signal
@@ -63,7 +63,7 @@ def test_the_shipped_file(tmp_path):
     (tmp_path / "learnd.conf").write_text(shipped)
     state = ("--state", tmp_path / "state")
     assert check("--config", tmp_path / "learnd.conf", *state)[0] == 0
-    lines = [line[2:] if line.startswith("# ") and " = " in line and line.split()[2] == "=" else line
+    lines = [line[2:] if line.startswith("# ") and line.split()[2:3] == ["="] else line
              for line in shipped.splitlines()]
     inside = [line for line in lines if line and not line.startswith("#")]
     (tmp_path / "learnd.conf").write_text("\n".join(inside) + "\n")
@@ -247,6 +247,19 @@ def test_log_level_is_in_force_at_once(configured):
     with open(d.log, encoding="utf-8") as log:
         log.seek(offset)
         assert "restart_needed" not in log.read()
+
+
+def test_log_requests_is_in_force_at_once(configured):
+    d = configured
+    offset = d.set_to("lanes = 1\nlog-requests = all\n")
+    d.wait_line("event=done changed=1", offset)
+    d.get("/v1/info")
+    d.wait_line("event=request method=GET route=/v1/info status=200", offset)
+    offset = d.set_to("lanes = 1\nlog-requests = none\n")
+    d.wait_line("event=done changed=1", offset)
+    d.get("/v1/info")
+    d.stop()
+    assert "event=request" not in d.text()[offset:]
 
 
 def test_training_begins_when_it_may(configured):

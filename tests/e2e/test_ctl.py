@@ -22,7 +22,7 @@ import requests
 from learnd_process import ROOT
 
 OK, REFUSED, USAGE, FAILED, PARTLY = range(5)
-COMMANDS = re.findall(r'^    \{"([\w-]+)", "', (ROOT / "daemon/ctl/ctl_main.c").read_text(), re.M)
+COMMANDS = re.findall(r'^    \{"([\w-]+)",(?: "|$)', (ROOT / "daemon/ctl/ctl_main.c").read_text(), re.M)
 CARD, LOST = "where is my card", "I have lost my card"
 
 

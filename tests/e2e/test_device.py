@@ -85,7 +85,6 @@ def checks(daemon):
 
 # ---- as on the CPU
 
-@pytest.mark.sanitizer
 def test_a_device_answers_and_trains_as_the_cpu_does(make_daemon, on_device):
     cpu, fake = make_daemon("cpu", args=["--device", "cpu"]).start(), on_device()
     info = fake.get("/v1/info")
@@ -115,6 +114,21 @@ def test_a_device_answers_and_trains_as_the_cpu_does(make_daemon, on_device):
     assert f"of {ROOM >> 20} MiB held" in ctl(fake, "status")
 
 
+def test_a_run_goes_on_after_a_restart_and_ends_in_the_cpu_s_bits(make_daemon, on_device):
+    cpu, fake = make_daemon("cpu", args=["--device", "cpu"]).start(), on_device()
+    settings = {"steps_max": 400, "epochs": 100, "batch": 4, "seed": 3, "force": True}
+    for daemon in (cpu, fake):
+        taught(daemon, 60)
+        before = page(daemon)["learnd_run_steps_total"]
+        asked = daemon.post("/v1/models/default/runs", settings, 202)["run"]
+        if daemon is fake:
+            until(lambda: page(fake)["learnd_run_steps_total"] != before)
+            fake.restart()
+        row = ended(daemon, asked)
+        assert row["state"] == "accepted" and row["progress"]["resumed"] == (daemon is fake), row
+    assert weights(fake, 1) == weights(cpu, 1)
+
+
 def test_swaps_keep_the_memory_of_the_device_flat(on_device):
     fake = taught(on_device(), 60)
     ended(fake, fake.post("/v1/models/default/runs", RUN, 202)["run"])
@@ -132,14 +146,14 @@ def test_swaps_keep_the_memory_of_the_device_flat(on_device):
 
 # ---- a start without it
 
-@pytest.mark.sanitizer
 @pytest.mark.parametrize("choice, lines, says", [
-    ("cuda:5", [], "there is no learnd-cuda.so"),
+    ("cuda:5", [], ""),  # no backend, no driver, or not so many
     ("plugin:{}:9", [], "there is no fake device 9"),
     ("plugin:{}", ["refuse 1"], "there is no fake device 0"),
     ("plugin:{}", ["total 2000"], "the weights need 0.1 MiB on fake:0, which has 0.0 MiB"),
     ("plugin:{}", ["total 100000"], "no 0.1 MiB for a second and a third encoder"),
-    ("plugin:{}", ["total 300000"], "no room for 2 lanes beside the encoders"),
+    pytest.param("plugin:{}", ["total 300000"], "no room for 2 lanes beside the encoders",
+                 marks=pytest.mark.sanitizer),
     ("plugin:/nowhere/x.so", [], "/nowhere/x.so"),
 ])
 def test_a_start_goes_to_the_cpu_and_says_why(make_daemon, device, choice, lines, says):
@@ -191,8 +205,8 @@ def test_a_batch_that_fails_is_an_error_and_the_next_is_right(on_device, device)
     assert checks(fake)[0] == "ready"
 
 
-@pytest.mark.sanitizer
-@pytest.mark.parametrize("line", ["lost 1", "fail 100000"])
+@pytest.mark.parametrize("line", [
+    "lost 1", pytest.param("fail 100000", marks=pytest.mark.sanitizer)])
 def test_a_device_that_is_lost_under_traffic(on_device, device, line):
     """Every answer is right or 503; in the end all are right, and learning has missed nothing."""
     fake = taught(on_device(), 60)
@@ -264,7 +278,6 @@ def test_a_device_that_fails_a_run_serves_on(on_device, device):
     assert checks(fake)[0] == "degraded"
 
 
-@pytest.mark.sanitizer
 def test_a_run_that_has_no_room_trains_on_the_cpu(on_device, device):
     fake = taught(on_device(), 60)
     with EventStream(fake, "types=warning") as stream:
@@ -309,4 +322,5 @@ def test_a_run_gives_way_to_requests_and_finishes_when_they_end(make_daemon):
     assert row["state"] in ("accepted", "refused") and row["step"] == row["steps"]
     assert row["progress"]["yields"] >= 1 and row["progress"]["yield_s"] > 0
     said = page(daemon)
-    assert float(said["learnd_run_yields_total"]) >= 1 and float(said["learnd_run_yield_seconds_total"]) > 0
+    assert float(said["learnd_run_yields_total"]) >= 1
+    assert float(said["learnd_run_yield_seconds_total"]) > 0

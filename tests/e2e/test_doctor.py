@@ -11,6 +11,7 @@ import pytest
 
 from learnd_process import Daemon
 from state_folder import LESSONS, OK, REFUSED, USAGE, copy_of, ctl, files
+from test_start import small_disk  # noqa: F401 (a fixture)
 
 SECRET = "my name is Zebulon Quaxley and I live at number 77"
 
@@ -283,6 +284,7 @@ def test_what_needs_judgement_is_left_alone(damage, code, state):
     assert code in found and summary["repaired"]["images"] == 0
 
 
+@pytest.mark.sanitizer
 def test_a_head_that_holds_something_else(state, tmp_path):
     """--deep sees it, --repair has it made anew, and then it is right."""
     with sqlite3.connect(state / "learnd.db") as db:
@@ -318,6 +320,7 @@ def test_an_example_too_many_or_too_few(how, state):
     assert list(found) == ["head_differs"] and "1 examples" in found["head_differs"]["what"]
 
 
+@pytest.mark.sanitizer
 def test_beside_a_daemon_at_work(state, tmp_path):
     """No false alarm while everything moves, and no repair."""
     d = Daemon(state, tmp_path / "log").start()
@@ -327,7 +330,8 @@ def test_beside_a_daemon_at_work(state, tmp_path):
         def work():
             i = 0
             while not done.is_set():
-                d.teach([(f"text {i} {k}", "ab"[k % 2]) for k in range(20)], wait="durable")
+                d.teach([(f"text {i % 20} {k}", "ab"[(i // 20 + k) % 2]) for k in range(20)],
+                        wait="durable")
                 i += 1
 
         thread = threading.Thread(target=work)
@@ -344,6 +348,36 @@ def test_beside_a_daemon_at_work(state, tmp_path):
     finally:
         d.stop()
     assert doctor(state, "--deep")[0] == {}
+
+
+def test_a_killed_daemon_leaves_a_sound_folder(state, tmp_path):
+    """Its log is read, and left where it is."""
+    d = Daemon(state, tmp_path / "log").start()
+    d.teach([(f"text {i}", "ab"[i % 2]) for i in range(50)])
+    d.kill9()
+    log = (state / "learnd.db-wal").read_bytes()
+    assert log
+    found, summary = doctor(state, "--deep")
+    assert found == {} and not summary["daemon"]
+    assert (state / "learnd.db-wal").read_bytes() == log
+
+
+def test_a_large_log(state):
+    with open(state / "learnd.db-wal", "wb") as f:
+        f.truncate(300 << 20)
+    assert list(doctor(state, code=REFUSED)[0]) == ["wal_large"]
+
+
+def test_little_room(state, small_disk):  # noqa: F811
+    small = copy_of(state, small_disk("32m") / "state")
+    assert list(doctor(small, code=REFUSED)[0]) == ["disk_low"]
+
+
+def test_another_owner(state):
+    if os.geteuid() != 0:
+        pytest.skip("SKIPPED: only root gives files away")
+    os.chown(state / "learnd.db", 65534, 65534)
+    assert list(doctor(state, code=REFUSED)[0]) == ["owner"]
 
 
 def test_what_cannot_be_checked(state, tmp_path):

@@ -204,7 +204,7 @@ def test_health(daemon):
     assert daemon.get("/health/live") == {"status": "live", "checks": []}
     ready = daemon.get("/health/ready")
     assert ready["status"] == "ready"
-    assert {c["name"] for c in ready["checks"]} == {"forward", "journal", "learner", "disk"}
+    assert {c["name"] for c in ready["checks"]} == {"forward", "journal", "learner", "disk", "device"}
     assert all(c["ok"] for c in ready["checks"])
 
 

@@ -287,7 +287,7 @@ def test_full_disk_while_serving(tmp_path, small_disk, disk, refusal):
                 break
         assert ready["status"] == "unready"
         assert {c["name"]: c["ok"] for c in ready["checks"]} == \
-            {"journal": False, "forward": True, "learner": True, "disk": True}
+            {"journal": False, "forward": True, "device": True, "learner": True, "disk": True}
         daemon.get("/health/live")
         for i in range(200):  # the same for a small row
             made = daemon.call("POST", "/v1/models", {"name": f"more{i}"})

@@ -1,18 +1,22 @@
-"""Under a service manager: what it is told, the watchdog, sockets handed over. Here the manager is a
-socket and a few environment variables; test_systemd_booted.py has a real systemd."""
+"""Under a service manager: what it is told, the watchdog, sockets handed over. Here the manager is
+a socket and a few environment variables; test_package.py has a real systemd."""
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import struct
 import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 
-from learnd_process import TINY, binary, environment
-from service_manager import Frozen, Manager, threads
+from learnd_process import ROOT, TINY, binary, environment, sanitized
+from service_manager import Frozen, Manager, allowed_calls, filter_of, threads
+
+UNIT = ROOT / "deploy" / "learnd.service"
 
 
 @pytest.fixture
@@ -182,7 +186,7 @@ def test_who_is_not_watched_feeds_nobody(make_daemon, manager):
 # ---- sockets handed over
 
 def inherit(make_daemon, sockets, args=(), name="d", encoder=TINY):
-    """A daemon that finds these sockets at 3, 4 ..: a shell in between says that they are for it."""
+    """A daemon that finds these sockets at 3, 4 ..; a shell in between says that they are its."""
     daemon = make_daemon(name=name, args=args, encoder=encoder)
 
     def hand_over():
@@ -195,7 +199,8 @@ def inherit(make_daemon, sockets, args=(), name="d", encoder=TINY):
         daemon.process = subprocess.Popen(
             ["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", str(binary()), "--state", daemon.state,
              "--encoder", str(encoder), *args], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-            env=environment({"LISTEN_FDS": str(len(sockets))}), preexec_fn=hand_over,
+            env=environment({"LISTEN_FDS": str(len(sockets)), "LISTEN_FDNAMES": "door:side"}),
+            preexec_fn=hand_over,
             close_fds=False)
     return daemon
 
@@ -226,7 +231,8 @@ def test_inherited_sockets(make_daemon, tmp_path):
             assert waiting.recv(4096).startswith(b"HTTP/1.1 200")
             waiting.close()
             daemon.wait_line("event=ready")
-            assert f"listening address={path}" in daemon.text()
+            assert f"listening address=http://127.0.0.1:{port} socket=door\n" in daemon.text()
+            assert f"listening address={path} socket=side\n" in daemon.text()
             daemon.url = f"http://127.0.0.1:{port}"
             for _ in range(20):
                 daemon.session.close()
@@ -298,10 +304,85 @@ def test_drain_grace(make_daemon, manager):
     assert int(said["EXTEND_TIMEOUT_USEC"]) > 3600e6
     answer = daemon.call("GET", "/health/ready", expect=503)
     checks = {c["name"]: c["ok"] for c in answer.json()["checks"]}
-    assert checks == {"forward": True, "journal": True, "learner": True, "serving": False}
+    assert [name for name, good in checks.items() if not good] == ["serving"]
     assert daemon.call("GET", "/health/live", expect=200).headers["Connection"] == "close"
     daemon.teach([("a b", "x")])
     assert daemon.ask("a b")["results"][0]["label"] == "x"
     daemon.process.send_signal(signal.SIGHUP)  # is no reason to go
     daemon.get("/health/live")
     daemon.stop()  # the second one
+
+
+# ---- the unit
+
+def exposure(*args):
+    said = subprocess.run(["systemd-analyze", "security", "--no-pager", "--offline=yes", *args],
+                          capture_output=True, text=True, check=True).stdout
+    return float(re.search(r"Overall exposure level.*?: ([0-9.]+)", said).group(1))
+
+
+def test_exposure(tmp_path):
+    """What systemd thinks of the unit, 0 to 10; one without any hardening shows that it looks."""
+    try:
+        assert exposure(UNIT) <= 1.5
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"SKIPPED: systemd-analyze cannot look at a file here: {error}")
+    bare = tmp_path / "learnd.service"
+    bare.write_text("[Service]\nExecStart=/usr/bin/learnd\n")
+    assert exposure(bare) > 9
+
+
+# SQLite gives its files the owner of the database, where it may; under the unit it is not root.
+AS_ROOT = {"fchown"} if os.geteuid() == 0 else set()
+
+
+@pytest.mark.skipif(sanitized(), reason="sanitizers make calls of their own")
+def test_all_its_work_under_the_units_filter(make_daemon, tmp_path):
+    """Everything the daemon does, where a system call that the unit does not allow kills it: ask,
+    teach, train, import, roll back, export, erase, back up, reload, stop."""
+    try:
+        load = filter_of(allowed_calls(UNIT) | AS_ROOT)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"SKIPPED: no filter can be made here: {error}")
+    daemon = make_daemon(preexec=load, env={"OMP_NUM_THREADS": "2"}, args=["--lanes", "2"]).start()
+    assert "Seccomp:\t2" in (Path("/proc") / str(daemon.pid) / "status").read_text()
+    daemon.teach([(f"text {i} of {'xy'[i % 2]}", "xy"[i % 2]) for i in range(80)])
+    assert daemon.ask("text 4 of x")["results"][0]["label"] == "x"
+    finish(daemon, "runs", {"strategy": "joint", "epochs": 2, "force": True})
+    other = shutil.copytree(TINY, tmp_path / "other")
+    weights = bytearray((other / "model.safetensors").read_bytes())
+    weights[-2] ^= 7
+    (other / "model.safetensors").write_bytes(weights)
+    finish(daemon, "import", {"folder": str(other), "force": True})
+    daemon.post("/v1/models/default/rollback", {"encoder": 0}, expect=None)
+    for path in ("/metrics", "/health/ready", "/v1/info", "/v1/models/default/evaluation"):
+        daemon.call("GET", path, expect=200)
+    daemon.call("POST", "/v1/erase", {"text": "text 4 of x"})
+    ctl = os.environ.get("LEARNCTL_BIN", ROOT / "build" / "learnctl")
+    subprocess.run([ctl, "backup", tmp_path / "backup", "--state", daemon.state], check=True,
+                   capture_output=True)
+    offset = daemon.log.stat().st_size
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.wait_line("at=reload event=done", offset)
+    daemon.restart()
+    assert daemon.ask("text 6 of x")["results"][0]["label"] == "x"
+
+
+def finish(daemon, how, settings):
+    """A run from its request to its acceptance."""
+    run = daemon.post(f"/v1/models/default/{how}", settings, expect=202)["run"]
+    while (said := daemon.get(f"/v1/runs/{run}"))["state"] in ("queued", "running"):
+        assert daemon.process.poll() is None, "killed"
+    assert said["state"] == "accepted", said
+
+
+def test_a_call_that_is_not_allowed_kills(make_daemon):
+    """The harness of the test above does see one."""
+    try:
+        load = filter_of((allowed_calls(UNIT) | AS_ROOT) - {"epoll_wait", "epoll_pwait"})
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"SKIPPED: no filter can be made here: {error}")
+    daemon = make_daemon(preexec=load)
+    daemon.start_unready()
+    assert daemon.process.wait(60) == -signal.SIGSYS
+    daemon.forget()

@@ -72,6 +72,13 @@ def test_ndjson_waits_by_its_query(shared, model):
         (422, "invalid_value", "wait")
 
 
+def test_one_body_waits_by_its_query(shared, model):
+    """?wait=applied is as good as the field, for one item and for a list."""
+    for body in ({"text": "one", "label": "q"}, {"items": [{"text": "two", "label": "q"}]}):
+        answer = shared.post(FEEDBACK + "?wait=applied", {"model": model, **body}, expect=202)
+        assert shared.ask("one", model=model)["version"] == answer["version"]
+
+
 @pytest.mark.sanitizer
 def test_a_stream_waits_for_every_model_it_teaches(shared, model):
     """Also where the lines that asked for it are far behind, and the last ones are refused."""

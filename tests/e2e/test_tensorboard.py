@@ -127,7 +127,6 @@ def test_no_folder_costs_a_warning(make_daemon, tmp_path):
     assert not (tmp_path / "none").exists(), "a mistyped folder is not made"
 
 
-@pytest.mark.sanitizer
 def test_a_folder_that_cannot_be_written(make_daemon, folder):
     """A file stands where the model's folder would be."""
     (folder / "default").write_text("")

@@ -18,6 +18,17 @@ def promtool():
     return tool("promtool")
 
 
+def selenium():
+    """A folder of Python packages, for sys.path."""
+    tool("selenium", "made-of")
+    return tool("selenium")
+
+
+def axe():
+    """The text of axe-core."""
+    return Path(tool("axe.min.js")).read_text()
+
+
 def python():
     """Of the environment that has tensorboard and schemathesis."""
     tool("venv", "made-of")  # else it is half made

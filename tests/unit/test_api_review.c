@@ -77,9 +77,9 @@ static void test_shares(void **state)
     static const struct {
         const char *text;
         double share;
-    } good[] = {{"0", 0}, {"1", 1}, {"0.25", 0.25}, {"1.0", 1}};
-    static const char *const bad[] = {"",    "-0.1", "1.01", ".5", "1e-1", "0..1",
-                                      "nan", "inf",  "0x0",  " 0", "0.5 ", "half"};
+    } good[] = {{"0", 0}, {"1", 1}, {"0.25", 0.25}, {"1.0", 1}, {"1e-1", 0.1}, {"2.5E-01", 0.25}};
+    static const char *const bad[] = {"",     "-0.1", "1.01", ".5",  "1e", "1e+1", "1e400", "1-1",
+                                      "0..1", "nan",  "inf",  "0x0", " 0", "0.5 ", "half"};
     struct api_problem problem;
     double share = 5;
 

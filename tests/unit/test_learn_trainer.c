@@ -151,6 +151,7 @@ static void school_open(struct school *s, bool training)
                                       .base_sha256 = s->base_sha256,
                                       .threads = 1,
                                       .fp32 = true,
+                                      .encoders_kept = 4,
                                       .settings_text = "",
                                       .look_us = 50000,
                                       .settings_read = settings_read,
@@ -695,7 +696,43 @@ static int count_held(void *ud, const struct store_encoder *row)
     return 0;
 }
 
-/* Of many versions the newest stay; what is gone leaves no files and no embeddings. */
+/* What was live just before stays, however old: a probation may go back to it. */
+static void test_the_one_before_is_held(void **state)
+{
+    int64_t back[2];
+    struct school s;
+    char path[STORE_PATH_BYTES];
+
+    (void)state;
+    run_settings.margin = 1;
+    run_settings.steps_max = 2;
+    school_open(&s, false);
+    s.parts.encoders_kept = 1;
+    begin_training(&s);
+    teach_all(&s, EACH);
+    for (int64_t i = 1; i <= 2; i++) {
+        queue(&s, "naive", "");
+        assert_string_equal(finished(&s).state, "accepted");
+        wait_encoder(&s, i);
+    }
+    back[0] = s.w.model;
+    back[1] = 1;
+    assert_int_equal(keep(&s, set_live, back), 0);
+    trainer_hint(s.trainer);
+    wait_encoder(&s, 1);
+    world_teach(&s.w, 0, "one card more"); /* else the weights would be those of 2 again */
+    queue(&s, "naive", "");
+    assert_string_equal(finished(&s).state, "accepted");
+    wait_encoder(&s, 3);
+    assert_int_equal(store_encoder_folder(folder, 2, path), 0);
+    while (access(path, F_OK) == 0)
+        nap();
+    assert_int_equal(store_encoder_folder(folder, 1, path) + access(path, F_OK), 0);
+    school_close(&s);
+}
+
+/* Of many versions those that were live last stay; what is gone leaves no files and no embeddings.
+ */
 static void test_what_is_held(void **state)
 {
     struct school s;
@@ -738,24 +775,24 @@ static void test_what_is_held(void **state)
     store_close(store);
 }
 
+#define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_a_run_from_end_to_end, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_the_same_run_makes_the_same_weights, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(test_a_stopped_run_goes_on_and_ends_in_the_same_bits,
-                                        set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_cancelling, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_runs_that_cannot_be, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_weights_that_overflow, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_no_place_for_weights, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_the_gate_refuses_probation_sends_back, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(test_back_and_forwards_by_hand, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_strategies, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_a_run_starts_by_itself, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_what_is_held, set_up, tear_down),
+        EACH(test_a_run_from_end_to_end),
+        EACH(test_the_same_run_makes_the_same_weights),
+        EACH(test_a_stopped_run_goes_on_and_ends_in_the_same_bits),
+        EACH(test_cancelling),
+        EACH(test_runs_that_cannot_be),
+        EACH(test_weights_that_overflow),
+        EACH(test_no_place_for_weights),
+        EACH(test_the_gate_refuses_probation_sends_back),
+        EACH(test_back_and_forwards_by_hand),
+        EACH(test_strategies),
+        EACH(test_a_run_starts_by_itself),
+        EACH(test_the_one_before_is_held),
+        EACH(test_what_is_held),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

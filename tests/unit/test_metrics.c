@@ -113,7 +113,7 @@ static void test_classes(void **state)
 /* More codes than the table holds: none is lost from the sum. */
 static void test_codes(void **state)
 {
-    static char codes[300][16];
+    static char codes[300][24];
     double sum = 0, others;
 
     (void)state;

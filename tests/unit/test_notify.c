@@ -172,6 +172,17 @@ static void put_at_3(int fd)
     close(fd);
 }
 
+static void assert_names(const char *first, const char *second, const char *third)
+{
+    const char *const names[] = {first, second, third, ""};
+    char name[NOTIFY_NAME_BYTES];
+
+    for (int i = 0; i < 4; i++) {
+        notify_socket_name(i, name);
+        assert_string_equal(name, names[i]);
+    }
+}
+
 static void test_sockets(void **state)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
@@ -197,6 +208,10 @@ static void test_sockets(void **state)
     assert_non_null(strstr(why, "descriptor 3 does not listen"));
     assert_int_equal(listen(fd, 1), 0);
     assert_int_equal(notify_sockets(8, why, sizeof why), 1);
+    assert_names("", "", "");
+    setenv("LISTEN_FDNAMES", "web::local.socket", 1);
+    assert_names("web", "", "local.socket");
+    unsetenv("LISTEN_FDNAMES");
     assert_true(fcntl(NOTIFY_FIRST_FD, F_GETFD) & FD_CLOEXEC);
     assert_true(fcntl(NOTIFY_FIRST_FD, F_GETFL) & O_NONBLOCK);
     put_at_3(socket(AF_INET, SOCK_DGRAM, 0));
@@ -292,6 +307,21 @@ static void test_slow_parts_take_turns(void **state)
     assert_int_equal(fed, 10);
 }
 
+/* More time is asked for while work gets on, and not for ever where it hangs. */
+static void test_extension(void **state)
+{
+    struct extension e = {0};
+
+    (void)state;
+    assert_false(extension_due(&e, 0, 100, 10)); /* nothing has been done yet */
+    assert_true(extension_due(&e, 1, 101, 10));
+    assert_false(extension_due(&e, 9, 110, 10)); /* too soon, */
+    assert_true(extension_due(&e, 9, 111, 10));  /* not forgotten */
+    for (int64_t now = 112; now < 1000; now++)
+        assert_false(extension_due(&e, 9, now, 10));
+    assert_true(extension_due(&e, 10, 1000, 10));
+}
+
 /* ---- places ---------------------------------------------------------------------------------- */
 
 static void test_disks(void **state)
@@ -317,7 +347,7 @@ int main(void)
         EACH(test_full_manager), EACH(test_wrong_variables),
         EACH(test_sockets),      EACH(test_fed_while_all_get_on),
         EACH(test_one_hangs),    EACH(test_slow_parts_take_turns),
-        EACH(test_disks),
+        EACH(test_extension),    EACH(test_disks),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -163,12 +163,34 @@ static void test_dots(void **state)
     assert_string_equal(m.params[0], "../");
 }
 
+static void test_classes(void **state)
+{
+    static const struct {
+        struct route route;
+        enum metrics_class class;
+    } rows[] = {
+        {{"POST", "/v1/classify", NULL, ROLE_PREDICT, 1, NULL}, METRICS_ASK},
+        {{"POST", "/v1/feedback", NULL, ROLE_ANNOTATE, 1, NULL}, METRICS_TEACH},
+        {{"POST", "/v1/models/{}/labels", NULL, ROLE_ANNOTATE, 1, NULL}, METRICS_MANAGE},
+        {{"DELETE", "/v1/models/{}", NULL, ROLE_ADMIN, 0, NULL}, METRICS_MANAGE},
+        {{"GET", "/v1/models", NULL, ROLE_PREDICT, 0, NULL}, METRICS_READ},
+        {{"GET", "/health/live", NULL, ROLE_NONE, 0, NULL}, METRICS_ABOUT},
+        {{"GET", "/metrics", NULL, ROLE_METRICS, 0, NULL}, METRICS_ABOUT},
+    };
+
+    (void)state;
+    assert_int_equal(route_class(NULL), METRICS_NO_ROUTE);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        assert_int_equal(route_class(&rows[i].route), rows[i].class);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_found),        cmocka_unit_test(test_other_methods),
-        cmocka_unit_test(test_every_method), cmocka_unit_test(test_decoding),
-        cmocka_unit_test(test_not_found),    cmocka_unit_test(test_dots),
+        cmocka_unit_test(test_classes),       cmocka_unit_test(test_found),
+        cmocka_unit_test(test_other_methods), cmocka_unit_test(test_every_method),
+        cmocka_unit_test(test_decoding),      cmocka_unit_test(test_not_found),
+        cmocka_unit_test(test_dots),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -409,15 +409,15 @@ static void test_learning_asks_again(void **state)
     serving_close(&s);
 }
 
-/* A folder that is gone when it is needed: an error, not a wrong answer; and again when it is back.
- */
+/* A folder that is gone when it is needed, or holds other weights: an error, not a wrong answer;
+ * and an answer when it is back. */
 static void test_an_encoder_that_cannot_be_moved(void **state)
 {
     float right[TEXTS][DIM];
     struct serving s = {.state = ""};
     struct held_encoder *second;
     struct asked a;
-    char why[256], link[96], target[4096];
+    char why[256], link[96], target[4096], other[4096];
 
     (void)state;
     right_of(right);
@@ -431,7 +431,10 @@ static void test_an_encoder_that_cannot_be_moved(void **state)
     assert_int_equal(ask(&s, s.base, &a), -ENODEV);
     assert_int_equal(ask(&s, s.base, &a), 0);
     assert_int_equal(ask(&s, second, &a), -ENODEV);
+    assert_non_null(realpath(OTHER, other));
+    assert_int_equal(symlink(other, link), 0);
     assert_int_equal(ask(&s, second, &a), -ENODEV);
+    assert_int_equal(unlink(link), 0);
     assert_int_equal(symlink(target, link), 0);
     assert_int_equal(ask(&s, second, &a), 0);
     assert_memory_equal(a.embeddings, right, sizeof right);

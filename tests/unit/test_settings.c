@@ -115,6 +115,24 @@ static void test_defaults(void **state)
     assert_string_equal(s.encoder, "/xdg/cache/learnd/all-MiniLM-L6-v2");
     setenv("STATE_DIRECTORY", "/var/lib/learnd", 1); /* under systemd */
     assert_string_equal(good("").state, "/var/lib/learnd");
+    setenv("STATE_DIRECTORY", "/var/lib/learnd:/var/lib/more", 1); /* a unit may have several */
+    assert_string_equal(good("").state, "/var/lib/learnd");
+}
+
+static void test_a_credential(void **state)
+{
+    char file[FOLDER_BYTES + 16];
+
+    (void)state;
+    setenv("CREDENTIALS_DIRECTORY", folder, 1);
+    assert_string_equal(good("").admin_key_file, "");
+    file_write(folder, "admin-key", "\n", 1); /* stands in for none */
+    assert_string_equal(good("").admin_key_file, "");
+    file_write(folder, "admin-key", "too short\n", 10); /* is refused when it is read */
+    snprintf(file, sizeof file, "%s/admin-key", folder);
+    assert_string_equal(good("").admin_key_file, file);
+    assert_string_equal(good("--admin-key-file /other").admin_key_file, "/other");
+    unsetenv("CREDENTIALS_DIRECTORY");
 }
 
 static void test_every_flag(void **state)
@@ -201,6 +219,9 @@ static void test_wrong_lines(void **state)
     bad_line("lanes = 3 # three", "lanes must be a whole number");
     bad_line("state = ", "state must be a path");
     bad_line("precision = int8", "precision must be bf16 or fp32");
+    bad_line("retention-days-runs = -1", "retention-days-runs must be a whole number from 0");
+    bad_line("retention-days-runs = 1d", "retention-days-runs must be a whole number");
+    bad_line("encoders-kept = 0", "encoders-kept must be a whole number from 1 to 1000");
     bad_line("disk-free-min = 64MB", "disk-free-min must be bytes, as in 64M");
     bad_line("disk-free-min = 1.5G", "disk-free-min must be bytes");
     bad_line("disk-free-min = -1", "disk-free-min must be bytes");
@@ -234,6 +255,34 @@ static void test_wrong_lines(void **state)
     bad(flags, "No such file");
     snprintf(flags, sizeof flags, "--config %s", folder); /* a folder is no file */
     bad(flags, folder);
+}
+
+static void test_access(void **state)
+{
+    struct settings s = good("--admin-key-file /k --cors-origins https://a.example,http://b:8 "
+                             "--trusted-proxies 10.0.0.0/8,unix --metrics-open yes "
+                             "--connections 300");
+
+    (void)state;
+    assert_string_equal(s.admin_key_file, "/k");
+    assert_int_equal(s.access.origins.len, 2);
+    assert_non_null(origins_find(&s.access.origins, "http://b:8"));
+    assert_int_equal(s.access.proxies.len, 1);
+    assert_true(s.access.proxies.unix_socket && s.access.metrics_open);
+    assert_int_equal(s.connections, 300);
+    s = good("");
+    assert_string_equal(s.admin_key_file, "");
+    assert_int_equal(s.access.origins.len + s.access.proxies.len, 0);
+    assert_false(s.access.proxies.unix_socket || s.access.metrics_open);
+    assert_int_equal(s.connections, SETTINGS_CONNECTIONS);
+    bad_line("admin-key-file = ", "admin-key-file must be a path");
+    bad_line("cors-origins = *", "cors-origins must be origins");
+    bad_line("cors-origins = https://a.example/page", "cors-origins must be origins");
+    bad_line("trusted-proxies = proxy.example", "trusted-proxies must be addresses");
+    bad_line("trusted-proxies = 10.0.0.0/40", "trusted-proxies must have a whole number of bits");
+    bad_line("metrics-open = true", "metrics-open must be yes or no");
+    bad_line("connections = 255", "connections must be a whole number from 256 to 65536");
+    bad_line("connections = 65537", "connections must be a whole number from 256 to 65536");
 }
 
 static void test_wrong_numbers(void **state)
@@ -355,11 +404,23 @@ static void test_log_requests(void **state)
 
 static void test_help_names_every_flag(void **state)
 {
-    static const char *const names[] = {
-        "--config",       "--state", "--listen",  "--encoder",      "--device",
-        "--precision",    "--lanes", "--loops",   "--max-tokens",   "--log-level",
-        "--check-config", "--help",  "--version", "--log-requests", "--tensorboard",
-        "--drain-grace",  "--train-yield-p99-ms"};
+    static const char *const names[] = {"--config",
+                                        "--state",
+                                        "--listen",
+                                        "--encoder",
+                                        "--device",
+                                        "--precision",
+                                        "--lanes",
+                                        "--loops",
+                                        "--max-tokens",
+                                        "--log-level",
+                                        "--check-config",
+                                        "--help",
+                                        "--version",
+                                        "--log-requests",
+                                        "--tensorboard",
+                                        "--drain-grace",
+                                        "--train-yield-p99-ms"};
 
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -372,9 +433,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         EACH(test_defaults),
+        EACH(test_a_credential),
         EACH(test_every_flag),
         EACH(test_flag_beats_environment_beats_file),
         EACH(test_wrong_lines),
+        EACH(test_access),
         EACH(test_wrong_numbers),
         EACH(test_wrong_flags),
         EACH(test_reload),

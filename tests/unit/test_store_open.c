@@ -366,6 +366,39 @@ static void test_reader_sees_one_moment(void **state)
     store_close(writer);
 }
 
+static int one_row(void *ud, const struct store_model *row)
+{
+    (void)row;
+    ++*(int *)ud;
+    return 0;
+}
+
+/* What a watchdog goes by: each kind of connection counts its own steps, a migration's too. */
+static void test_work_is_counted(void **state)
+{
+    uint64_t writer = store_work(STORE_WRITER), reader = store_work(STORE_READER);
+    struct store *s, *r;
+    int64_t id;
+    int rows = 0;
+
+    (void)state;
+    s = opened(folder, STORE_WRITER);
+    assert_true(store_work(STORE_WRITER) > writer);
+    assert_int_equal(store_work(STORE_READER), reader);
+    writer = store_work(STORE_WRITER);
+    assert_int_equal(store_model_add(s, "m", "single", "{}", 1, &id), 0);
+    assert_true(store_work(STORE_WRITER) > writer);
+    r = opened(folder, STORE_READER);
+    writer = store_work(STORE_WRITER);
+    reader = store_work(STORE_READER);
+    assert_int_equal(store_model_scan(r, one_row, &rows), 0);
+    assert_int_equal(rows, 1);
+    assert_true(store_work(STORE_READER) > reader);
+    assert_int_equal(store_work(STORE_WRITER), writer);
+    store_close(r);
+    store_close(s);
+}
+
 static void test_encoder_claim(void **state)
 {
     struct store *store;
@@ -408,6 +441,7 @@ int main(void)
         EACH(test_rollback_keeps_nothing),
         EACH(test_a_failed_item_leaves_its_neighbours),
         EACH(test_reader_sees_one_moment),
+        EACH(test_work_is_counted),
         EACH(test_encoder_claim),
     };
 

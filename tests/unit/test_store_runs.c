@@ -487,6 +487,72 @@ static void test_images_are_swept(void **state)
     free(readme);
 }
 
+static int64_t ended(int64_t of, const char *state, int64_t now_us)
+{
+    struct store_run_update update = STORE_RUN_UPDATE_INIT;
+    struct store_run_metric metric = {.step = 1, .loss = 1, .t_us = now_us};
+    int64_t id = added(of);
+
+    update.state = state;
+    update.now_us = now_us;
+    assert_int_equal(store_run_metric_put(store, id, &metric), 0);
+    metric.step = 2;
+    assert_int_equal(store_run_metric_put(store, id, &metric), 0);
+    assert_int_equal(store_run_update(store, id, &update), 0);
+    return id;
+}
+
+static int note_id(void *ud, const struct store_run *row)
+{
+    uint64_t *ids = ud;
+
+    *ids |= (uint64_t)1 << row->id;
+    return 0;
+}
+
+static uint64_t ids_left(void)
+{
+    static const struct store_run_filter all = {0};
+    uint64_t ids = 0;
+
+    assert_int_equal(store_run_scan(store, &all, note_id, &ids), 0);
+    return ids;
+}
+
+/* Old ones go with their curves; what something still rests on stays. */
+static void test_forgetting(void **state)
+{
+    uint8_t hash[STORE_HASH_BYTES] = {1};
+    struct store_encoder made = {.model = model, .parent = 0, .origin = "joint", .dim = 8};
+    int64_t other = model_added(store, "other"), encoder, ids[8], added_last;
+    uint64_t runs = 9, metrics = 9;
+
+    (void)state;
+    assert_int_equal(store_encoder_claim(store, hash, 1, &encoder), 0);
+    ids[0] = ended(model, "refused", 100);
+    ids[1] = ended(model, "accepted", 110); /* its encoder is held */
+    made.run = ids[1];
+    made.sha256[0] = 2;
+    assert_int_equal(store_encoder_add(store, &made, &encoder), 0);
+    assert_int_equal(store_live_set(store, model, encoder, ids[1], "run", 111), 0);
+    assert_int_equal(store_live_set(store, model, 0, -1, "rollback", 112), 0);
+    ids[2] = ended(model, "accepted", 120); /* the last accepted one */
+    ids[3] = ended(model, "failed", 130);
+    ids[4] = ended(model, "cancelled", 140); /* the last one */
+    ids[5] = ended(other, "refused", 100);   /* the only one of its model */
+    assert_int_equal(store_run_forget(store, 100, &runs, &metrics), 0);
+    assert_true(runs == 0 && metrics == 0);
+    assert_int_equal(store_run_forget(store, 131, &runs, &metrics), 0);
+    assert_true(runs == 2 && metrics == 4);
+    assert_true(ids_left() == ((uint64_t)1 << ids[1] | (uint64_t)1 << ids[2] |
+                               (uint64_t)1 << ids[4] | (uint64_t)1 << ids[5]));
+    added_last = added(model); /* one under way is not old */
+    assert_int_equal(store_run_forget(store, INT64_MAX, &runs, &metrics), 0);
+    assert_int_equal(runs, 1); /* what was the last one */
+    assert_true((ids_left() & (uint64_t)1 << added_last) != 0);
+    assert_true(added_last > ids[5]); /* no id is given again */
+}
+
 #define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -503,6 +569,7 @@ int main(void)
         EACH(test_metrics_stay_few),
         EACH(test_images),
         EACH(test_a_full_disk_under_an_image),
+        EACH(test_forgetting),
         EACH(test_images_are_swept),
     };
 
