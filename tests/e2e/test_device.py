@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from event_stream import EventStream
-from learnd_process import Daemon, binary, problem_of, run
+from learnd_process import binary, problem_of, run, sanitized
 from test_runs import ctl, ended, live, texts, until
 
 PLUGIN = Path(binary()).parent / "tests" / "device" / "fake_device.so"
@@ -296,21 +296,21 @@ def test_a_run_that_has_no_room_trains_on_the_cpu(on_device, device):
 @pytest.mark.sanitizer
 def test_a_run_gives_way_to_requests_and_finishes_when_they_end(make_daemon):
     daemon = make_daemon(args=["--train-yield-p99-ms", "1"]).start()
-    taught(daemon, 60)
-    stop = threading.Event()
+    taught(daemon, 40)
+    stop, inputs = threading.Event(), ASKED * (2 if sanitized() else 40)
 
     def ask():
         with requests.Session() as session:
             session.trust_env = False
             while not stop.is_set():
-                session.post(daemon.url + "/v1/embed", json={"inputs": ASKED * 40}, timeout=60)
+                session.post(daemon.url + "/v1/embed", json={"inputs": inputs}, timeout=60)
 
     clients = [threading.Thread(target=ask) for _ in range(2)]
     for client in clients:
         client.start()
     try:
         until(lambda: float(page(daemon).get("learnd_recent_p99_seconds", 0)) > 0.001)
-        run = daemon.post("/v1/models/default/runs", {"steps_max": 30}, 202)["run"]
+        run = daemon.post("/v1/models/default/runs", {"steps_max": 6}, 202)["run"]
         row = until(lambda: (r := daemon.get(f"/v1/runs/{run}"))["progress"] and
                     r["progress"]["yields"] > 0 and r)
         assert row["state"] == "running" and row["step"] < row["steps"]

@@ -362,6 +362,7 @@ static void test_a_borrowed_encoder(void **state)
 static void test_an_older_folder(void **state)
 {
     static const char sql[] =
+        "DROP TABLE act; DROP TABLE api_key;"
         "DROP TABLE run_metric; DROP TABLE run; DROP TABLE live_encoder;"
         "DROP TABLE encoder_version; ALTER TABLE model DROP COLUMN encoder;"
         "ALTER TABLE model DROP COLUMN live_us;"
