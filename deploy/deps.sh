@@ -50,6 +50,7 @@ if [ "$want" != run ]; then
     add haproxy "the proxy of deploy/haproxy.cfg"
     add openssl "a certificate for it"
     add python3-venv "end-to-end tests: tensorboard and schemathesis"
+    add nodejs "the README's program in JavaScript"
     add chromium "the web page is tested in it"
     add chromium-driver "tests drive it"
 fi
