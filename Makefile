@@ -207,6 +207,12 @@ $(BUILD)/cuda/%.cu.o: kernels/cuda/%.cu
 $(BUILD)/cuda/%.c.o: kernels/cuda/%.c
 	@mkdir -p $(@D)
 	$(call Q,CC)$(CC) $(CPPFLAGS) -isystem $(CUDA_DIR)/include -isystem $(CUDA_DIR)/include/cccl $(CFLAGS) -fPIC -fvisibility=hidden -c -o $@ $<
+# cuda_blas.c on the host, with loops behind cuBLASLt's interface.
+$(BUILD)/lt/libcublasLt.so.13: tests/cuda/lt/fake_cublaslt.c
+	@mkdir -p $(@D)
+	$(call Q,CC)$(CC) $(CPPFLAGS) -isystem $(CUDA_DIR)/include -isystem $(CUDA_DIR)/include/cccl $(CFLAGS) -fPIC -shared -Wl,-soname,$(@F) -o $@ $<
+$(BUILD)/lt/shim-lt.so: $(filter-out %/shim_blas.o,$(SHIM_OBJ)) $(BUILD)/cuda/cuda_blas.c.o $(BUILD)/lt/libcublasLt.so.13
+	$(call Q,LD)$(CXX) -shared $(LDFLAGS) -o $@ $^ -lm -Wl,-rpath,'$$ORIGIN'
 endif
 # What is not a test itself helps every test; fault_alloc.c stands between our code and malloc.
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(UNIT_HELP_OBJ) $(BUILD)/libctl.a $(LIBS)

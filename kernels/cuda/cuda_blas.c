@@ -520,39 +520,42 @@ static bool probe_agrees(struct probe *p, const cublasLtMatmulAlgo_t *algorithm,
     return true;
 }
 
-/* The algorithms of one epilogue. The tallest rung decides: the first of its candidates that keeps
- * its bits on the shortest rung too, so that there is one for all. */
+/* The first of a rung's own candidates that agrees, or else the tallest rung's. */
+static bool plan_rung(struct probe *p, uint32_t rung, const cublasLtMatmulAlgo_t *tall,
+                      cublasLtMatmulAlgo_t *ret_algorithm)
+{
+    cublasLtMatmulHeuristicResult_t found[CANDIDATES_MAX];
+    struct shape s = p->shape;
+    int len = 0;
+
+    s.rows = rungs[rung];
+    if (candidates_of(p->blas, &s, true, found, &len) != 0)
+        len = 0;
+    for (int i = 0; i < len; i++)
+        if (probe_agrees(p, &found[i].algo, rung)) {
+            *ret_algorithm = found[i].algo;
+            return true;
+        }
+    *ret_algorithm = *tall;
+    return probe_agrees(p, tall, rung);
+}
+
+/* The algorithms of one epilogue: the first candidate of the tallest rung whose bits every rung can
+ * have. */
 static int plan_kind(struct probe *p, enum kind kind, cublasLtMatmulAlgo_t *ret_algorithms)
 {
     cublasLtMatmulHeuristicResult_t found[CANDIDATES_MAX];
-    cublasLtMatmulAlgo_t tall;
     bool fits = false;
     int rc, len;
 
     p->shape.kind = kind;
     rc = candidates_of(p->blas, &p->shape, true, found, &len);
     for (int i = 0; i < len && rc == 0 && !fits; i++) {
-        tall = found[i].algo;
-        rc = probe_run(p, &tall, TALLEST, p->whole);
-        for (uint32_t r = 0; r < RUNGS && rc == 0 && (fits || r == 0); r++)
-            fits = probe_agrees(p, &tall, r);
+        fits = probe_run(p, &found[i].algo, TALLEST, p->whole) == 0;
+        for (uint32_t r = 0; r < RUNGS && fits; r++)
+            fits = plan_rung(p, r, &found[i].algo, &ret_algorithms[r]);
     }
-    if (rc == 0 && !fits)
-        rc = -EIO; /* nothing on this device keeps the promise */
-    for (uint32_t r = 0; r < RUNGS && rc == 0; r++) {
-        struct shape s = p->shape;
-
-        s.rows = rungs[r];
-        ret_algorithms[r] = tall;
-        if (candidates_of(p->blas, &s, true, found, &len) != 0)
-            continue;
-        for (int i = 0; i < len; i++)
-            if (probe_agrees(p, &found[i].algo, r)) {
-                ret_algorithms[r] = found[i].algo;
-                break;
-            }
-    }
-    return rc;
+    return rc == 0 && !fits ? -EIO : rc; /* nothing on this device keeps the promise */
 }
 
 static int plan(struct cuda_plans *made)

@@ -4,13 +4,13 @@
 
 static constexpr uint32_t THREADS = 256, WARPS = THREADS / LANES;
 
-/* Over the block, in every thread; warp by warp. Uses WARPS floats of shared memory. */
+/* Over the block, in every thread; warp by warp. Once a kernel: the first WARPS floats of shared
+ * memory are its. */
 static __device__ float block_sum(float x)
 {
     float *parts = reinterpret_cast<float *>(shared_memory());
 
     x = warp_sum(x);
-    __syncthreads(); /* what was read of the last sum */
     if (threadIdx.x % LANES == 0)
         parts[threadIdx.x / LANES] = x;
     __syncthreads();

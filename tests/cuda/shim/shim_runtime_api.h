@@ -103,8 +103,10 @@ static inline cudaError_t cudaStreamDestroy(cudaStream_t)
 
 static inline cudaError_t cudaMalloc(void **ret_data, size_t bytes)
 {
-    *ret_data = shim_malloc(bytes);
-    return *ret_data != NULL ? shim_said() : cudaErrorMemoryAllocation;
+    cudaError_t said = shim_said();
+
+    *ret_data = said == cudaSuccess ? shim_malloc(bytes) : NULL;
+    return said == cudaSuccess && *ret_data == NULL ? cudaErrorMemoryAllocation : said;
 }
 
 static inline cudaError_t cudaHostAlloc(void **ret_data, size_t bytes, unsigned)

@@ -1,4 +1,4 @@
-/* test_cuda_failures.c -- what the CUDA backend says when its device fails, with the runtime's
+/* test_cuda_faults.c -- what the CUDA backend says when its device fails, with the runtime's
  * calls failing one after the other (tests/cuda/shim.h): the first failure comes out of sync(), the
  * next sync is clean again, and a device that is lost stays lost.
  */
