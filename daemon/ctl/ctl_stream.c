@@ -29,6 +29,7 @@ struct reading {
     char id[ID_BYTES]; /* where to go on; "": from now */
     bool here;         /* this connection has said an id: it is a daemon */
     bool enough;
+    char why[160]; /* there is no connection any more */
     long retry_ms;
     enum ctl_exit failed; /* what ended it from within */
 };
@@ -272,10 +273,16 @@ static bool connect_once(struct reading *r, bool first, enum ctl_exit *ret_code)
         *ret_code = r->failed;
     else if (rc == 0 && answer.status / 100 != 2 && (first || answer.status < 500))
         *ret_code = refused(r, &answer);
-    else if (!first || r->here)
+    else if (!first || r->here || r->s->known)
         again = true;
     else
         *ret_code = rc != 0 ? ctl_call_unreachable(r->s->ctl, rc) : not_learnd(r, answer.status);
+    if (rc != 0)
+        snprintf(r->why, sizeof r->why, "%.150s", ctl_http_why(r->s->ctl->http));
+    else if (answer.status / 100 != 2)
+        snprintf(r->why, sizeof r->why, "it answers %ld", answer.status);
+    else
+        snprintf(r->why, sizeof r->why, "the stream has ended");
     api_buffer_done(&answer.body);
     return again;
 }
@@ -309,7 +316,6 @@ enum ctl_exit ctl_stream_run(const struct ctl_stream *s)
     struct reading r = {.s = s, .retry_ms = RETRY_MS};
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     enum ctl_exit code = CTL_OK;
-    char why[160];
     long ms = 0;
 
     sigaction(SIGINT, &action, NULL);
@@ -321,8 +327,7 @@ enum ctl_exit ctl_stream_run(const struct ctl_stream *s)
         ms = ms > RETRY_MS_MAX ? RETRY_MS_MAX : ms;
         if (r.here && s->telling)
             ctl_note("the stream has ended; trying again");
-        snprintf(why, sizeof why, "%.150s", ctl_http_why(s->ctl->http));
-        wait_ms(&r, ms, why[0] != '\0' ? why : "the stream has ended");
+        wait_ms(&r, ms, r.why);
         if (interrupted || r.enough)
             break;
     }

@@ -24,7 +24,8 @@ struct ctl_stream {
     const char *target;
     const char *since; /* NULL: from now */
     int wake_fd;       /* readable: idle is asked at once; -1: none */
-    bool telling;      /* say on stderr that the stream has ended */
+    bool known;   /* it has answered before: also a first connection that breaks is tried anew */
+    bool telling; /* say on stderr that the stream has ended */
     void *ud;
     int (*event)(void *ud, const struct ctl_event *event); /* non-zero: enough */
     /* A few times a second, also while there is no connection; why: in words why not, NULL: there

@@ -456,6 +456,7 @@ static enum ctl_exit watch(struct watching *w)
 {
     struct ctl_stream stream = {.ctl = w->ctl,
                                 .wake_fd = w->screen ? 0 : -1,
+                                .known = true, /* by /v1/info */
                                 .telling = !w->screen && !w->ctl->options.quiet,
                                 .ud = w,
                                 .event = on_event,
