@@ -24,8 +24,6 @@
       "SELECT number, t_us, key, peer, action, object, request, address,"                          \
       " ifnull((SELECT name FROM api_key WHERE id = a.key), '') FROM act a"                        \
       " WHERE (?1 = 0 OR number < ?1) AND (?2 = 0 OR t_us < ?2) AND (?3 IS NULL OR key = ?3)"      \
-      " AND (?4 IS NULL OR action = ?4) ORDER BY number DESC LIMIT ?5")                            \
-    X(ACT_FORGET, "DELETE FROM act WHERE number IN"                                                \
-                  " (SELECT number FROM act WHERE t_us < ?1 ORDER BY number LIMIT ?2)")
+      " AND (?4 IS NULL OR action = ?4) ORDER BY number DESC LIMIT ?5")
 
 #endif

@@ -177,16 +177,3 @@ int store_act_scan(struct store *s, const struct store_act_filter *filter, store
     sqlite3_reset(q);
     return stop != 0 ? stop : rc;
 }
-
-int store_act_forget(struct store *s, int64_t before_us, uint32_t limit, uint32_t *ret_rows)
-{
-    sqlite3_stmt *q = store_statement(s, STORE_ACT_FORGET);
-    int rc;
-
-    sqlite3_bind_int64(q, 1, before_us);
-    sqlite3_bind_int64(q, 2, limit);
-    rc = store_run(s, q);
-    if (rc == 0)
-        *ret_rows = (uint32_t)sqlite3_changes(s->db);
-    return rc;
-}

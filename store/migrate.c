@@ -175,9 +175,7 @@ static const char *const steps[] = {
     "CREATE TABLE act("
     " number INTEGER PRIMARY KEY AUTOINCREMENT, t_us INTEGER NOT NULL, key INTEGER NOT NULL,"
     " peer INTEGER NOT NULL, action TEXT NOT NULL, object TEXT NOT NULL, request TEXT NOT NULL,"
-    " address TEXT NOT NULL);"
-    "CREATE INDEX act_key ON act(key, number);"
-    "CREATE INDEX act_action ON act(action, number);",
+    " address TEXT NOT NULL);",
 };
 
 enum { STEPS = sizeof steps / sizeof *steps };

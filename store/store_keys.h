@@ -70,7 +70,5 @@ struct store_act_filter {
 /* Newest first. */
 int store_act_scan(struct store *store, const struct store_act_filter *filter, store_act_fn *fn,
                    void *ud);
-/* Takes at most limit of the oldest rows from before this time away; *ret_rows says how many. */
-int store_act_forget(struct store *store, int64_t before_us, uint32_t limit, uint32_t *ret_rows);
 
 #endif

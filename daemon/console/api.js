@@ -68,19 +68,14 @@ async function refusal(response) {
     });
 }
 
-/** @returns {Promise<Response>} an answer that is no refusal */
-export async function request(method, path, body, { signal, quiet = false } = {}) {
-    const json = body !== undefined;
+/**
+ * An answer, whatever it is. Who asked too often (429) is told when to come again; nothing was
+ * done, so a short wait is waited for, once.
+ */
+async function ask(path, how, again = true) {
     let response;
     try {
-        response = await fetch(path, {
-            method,
-            signal,
-            cache: 'no-store',
-            credentials: 'omit',
-            headers: headers(json ? { 'Content-Type': 'application/json' } : {}),
-            body: json ? JSON.stringify(body) : undefined,
-        });
+        response = await fetch(path, { ...how, cache: 'no-store', credentials: 'omit' });
     } catch (error) {
         if (error.name === 'AbortError') throw error;
         throw new ApiError({
@@ -89,6 +84,23 @@ export async function request(method, path, body, { signal, quiet = false } = {}
             detail: 'the daemon cannot be reached',
         });
     }
+    const wait_s = Number(response.headers.get('Retry-After') ?? Infinity);
+    if (response.status !== 429 || wait_s > 2 || !again) return response;
+    await new Promise((go) => {
+        setTimeout(go, 1000 * wait_s);
+    });
+    return ask(path, how, false);
+}
+
+/** @returns {Promise<Response>} an answer that is no refusal */
+export async function request(method, path, body, { signal, quiet = false } = {}) {
+    const json = body !== undefined;
+    const response = await ask(path, {
+        method,
+        signal,
+        headers: headers(json ? { 'Content-Type': 'application/json' } : {}),
+        body: json ? JSON.stringify(body) : undefined,
+    });
     if (response.ok) return response;
     const error = await refusal(response);
     if (response.status === 401 && !quiet) {

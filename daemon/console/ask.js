@@ -5,6 +5,7 @@ import { bar, choices } from './choices.js';
 import {
     announce,
     confirmed,
+    direction,
     empty,
     failed,
     fill,
@@ -143,7 +144,6 @@ function show(main, view) {
         id: 'text',
         rows: 3,
         placeholder: model.encoder === 'none' ? '[0.12, -0.4, …]' : 'where is my card?',
-        dir: 'auto',
         spellcheck: 'false',
     });
     const button = h('button.primary', 'Ask ', kbd('↵'));
@@ -338,6 +338,9 @@ function show(main, view) {
                       'examples each are enough to begin.',
               ),
     );
+    text.addEventListener('input', () => {
+        text.dir = direction(text.value);
+    });
     text.addEventListener('keydown', (event) => {
         if (event.key === 'Enter' && !event.shiftKey && !event.isComposing) {
             event.preventDefault();

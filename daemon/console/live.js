@@ -5,7 +5,7 @@
  * dispatched on `live` by its type (swap, label, model, drift, warning, run, reset); `state` tells
  * whether the stream stands.
  */
-import { headers } from './api.js';
+import { headers, session } from './api.js';
 
 export const live = new EventTarget();
 
@@ -55,6 +55,7 @@ export async function listen() {
             });
             if (response.status === 401 || response.status === 403) {
                 tell('state', response.status === 403 ? 'forbidden' : 'off');
+                if (response.status === 401) session.dispatchEvent(new Event('signin'));
                 return;
             }
             if (response.ok) {

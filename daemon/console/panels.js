@@ -6,7 +6,7 @@ import { clockOf, count, duration, figure, moment, percent } from './format.js';
 
 const PER_CENT = { ticks: { callback: (x) => `${Math.round(100 * x)} %` } };
 
-const interval = (low, high) => `${percent(low)} to ${percent(high)} (95 %)`;
+const interval = (low, high) => `between ${percent(low)} and ${percent(high)}`;
 
 const tile = (title, shown, note) =>
     h(

@@ -72,10 +72,10 @@ static void summarize_json(const struct doctor *d, const struct store_repairs *r
     const struct {
         const char *name;
         uint64_t value;
-    } numbers[] = {{"errors", d->errors},       {"warnings", d->warnings},
-                   {"models", d->models},       {"examples", d->examples},
-                   {"images", repairs->images}, {"orphans", repairs->orphans},
-                   {"modes", repairs->modes}};
+    } numbers[] = {{"errors", d->errors},         {"warnings", d->warnings},
+                   {"models", d->models},         {"examples", d->examples},
+                   {"asked", d->asked},           {"images", repairs->images},
+                   {"orphans", repairs->orphans}, {"modes", repairs->modes}};
     struct api_buffer out = API_BUFFER_INIT;
 
     json_open_object(&out);
@@ -83,13 +83,13 @@ static void summarize_json(const struct doctor *d, const struct store_repairs *r
     json_write_string(&out, d->folder);
     json_write_key(&out, "daemon");
     json_write_bool(&out, d->held);
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         json_write_key(&out, numbers[i].name);
         json_write_int(&out, (int64_t)numbers[i].value);
     }
     json_write_key(&out, "repaired");
     json_open_object(&out);
-    for (int i = 4; i < 7; i++) {
+    for (int i = 5; i < 8; i++) {
         json_write_key(&out, numbers[i].name);
         json_write_int(&out, (int64_t)numbers[i].value);
     }
@@ -113,6 +113,8 @@ static enum ctl_exit summarize(const struct doctor *d, const struct store_repair
             printf("compared %llu examples of %llu models with their heads%s\n",
                    (unsigned long long)d->examples, (unsigned long long)d->models,
                    d->unembedded > 0 ? "; some have no embedding yet" : "");
+        if (o->deep && d->asked > 0)
+            printf("%llu texts were put to the daemon\n", (unsigned long long)d->asked);
         if (d->errors + d->warnings == 0)
             printf("%s is sound%s\n", d->folder, d->held ? ", and a daemon is using it" : "");
         else
@@ -137,7 +139,7 @@ static enum ctl_exit check(struct doctor *d)
         if (!d->ctl->options.json && d->errors + d->warnings > 0)
             printf("looking again\n");
         d->bad_len = 0;
-        d->models = d->examples = 0;
+        d->models = d->examples = d->asked = 0;
         rc = examine(d, why, sizeof why);
     }
     return rc != 0 ? cannot(d, why) : summarize(d, &repairs);

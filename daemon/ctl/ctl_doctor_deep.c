@@ -296,6 +296,8 @@ int doctor_deep(struct doctor *d, char *why, size_t why_bytes)
         rc = store_model_scan(p.store, keep_model, &models);
     for (uint32_t i = 0; i < models.len && rc == 0; i++)
         rc = look_at_model(&p, &models.rows[i]);
+    for (uint32_t i = 0; i < models.len && rc == 0 && d->held; i++)
+        rc = doctor_live(d, p.store, &models.rows[i]);
     if (rc != 0)
         snprintf(why, why_bytes, "%.200s: %s", d->folder,
                  *store_why(p.store) != '\0' ? store_why(p.store) : strerror(-rc));

@@ -105,7 +105,7 @@ bool admit_origin(struct conn *c, const struct http_request *r, struct refusal *
     const struct access_settings *settings = access_settings(c->loop->access);
 
     c->x.cors = r->origin != NULL ? origins_find(&settings->origins, r->origin) : NULL;
-    if (c->local || access_keyed(c->loop->access))
+    if ((c->local && !settings->proxies.unix_socket) || access_keyed(c->loop->access))
         return true;
     if (r->host != NULL && !names_loopback(r->host)) {
         *ret_refusal =

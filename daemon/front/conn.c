@@ -17,7 +17,7 @@
 #include "daemon/front/admit.h"
 #include "daemon/metrics.h"
 
-enum { HEAD_BYTES = ADMIT_LINES_BYTES + 256 };
+enum { HEAD_BYTES = ADMIT_LINES_BYTES + 256, FRESH_US = 2000000 };
 
 struct answer {
     uv_write_t write;
@@ -213,11 +213,15 @@ static void send_continue(struct conn *c)
 
 static void reply_problem(struct exchange *x, const struct api_problem *problem, const char *lines);
 
-static void answer_refusal(struct conn *c)
+/* goes_on: the request is through, and the next one may come. */
+static void answer_refusal(struct conn *c, bool goes_on)
 {
     struct api_problem problem;
     char lines[128];
 
+    c->x.active = true;
+    c->x.refused = false;
+    c->x.keep_alive = c->x.keep_alive && goes_on;
     admit_problem(&c->x.refusal, &problem, lines, sizeof lines);
     reply_problem(&c->x, &problem, lines);
 }
@@ -239,9 +243,11 @@ static bool take_headers(struct conn *c)
     router_find(c->loop->routes, c->loop->routes_len, r->method, r->path, &c->x.match);
     route = c->x.route = c->x.match.route;
     c->x.refused = route != NULL && !admit_role(c, r, route->role, &c->x.refusal);
-    if (c->x.refused && (r->expect_continue || !http_collect(c->parser, LIMIT_REFUSED_BYTES))) {
-        c->x.keep_alive = false; /* what follows is not wanted */
-        answer_refusal(c);
+    stream =
+        route != NULL && route->stream != NULL && media_is(r->content_type, "application/x-ndjson");
+    if (c->x.refused &&
+        (stream || r->expect_continue || !http_collect(c->parser, LIMIT_REFUSED_BYTES))) {
+        answer_refusal(c, false);
         return false;
     }
     if (route == NULL && !http_collect(c->parser, LIMIT_BODY_BYTES)) {
@@ -252,7 +258,6 @@ static bool take_headers(struct conn *c)
         c->x.active = false;
         return true;
     }
-    stream = route->stream != NULL && media_is(r->content_type, "application/x-ndjson");
     if (r->has_body && route->body_bytes_max > 0 && !stream &&
         !media_is(r->content_type, "application/json")) {
         refuse(c, 415, "unsupported_media_type",
@@ -314,7 +319,7 @@ static void complete(struct conn *c)
     if (c->x.route == NULL)
         no_route(c);
     else if (c->x.refused)
-        answer_refusal(c);
+        answer_refusal(c, true);
     else
         c->x.route->handler(&c->x);
 }
@@ -341,7 +346,9 @@ static void parse(struct conn *c, const char *bytes, size_t len)
         if (event == HTTP_ERROR) {
             struct http_problem p = http_problem(c->parser);
 
-            if (!c->closing && !c->close_after)
+            if (c->x.refused && !c->x.active) /* that is what it needs to know */
+                answer_refusal(c, false);
+            else if (!c->closing && !c->close_after)
                 refuse(c, p.status, p.code, p.detail);
             break;
         }
@@ -554,9 +561,17 @@ void conn_tick(struct conn *c, int64_t now_us)
     }
 }
 
+/* Has it come just now? Then its first request is on the way, and nobody would send it again. */
+static bool fresh(const struct conn *c)
+{
+    return c->x.started_us == 0 && clock_us() - c->since_us < FRESH_US;
+}
+
 void conn_drain(struct conn *c)
 {
     c->x.keep_alive = false;
+    if (fresh(c))
+        return;
     if (!c->closing && !c->x.active && c->writing == 0 && !http_busy(c->parser))
         conn_close(c);
     else if (!c->x.active && c->writing > 0)

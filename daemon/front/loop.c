@@ -77,11 +77,21 @@ static void take_messages(struct loop *l)
     }
 }
 
+/* At the first tick of draining, not when it begins: who had come before is accepted by then. */
+static void stop_listening(struct loop *l)
+{
+    for (uint32_t i = 0; i < l->listeners_len; i++)
+        uv_close(&l->listeners[i].io.handle, NULL);
+    l->listeners_len = 0;
+}
+
 static void on_tick(uv_timer_t *timer)
 {
     struct loop *l = timer->data;
     int64_t now = clock_us();
 
+    if (l->draining)
+        stop_listening(l);
     for (uint32_t i = 0; i < l->slots_len; i++) {
         struct conn *c = l->slots[i];
 
@@ -109,8 +119,6 @@ static void start_draining(struct loop *l)
 {
     l->draining = true;
     l->drain_until_us = clock_us() + (int64_t)LIMIT_DRAIN_S * 1000000;
-    for (uint32_t i = 0; i < l->listeners_len; i++)
-        uv_close(&l->listeners[i].io.handle, NULL);
     watch_stop(l);
     uv_timer_start(&l->tick, on_tick, 0, DRAIN_TICK_MS);
 }

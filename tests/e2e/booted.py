@@ -50,6 +50,7 @@ for unit in udevd hwdb-update timesyncd resolved networkd logind update-done mac
     ln -sf /dev/null "$units/systemd-$unit.service"
 done
 : >"$m/etc/fstab"
+rm -f "$m/var/lib/man-db/auto-update"  # every dpkg would read all manual pages of the machine
 mkdir "$m/before"
 cd "$m"
 pivot_root . before  # (not chroot: user name spaces are not for those in one)
@@ -90,12 +91,15 @@ class Booted:
             self.group.mkdir()
         except OSError as error:
             raise Unbootable(f"no cgroup can be made: {error}") from None
-        said = open(self.work / "init.log", "wb")
-        self.process = subprocess.Popen(
-            ["unshare", "-m", "-p", "-f", "-u", "-i", "-n", "-C", "--kill-child", "sh", "-c", INIT,
-             "init", str(self.work)], stdin=subprocess.DEVNULL, stdout=said, stderr=said,
-            preexec_fn=self._enter_group)
-        said.close()
+        try:
+            with open(self.work / "init.log", "wb") as said:
+                self.process = subprocess.Popen(
+                    ["unshare", "-m", "-p", "-f", "-u", "-i", "-n", "-C", "--kill-child", "sh",
+                     "-c", INIT, "init", str(self.work)], stdin=subprocess.DEVNULL, stdout=said,
+                    stderr=said, preexec_fn=self._enter_group)
+        except (OSError, subprocess.SubprocessError) as error:
+            self.group.rmdir()
+            raise Unbootable(f"its first process cannot be started: {error}") from None
         try:
             self._wait_until_up()
         except BaseException:

@@ -150,6 +150,25 @@ def test_a_refused_request_leaves_the_connection_usable(daemon):
         session.headers["Authorization"] = f"Bearer {key}"
         assert session.post(daemon.url + "/v1/classify", json={"inputs": "x"},
                             timeout=60).status_code == 200
+    head = (b"POST /v1/feedback HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n")
+    with Wire(daemon) as w:  # a stream is not waited for
+        assert w.send(head % b"application/x-ndjson").problem()[:2] == (401, "unauthorized")
+        assert w.ended()
+    with Wire(daemon) as w:  # nor read for ever
+        try:
+            w.send(head % b"application/json", *[b"8000\r\n" + b" " * 32768 + b"\r\n"] * 5)
+        except OSError:
+            pass
+        assert w.problem()[:2] == (401, "unauthorized")
+    with Wire(daemon) as w:
+        w.send(b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
+               b"Content-Type: application/json\r\nContent-Length: 10\r\n\r\n")
+        assert w.problem()[:2] == (401, "unauthorized") and w.ended()
+    with Wire(daemon) as w:  # the next request is judged for itself
+        w.send(b"GET /v1/me HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert w.problem()[0] == 401
+        assert w.send(b"GARBAGE\r\n\r\n").problem()[:2] == (400, "malformed_http")
     large = requests.post(daemon.url + "/v1/feedback", data=b"x" * 200_000, timeout=60,
                           headers={"Content-Type": "application/json"})
     assert large.status_code == 401 and large.headers["Connection"] == "close"
@@ -443,6 +462,11 @@ def test_unix_socket(make_daemon, tmp_path):
 
 def test_a_proxy_on_the_unix_socket_is_no_admin(make_daemon, tmp_path):
     path = tmp_path / "s"
+    make_daemon("open", args=["--listen", f"unix:{path}", "--trusted-proxies", "unix"]).start()
+    assert over_unix(path, "/v1/me")[0] == 200  # as over TCP: whoever is on this machine,
+    assert over_unix(path, "/v1/me", ("X-Forwarded-For", "203.0.113.9"))[0] == 401
+    assert over_unix(path, "/v1/me", ("Origin", "https://evil.example"))[0] == 403
+    path = tmp_path / "t"
     keyed(make_daemon(args=["--listen", f"unix:{path}", "--trusted-proxies", "unix"]).start())
     assert over_unix(path, "/v1/keys")[0] == 401
 

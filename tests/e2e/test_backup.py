@@ -260,3 +260,15 @@ def test_remains_of_a_killed_restore_are_cleared(taught, tmp_path):
     (tmp_path / "again" / "restoring").mkdir()
     _, err = ctl("restore", tmp_path / "b", "--state", tmp_path / "again", code=USAGE)
     assert "learnd.db is there" in err
+
+
+def test_root_restores_for_the_folders_owner(taught, tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("SKIPPED: only root gives files away")
+    ctl("backup", tmp_path / "b", "--state", taught.state)
+    state = tmp_path / "new"
+    state.mkdir()
+    os.chown(state, 65534, 65534)
+    ctl("restore", tmp_path / "b", "--state", state)
+    assert {p.stat().st_uid for p in state.rglob("*")} == {65534}
+    assert {p.stat().st_mode & 0o077 for p in state.rglob("*")} == {0}

@@ -522,9 +522,9 @@ def test_keys_and_signing_in(driver, make_daemon):
     assert daemon.call("GET", "/v1/me").status_code == 401, "nobody is let in without"
     make("ann", "annotate")
     ann = shown()
-    make("bot", "predict", n3="5")
+    make("bot", "predict", n3="8")
     bot = shown()
-    page.wait(".rows tr", "5/s")
+    page.wait(".rows tr", "8/s")
     make("bot", "predict")
     page.wait("form .notice", "(field name)")
     page.wait("[aria-label=Trail]", "key create")
@@ -563,9 +563,7 @@ def test_keys_and_signing_in(driver, make_daemon):
     (row,) = [k for k in daemon.get("/v1/keys")["keys"] if k["name"] == "ann"]
     assert row["corrections"] == 1
     daemon.delete(f"/v1/keys/{row['id']}")
-    page.press("e")
-    page.type("#text", "c d\n")
-    page.wait(".signin", "Sign in")
+    page.wait(".signin", "Sign in")  # its event stream has ended, and nothing else is let in
     sign_in(page, admin)
     page.until(lambda: "Keys" in tabs(page))
     page.go("keys")
@@ -689,6 +687,8 @@ def test_hostile_texts(page, shared, model):
         page.fill("#text", text)
         page.press("\ue007")
         page.until(lambda: page.focus() == "answer")
+        ways = page.js("return document.getElementById('text').dir")
+        assert ways == ("rtl" if 0x590 <= ord(text[0]) < 0x700 else "ltr"), text
     page.press("/")
     page.fill(".other input", HOSTILE[0])
     page.wait("[role=option]", "<script>")
@@ -710,12 +710,14 @@ def test_hostile_texts(page, shared, model):
 
 
 def test_a_megabyte(page, shared, taught):
+    def ask(times):
+        page.js("const e = document.getElementById('text'); e.value = 'lost card '.repeat("
+                "arguments[0]); e.form.requestSubmit()", times)
     page.open("ask", taught)
-    page.fill("#text", "lost card " * 104857)
-    page.press("\ue007")
+    page.wait("#text")
+    ask(104857)
     page.wait(".answer .notice", "larger than this path takes")
-    page.fill("#text", "lost card " * 100000)
-    page.press("\ue007")
+    ask(100000)
     page.wait(".answer .chip", "cut")
     page.until(lambda: page.focus() == "answer")
     page.press("1")
@@ -724,7 +726,6 @@ def test_a_megabyte(page, shared, taught):
     page.click(".rows button", "lost")
     page.wait("dialog .examples button", "Show all 1,000,000 characters")
     assert len(page.text("body")) < 50_000, "it is not all shown"
-    assert page.complaints() == []
 
 
 # ---- for everyone

@@ -350,6 +350,26 @@ def test_beside_a_daemon_at_work(state, tmp_path):
     assert doctor(state, "--deep")[0] == {}
 
 
+def test_the_daemon_is_asked(state, tmp_path):
+    """Of the texts that it has learned: does it see them as its heads do?"""
+    d = Daemon(state, tmp_path / "log").start()
+    try:
+        out, _ = ctl("doctor", "--deep", "--json", "--state", state, daemon=d)
+        assert json.loads(out)["asked"] > 16
+        out, _ = ctl("doctor", "--deep", "--json", "--state", state, "--url",
+                     "http://127.0.0.1:1")  # nobody there: the folder is sound all the same
+        assert json.loads(out)["asked"] == 0
+        with sqlite3.connect(state / "learnd.db") as db:
+            other = db.execute("SELECT data FROM embedding WHERE encoder = 1 LIMIT 1").fetchone()[0]
+            db.execute("UPDATE embedding SET data = ? WHERE encoder = 1", (other,))
+        db.close()
+        out, _ = ctl("doctor", "--deep", "--json", "--state", state, daemon=d, code=REFUSED)
+        assert {"daemon_differs", "head_differs"} <= {json.loads(x).get("code")
+                                                      for x in out.splitlines()}
+    finally:
+        d.stop()
+
+
 def test_a_killed_daemon_leaves_a_sound_folder(state, tmp_path):
     """Its log is read, and left where it is."""
     d = Daemon(state, tmp_path / "log").start()

@@ -30,11 +30,12 @@ def package(tmp_path_factory):
     return shutil.copy(made, tmp_path_factory.mktemp("package") / "learnd.deb")
 
 
-@pytest.fixture
-def machine(tmp_path, package):
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory, package):
     try:
-        with Booted(tmp_path) as machine:
+        with Booted(tmp_path_factory.mktemp("machine")) as machine:
             shutil.copy(package, machine.results / "learnd.deb")
+            machine.since_us = 0
             yield machine
     except Unbootable as why:
         pytest.skip(f"SKIPPED: no systemd can be booted here: {why}")
@@ -47,11 +48,20 @@ def give_encoder(machine, source=TINY, to=ENCODER):
 
 @pytest.fixture
 def installed(machine):
-    """With the tiny encoder where the unit looks for it, not started."""
-    machine.run("dpkg", "-i", "/results/learnd.deb")
-    give_encoder(machine)
-    machine.shell("sed -i 's/^drain-grace/# drain-grace/' /etc/learnd/learnd.conf")
-    return machine
+    """As after installing, with the tiny encoder where the unit looks for it; not started."""
+    if machine.run("dpkg", "-s", "learnd", check=False).returncode != 0:
+        machine.run("dpkg", "-i", "/results/learnd.deb")
+        machine.shell("sed -i 's/^drain-grace/# drain-grace/' /etc/learnd/learnd.conf &&"
+                      "cp /etc/learnd/learnd.conf /results/learnd.conf")
+        give_encoder(machine)
+    machine.since_us = time.time() * 1e6
+    yield machine
+    machine.shell("""
+        systemctl stop learnd.socket learnd
+        rm -rf /etc/systemd/system/learnd.service.d /etc/learnd/admin.key /var/lib/learnd
+        cp /results/learnd.conf /etc/learnd/learnd.conf
+        systemctl daemon-reload
+        systemctl reset-failed""")
 
 
 def dropin(machine, text):
@@ -67,9 +77,10 @@ def post(machine, path, body):
 
 
 def lines(machine):
-    """Of the daemon, in the journal: dicts."""
+    """Of the daemon in this test, from the journal: dicts."""
     all_of_them = [json.loads(line) for line in machine.journal("learnd").splitlines()]
-    return [line for line in all_of_them if line.get("_COMM") != "systemd"]
+    return [line for line in all_of_them if line.get("_COMM") != "systemd" and
+            int(line["__REALTIME_TIMESTAMP"]) >= machine.since_us]
 
 
 def wait(machine, what, until, seconds=60):

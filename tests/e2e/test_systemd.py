@@ -313,6 +313,28 @@ def test_drain_grace(make_daemon, manager):
     daemon.stop()  # the second one
 
 
+@pytest.mark.sanitizer
+def test_who_has_just_come_is_answered(make_daemon):
+    """A connection whose first request is on the way when the daemon is told to stop."""
+    daemon = make_daemon().start()
+
+    def connect():
+        return socket.create_connection((daemon.host, daemon.port))
+
+    ask = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with connect() as idle, connect() as fresh:
+        idle.sendall(ask)
+        assert idle.recv(4096).startswith(b"HTTP/1.1 200")
+        daemon.process.send_signal(signal.SIGTERM)
+        assert idle.recv(4096) == b"", "it drains: what has nothing under way is closed"
+        fresh.sendall(ask)
+        answer = fresh.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 200") and b"Connection: close" in answer
+        assert fresh.recv(4096) == b""
+    assert daemon.process.wait(60) == 0
+    daemon.forget()
+
+
 # ---- the unit
 
 def exposure(*args):
