@@ -203,7 +203,7 @@ $(BUILD)/learnd-cuda.so: $(CUDA_OBJ)
 $(BUILD)/cuda/%.cu.o: kernels/cuda/%.cu
 	@mkdir -p $(@D)
 	$(call Q,NVCC)$(CUDA_DIR)/bin/nvcc -ccbin $(CXX) -std=c++20 -O3 -I. -D_GNU_SOURCE -Werror all-warnings \
-	    -Xcompiler -Wall,-Wextra,-Wshadow,-fPIC,-fvisibility=hidden $(addprefix -gencode ,$(CUDA_CODE)) -MMD -MF $@.d -c -o $@ $<
+	    -Xcompiler -Wall,-Wextra,-Wshadow,-fPIC,-fvisibility=hidden $(addprefix -gencode ,$(CUDA_CODE)) -MMD -MP -MF $@.d -c -o $@ $<
 $(BUILD)/cuda/%.c.o: kernels/cuda/%.c
 	@mkdir -p $(@D)
 	$(call Q,CC)$(CC) $(CPPFLAGS) -isystem $(CUDA_DIR)/include -isystem $(CUDA_DIR)/include/cccl $(CFLAGS) -fPIC -fvisibility=hidden -c -o $@ $<

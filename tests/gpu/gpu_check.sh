@@ -44,11 +44,9 @@ check "golden encoders (test_encoder)" 120 env LEARND_TEST_BACKEND="$backend" bu
 
 sanitizer=$(command -v compute-sanitizer || ls "${CUDA_HOME:-/usr/local/cuda}/bin/compute-sanitizer" 2>/dev/null)
 if [ -n "$sanitizer" ]; then
-    for tool in memcheck racecheck; do
-        for mode in compare grad; do
-            check "compute-sanitizer $tool, ops $mode" 150 "$sanitizer" --tool $tool --error-exitcode 9 --print-limit 5 \
-                "$ops" $mode --device "$backend"
-        done
+    for what in "memcheck compare" "memcheck grad" "racecheck grad"; do
+        check "compute-sanitizer ${what% *}, ops ${what#* }" 100 "$sanitizer" --tool "${what% *}" --error-exitcode 9 \
+            --print-limit 5 "$ops" "${what#* }" --device "$backend"
     done
 else
     skip "compute-sanitizer: no such tool in PATH or \$CUDA_HOME/bin"
