@@ -127,7 +127,7 @@ static void check_encoder(const struct backend *be, const char *folder,
     float *y = malloc(TEXTS * C * sizeof *y), *want = malloc(TEXTS * C * sizeof *want);
     struct texts *t = malloc(sizeof *t);
     const char *name = precision == ENCODER_FP32 ? "encoder fp32" : "encoder bf16";
-    char detail[96];
+    char detail[128];
 
     if (y == NULL || want == NULL || t == NULL)
         exit(1);
@@ -218,7 +218,7 @@ static void check_training(const struct backend *be, const char *folder, bool fp
     struct train *there, *here;
     float *y = malloc(TEXTS * C * sizeof *y), *want = malloc(TEXTS * C * sizeof *want);
     const char *name = fp32 ? "training fp32" : "training bf16";
-    char detail[96];
+    char detail[128];
 
     if (l == NULL || y == NULL || want == NULL)
         exit(1);
