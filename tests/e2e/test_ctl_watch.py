@@ -15,6 +15,13 @@ def lines(daemon, *args, code=OK):
     return run("watch", "--url", daemon.url, *args, code=code)[0].splitlines()
 
 
+def wait_for_stream(daemon, terminal):
+    """Until it listens: what happened before is not told."""
+    while not re.search(r"^learnd_event_streams 1$", daemon.call("GET", "/metrics").text, re.M):
+        assert terminal.process.poll() is None
+        terminal.read(0.05)
+
+
 @pytest.mark.sanitizer
 def test_screen(daemon):
     """Figures, versions, the latest events; q gives the terminal back."""
@@ -23,6 +30,7 @@ def test_screen(daemon):
         t.wait(r"questions/s")
         assert daemon.url in t.text and "learnd" in t.frame[0]
         t.wait(r"default +0\.\d+ +2 +2")
+        wait_for_stream(daemon, t)
         daemon.teach([("a new text", "turn\u202eed")])
         t.wait(r"label +default action=created label=turn\ufffded")
         t.wait(r"default +0\.\d+ +3 +3")
@@ -71,6 +79,7 @@ def test_the_daemon_restarts(daemon, unused_port):
         daemon.start()
         while "AWAY" in t.wait(r"default +0\.\d+"):
             t.read(0.1)
+        wait_for_stream(daemon, t)
         daemon.teach([("once more", "again")])
         t.wait(r"label=again")
         t.keys("q")
