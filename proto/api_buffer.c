@@ -6,7 +6,9 @@
 #include "proto/api_buffer.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -71,6 +73,27 @@ void api_buffer_add(struct api_buffer *buffer, const void *bytes, size_t bytes_l
 void api_buffer_add_string(struct api_buffer *buffer, const char *string)
 {
     api_buffer_add(buffer, string, strlen(string));
+}
+
+void api_buffer_addf(struct api_buffer *buffer, const char *format, ...)
+{
+    va_list args;
+    int len;
+
+    va_start(args, format);
+    len = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    if (len < 0) {
+        buffer->rc = -ENOMEM;
+        return;
+    }
+    api_buffer_reserve(buffer, (size_t)len + 1);
+    if (buffer->rc != 0)
+        return;
+    va_start(args, format);
+    vsnprintf(buffer->bytes + buffer->len, (size_t)len + 1, format, args);
+    va_end(args);
+    buffer->len += (size_t)len;
 }
 
 void api_buffer_reset(struct api_buffer *buffer)

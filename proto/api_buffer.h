@@ -27,6 +27,9 @@ struct api_buffer {
 void api_buffer_add(struct api_buffer *buffer, const void *bytes, size_t bytes_len);
 /* Up to its NUL. */
 void api_buffer_add_string(struct api_buffer *buffer, const char *string);
+/* As printf; of any length. */
+void api_buffer_addf(struct api_buffer *buffer, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 /* Makes room for bytes_len more without another allocation. */
 void api_buffer_reserve(struct api_buffer *buffer, size_t bytes_len);
 /* Empty again, memory kept, rc cleared. */

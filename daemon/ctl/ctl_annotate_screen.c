@@ -5,7 +5,6 @@
  * what is typed, '+' takes what is typed as it is. The last decision stays in sight until the next,
  * with 'u' to take it back.
  */
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -34,19 +33,6 @@ struct view {
 
 /* ---- drawing --------------------------------------------------------------------------------- */
 
-static void add(struct api_buffer *frame, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-static void add(struct api_buffer *frame, const char *format, ...)
-{
-    char text[512];
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    api_buffer_add_string(frame, text);
-}
-
 static void add_clean(struct api_buffer *frame, const char *text, unsigned columns)
 {
     struct api_buffer clean = API_BUFFER_INIT;
@@ -62,25 +48,26 @@ static void draw_head(const struct view *v, struct api_buffer *frame)
     const struct ctl_queue *q = v->queue;
     const struct ctl_queue_counts *c = &q->counts;
 
-    add(frame, "%s%s ", ctl_color(1, CTL_BOLD), q->review ? "review" : "annotate");
+    api_buffer_addf(frame, "%s%s ", ctl_color(1, CTL_BOLD), q->review ? "review" : "annotate");
     add_clean(frame, ctl_model(q->ctl), 30);
-    add(frame, "%s", ctl_color(1, CTL_PLAIN));
+    api_buffer_addf(frame, "%s", ctl_color(1, CTL_PLAIN));
     if (q->ctl->options.annotator != NULL) {
-        add(frame, " as ");
+        api_buffer_addf(frame, " as ");
         add_clean(frame, q->ctl->options.annotator, 20);
     }
-    add(frame, "   %zu of %zu   %u labelled, %u rejected, %u skipped\n\n",
-        v->item != NULL ? q->at + 1 : q->at, q->len, c->labelled, c->rejected, c->skipped);
+    api_buffer_addf(frame, "   %zu of %zu   %u labelled, %u rejected, %u skipped\n\n",
+                    v->item != NULL ? q->at + 1 : q->at, q->len, c->labelled, c->rejected,
+                    c->skipped);
 }
 
 static void draw_end(const struct view *v, struct api_buffer *frame, unsigned columns)
 {
     const struct ctl_queue *q = v->queue;
 
-    add(frame, " Nothing is left.\n\n");
+    api_buffer_addf(frame, " Nothing is left.\n\n");
     if (q->said.len > 1 && q->said.rc == 0)
         ctl_screen_cut(frame, q->said.bytes, q->said.len - 1, columns);
-    add(frame, "\n%su undo  q end%s", ctl_color(1, CTL_DIM), ctl_color(1, CTL_PLAIN));
+    api_buffer_addf(frame, "\n%su undo  q end%s", ctl_color(1, CTL_DIM), ctl_color(1, CTL_PLAIN));
 }
 
 /* The text and its pair, in as many rows as there are; sets lines. */
@@ -100,9 +87,9 @@ static void draw_text(struct view *v, struct api_buffer *frame, unsigned rows, u
         ctl_screen_wrap(frame, clean.bytes, clean.len, columns, 2, v->scroll, rows);
     }
     if (v->lines > rows)
-        add(frame, "%s  lines %u to %u of %u: arrows move%s", ctl_color(1, CTL_DIM), v->scroll + 1,
-            v->scroll + rows, v->lines, ctl_color(1, CTL_PLAIN));
-    add(frame, "\n");
+        api_buffer_addf(frame, "%s  lines %u to %u of %u: arrows move%s", ctl_color(1, CTL_DIM),
+                        v->scroll + 1, v->scroll + rows, v->lines, ctl_color(1, CTL_PLAIN));
+    api_buffer_addf(frame, "\n");
     api_buffer_done(&clean);
 }
 
@@ -114,48 +101,49 @@ static void draw_choices(const struct view *v, struct api_buffer *frame, unsigne
     for (unsigned i = 0; i < q->choices_len; i++) {
         const struct ctl_choice *c = &q->choices[i];
 
-        add(frame, " %s%u%s %s", ctl_color(1, CTL_CYAN), i + 1, ctl_color(1, CTL_PLAIN),
-            !q->multi   ? ""
-            : c->chosen ? "[x] "
-                        : "[ ] ");
+        api_buffer_addf(frame, " %s%u%s %s", ctl_color(1, CTL_CYAN), i + 1, ctl_color(1, CTL_PLAIN),
+                        !q->multi   ? ""
+                        : c->chosen ? "[x] "
+                                    : "[ ] ");
         if (c->score >= 0)
-            add(frame, "%.2f %-*.*s ", c->score, BAR, (int)(c->score * BAR), full);
+            api_buffer_addf(frame, "%.2f %-*.*s ", c->score, BAR, (int)(c->score * BAR), full);
         else
-            add(frame, "%*s", BAR + 6, "");
+            api_buffer_addf(frame, "%*s", BAR + 6, "");
         add_clean(frame, c->name, columns > BAR + 14 ? columns - BAR - 14 : 8);
         if (q->review && v->item->label != NULL && strcmp(c->name, v->item->label) == 0)
-            add(frame, "  (taught)");
-        add(frame, "\n");
+            api_buffer_addf(frame, "  (taught)");
+        api_buffer_addf(frame, "\n");
     }
 }
 
 static void draw_matches(const struct view *v, struct api_buffer *frame, unsigned columns)
 {
-    add(frame, "%s%s: ", ctl_color(1, CTL_BOLD), v->mode == FINDING ? "label" : "new label");
+    api_buffer_addf(frame, "%s%s: ", ctl_color(1, CTL_BOLD),
+                    v->mode == FINDING ? "label" : "new label");
     add_clean(frame, v->typed, columns > 20 ? columns - 20 : 8);
-    add(frame, "_%s\n", ctl_color(1, CTL_PLAIN));
+    api_buffer_addf(frame, "_%s\n", ctl_color(1, CTL_PLAIN));
     for (unsigned i = 0; v->mode == FINDING && i < v->matches_len; i++) {
-        add(frame, " %s ", i == v->match ? ">" : " ");
+        api_buffer_addf(frame, " %s ", i == v->match ? ">" : " ");
         add_clean(frame, v->queue->labels[v->matches[i]], columns > 8 ? columns - 8 : 8);
-        add(frame, "\n");
+        api_buffer_addf(frame, "\n");
     }
     if (v->mode == FINDING && v->matches_len == 0)
-        add(frame, "   there is no such label; Esc, then + makes one\n");
-    add(frame, "%sEnter takes it, Esc goes back%s\n", ctl_color(1, CTL_DIM),
-        ctl_color(1, CTL_PLAIN));
+        api_buffer_addf(frame, "   there is no such label; Esc, then + makes one\n");
+    api_buffer_addf(frame, "%sEnter takes it, Esc goes back%s\n", ctl_color(1, CTL_DIM),
+                    ctl_color(1, CTL_PLAIN));
 }
 
 static void draw_help(struct api_buffer *frame)
 {
-    add(frame, " 1..9    this label (kind multi: choose, then Enter; 0: none of them)\n"
-               " /       another label: type a part of it\n"
-               " +       a new label: type it\n"
-               " r       reject: not what the model says, or what was taught\n"
-               " s       skip\n"
-               " u       undo the last decision\n"
-               " arrows  move in a long text\n"
-               " q       end; all decisions are kept\n"
-               "\n any key goes back\n");
+    api_buffer_addf(frame, " 1..9    this label (kind multi: choose, then Enter; 0: none of them)\n"
+                           " /       another label: type a part of it\n"
+                           " +       a new label: type it\n"
+                           " r       reject: not what the model says, or what was taught\n"
+                           " s       skip\n"
+                           " u       undo the last decision\n"
+                           " arrows  move in a long text\n"
+                           " q       end; all decisions are kept\n"
+                           "\n any key goes back\n");
 }
 
 static void draw_foot(const struct view *v, struct api_buffer *frame, unsigned columns)
@@ -163,19 +151,19 @@ static void draw_foot(const struct view *v, struct api_buffer *frame, unsigned c
     const struct ctl_queue *q = v->queue;
 
     if (v->away[0] != '\0') {
-        add(frame, "%sAWAY: ", ctl_color(1, CTL_RED));
+        api_buffer_addf(frame, "%sAWAY: ", ctl_color(1, CTL_RED));
         add_clean(frame, v->away, columns > 30 ? columns - 30 : 8);
-        add(frame, "; trying again, q gives up%s\n", ctl_color(1, CTL_PLAIN));
+        api_buffer_addf(frame, "; trying again, q gives up%s\n", ctl_color(1, CTL_PLAIN));
     } else if (q->said.len > 1 && q->said.rc == 0) {
-        add(frame, "%s", ctl_color(1, q->failed ? CTL_RED : CTL_GREEN));
+        api_buffer_addf(frame, "%s", ctl_color(1, q->failed ? CTL_RED : CTL_GREEN));
         ctl_screen_cut(frame, q->said.bytes, q->said.len - 1, columns);
-        add(frame, "%s\n", ctl_color(1, CTL_PLAIN));
+        api_buffer_addf(frame, "%s\n", ctl_color(1, CTL_PLAIN));
     } else {
-        add(frame, "\n");
+        api_buffer_addf(frame, "\n");
     }
-    add(frame, "%s? help  %s  / other  + new  r reject  s skip  u undo  q end%s",
-        ctl_color(1, CTL_DIM), q->multi ? "1-9 choose, Enter" : "1-9 label",
-        ctl_color(1, CTL_PLAIN));
+    api_buffer_addf(frame, "%s? help  %s  / other  + new  r reject  s skip  u undo  q end%s",
+                    ctl_color(1, CTL_DIM), q->multi ? "1-9 choose, Enter" : "1-9 label",
+                    ctl_color(1, CTL_PLAIN));
 }
 
 static void draw(struct view *v)
@@ -190,12 +178,12 @@ static void draw(struct view *v)
     } else if (v->item != NULL) {
         rest = v->mode == DECIDING ? v->queue->choices_len : MATCHES_MAX + 2;
         draw_text(v, &frame, rows > rest + FIXED_ROWS + 1 ? rows - rest - FIXED_ROWS : 1, columns);
-        add(&frame, "\n");
+        api_buffer_addf(&frame, "\n");
         if (v->mode == DECIDING)
             draw_choices(v, &frame, columns);
         else
             draw_matches(v, &frame, columns);
-        add(&frame, "\n");
+        api_buffer_addf(&frame, "\n");
         draw_foot(v, &frame, columns);
     } else if (v->away[0] != '\0') {
         draw_foot(v, &frame, columns);

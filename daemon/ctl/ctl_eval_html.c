@@ -6,7 +6,6 @@
  */
 #include <errno.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,21 +45,6 @@ static const char STYLE[] =
 static void add(struct api_buffer *b, const char *html)
 {
     api_buffer_add_string(b, html);
-}
-
-static void addf(struct api_buffer *b, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-
-/* Numbers and words of this file; never what came from outside. */
-static void addf(struct api_buffer *b, const char *format, ...)
-{
-    char text[400];
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    add(b, text);
 }
 
 static void add_text(struct api_buffer *b, const char *bytes, size_t len)
@@ -105,13 +89,13 @@ static void add_share(struct api_buffer *b, double share)
     if (isnan(share))
         add(b, "<td>-</td>");
     else
-        addf(b, "<td>%.3f</td>", share);
+        api_buffer_addf(b, "<td>%.3f</td>", share);
 }
 
 static void figure(struct api_buffer *b, const char *name, double value)
 {
     if (!isnan(value))
-        addf(b, "<div><dt>%s</dt><dd>%.3f</dd></div>", name, value);
+        api_buffer_addf(b, "<div><dt>%s</dt><dd>%.3f</dd></div>", name, value);
 }
 
 /* ---- plots ----------------------------------------------------------------------------------- */
@@ -131,44 +115,48 @@ static double y_of(double share)
 static void open_plot(struct api_buffer *b, const char *title, const char *x, const char *y,
                       double y_max)
 {
-    addf(b,
-         "<figure><h2>%s</h2><svg role=\"img\" aria-label=\"%s\" width=\"%d\" viewBox=\"0 0 %d "
-         "%d\">",
-         title, title, PLOT + MARGIN + 16, PLOT + MARGIN + 16, PLOT + MARGIN + 8);
-    addf(b, "<rect class=\"axis\" x=\"%d\" y=\"8\" width=\"%d\" height=\"%d\"/>", MARGIN, PLOT,
-         PLOT);
+    api_buffer_addf(
+        b,
+        "<figure><h2>%s</h2><svg role=\"img\" aria-label=\"%s\" width=\"%d\" viewBox=\"0 0 %d "
+        "%d\">",
+        title, title, PLOT + MARGIN + 16, PLOT + MARGIN + 16, PLOT + MARGIN + 8);
+    api_buffer_addf(b, "<rect class=\"axis\" x=\"%d\" y=\"8\" width=\"%d\" height=\"%d\"/>", MARGIN,
+                    PLOT, PLOT);
     for (int i = 0; i <= 4; i++) {
         double share = i / 4.0;
 
-        addf(b, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.2f</text>", x_of(share),
-             PLOT + 24, share);
-        addf(b, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%.2f</text>", MARGIN - 6,
-             y_of(share) + 4, share * y_max);
+        api_buffer_addf(b, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.2f</text>",
+                        x_of(share), PLOT + 24, share);
+        api_buffer_addf(b, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%.2f</text>", MARGIN - 6,
+                        y_of(share) + 4, share * y_max);
     }
-    addf(b, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%s</text>", x_of(0.5), PLOT + 42, x);
-    addf(b,
-         "<text x=\"10\" y=\"%.1f\" text-anchor=\"middle\" transform=\"rotate(-90 10 %.1f)\">"
-         "%s</text>",
-         y_of(0.5), y_of(0.5), y);
+    api_buffer_addf(b, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%s</text>", x_of(0.5),
+                    PLOT + 42, x);
+    api_buffer_addf(
+        b,
+        "<text x=\"10\" y=\"%.1f\" text-anchor=\"middle\" transform=\"rotate(-90 10 %.1f)\">"
+        "%s</text>",
+        y_of(0.5), y_of(0.5), y);
 }
 
 /* A point a bin, at its mean score and accuracy, as large as its share of the rows. */
 static void reliability(struct api_buffer *b, const struct evaluation_part *p)
 {
     open_plot(b, "Reliability", "mean score", "accuracy", 1);
-    addf(b, "<line class=\"even\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>", x_of(0),
-         y_of(0), x_of(1), y_of(1));
+    api_buffer_addf(b, "<line class=\"even\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>",
+                    x_of(0), y_of(0), x_of(1), y_of(1));
     for (int i = 0; i < EVALUATION_BINS; i++) {
         const struct evaluation_bin *bin = &p->bins[i];
 
         if (bin->rows == 0)
             continue;
-        addf(b,
-             "<circle class=\"one\" cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\" fill-opacity=\".75\">"
-             "<title>score %.3f, accuracy %.3f, %llu rows</title></circle>",
-             x_of(bin->confidence), y_of(bin->accuracy),
-             3 + 14 * sqrt((double)bin->rows / (double)p->rows), bin->confidence, bin->accuracy,
-             (unsigned long long)bin->rows);
+        api_buffer_addf(
+            b,
+            "<circle class=\"one\" cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\" fill-opacity=\".75\">"
+            "<title>score %.3f, accuracy %.3f, %llu rows</title></circle>",
+            x_of(bin->confidence), y_of(bin->accuracy),
+            3 + 14 * sqrt((double)bin->rows / (double)p->rows), bin->confidence, bin->accuracy,
+            (unsigned long long)bin->rows);
     }
     add(b, "</svg><p><small>On the line a score is what it says. The area of a point grows with "
            "its rows.</small></p></figure>");
@@ -183,7 +171,7 @@ static void risk_coverage(struct api_buffer *b, const struct evaluation_part *p)
     open_plot(b, "Risk and coverage", "share that is answered", "share of it that is wrong", most);
     add(b, "<polyline class=\"line\" points=\"");
     for (uint32_t i = 0; i < p->curve_len; i++)
-        addf(b, "%.1f,%.1f ", x_of(p->curve[i].coverage), y_of(p->curve[i].risk / most));
+        api_buffer_addf(b, "%.1f,%.1f ", x_of(p->curve[i].coverage), y_of(p->curve[i].risk / most));
     add(b, "\"/></svg><p><small>Answering only the surest texts: how many, and how many of them "
            "wrongly.</small></p></figure>");
 }
@@ -238,18 +226,21 @@ static void heat_cell(struct api_buffer *b, const struct ctl_eval *e, const stru
 
     if (h->rows[i][k] == 0)
         return;
-    addf(b,
-         "<rect class=\"%s\" x=\"%u\" y=\"%u\" width=\"%d\" height=\"%d\" fill-opacity=\"%.2f\">"
-         "<title>",
-         i == k ? "one" : "two", x, y, CELL - 1, CELL - 1, 0.12 + 0.5 * share);
+    api_buffer_addf(
+        b,
+        "<rect class=\"%s\" x=\"%u\" y=\"%u\" width=\"%d\" height=\"%d\" fill-opacity=\"%.2f\">"
+        "<title>",
+        i == k ? "one" : "two", x, y, CELL - 1, CELL - 1, 0.12 + 0.5 * share);
     add_name(b, e, h->columns[i]);
     add(b, " &#8594; ");
     add_name(b, e, h->columns[k]);
-    addf(b, ": %llu of %.0f rows</title></rect>", (unsigned long long)h->rows[i][k], taught);
-    addf(b,
-         "<text class=\"n\" x=\"%u\" y=\"%u\" text-anchor=\"middle\" pointer-events=\"none\">"
-         "%llu</text>",
-         x + CELL / 2, y + 15, (unsigned long long)h->rows[i][k]);
+    api_buffer_addf(b, ": %llu of %.0f rows</title></rect>", (unsigned long long)h->rows[i][k],
+                    taught);
+    api_buffer_addf(
+        b,
+        "<text class=\"n\" x=\"%u\" y=\"%u\" text-anchor=\"middle\" pointer-events=\"none\">"
+        "%llu</text>",
+        x + CELL / 2, y + 15, (unsigned long long)h->rows[i][k]);
 }
 
 static void heat_map(struct api_buffer *b, const struct ctl_eval *e)
@@ -263,15 +254,16 @@ static void heat_map(struct api_buffer *b, const struct ctl_eval *e)
     side = h.len * CELL;
     add(b, "<h2>Confusions</h2><p>Labels of the most frequent ones: a row a label, a column an "
            "answer; blue is right.</p>");
-    addf(b, "<svg role=\"img\" aria-label=\"Confusions\" width=\"%u\" viewBox=\"0 0 %u %u\">",
-         HEAT_NAMES + side + 120, HEAT_NAMES + side + 120, side + 190);
+    api_buffer_addf(
+        b, "<svg role=\"img\" aria-label=\"Confusions\" width=\"%u\" viewBox=\"0 0 %u %u\">",
+        HEAT_NAMES + side + 120, HEAT_NAMES + side + 120, side + 190);
     for (uint32_t i = 0; i < h.len; i++) {
         uint32_t middle = i * CELL + 15, x = HEAT_NAMES + i * CELL + 8;
 
-        addf(b, "<text x=\"%d\" y=\"%u\" text-anchor=\"end\">", HEAT_NAMES - 6, middle);
+        api_buffer_addf(b, "<text x=\"%d\" y=\"%u\" text-anchor=\"end\">", HEAT_NAMES - 6, middle);
         add_name(b, e, h.columns[i]);
-        addf(b, "</text><text x=\"%u\" y=\"%u\" transform=\"rotate(50 %u %u)\">", x, side + 12, x,
-             side + 12);
+        api_buffer_addf(b, "</text><text x=\"%u\" y=\"%u\" transform=\"rotate(50 %u %u)\">", x,
+                        side + 12, x, side + 12);
         add_name(b, e, h.columns[i]);
         add(b, "</text>");
     }
@@ -289,7 +281,8 @@ static void pairs(struct api_buffer *b, const struct ctl_eval *e)
         return;
     add(b, "<table><tr><th>rows</th><th class=\"l\">label</th><th class=\"l\">answered</th></tr>");
     for (uint32_t i = 0; i < e->single->pairs_len && i < CTL_EVAL_ROWS; i++) {
-        addf(b, "<tr><td>%llu</td><td class=\"l\">", (unsigned long long)e->single->pairs[i].rows);
+        api_buffer_addf(b, "<tr><td>%llu</td><td class=\"l\">",
+                        (unsigned long long)e->single->pairs[i].rows);
         add_name(b, e, e->single->pairs[i].truth);
         add(b, "</td><td class=\"l\">");
         add_name(b, e, e->single->pairs[i].predicted);
@@ -305,8 +298,8 @@ static void bins(struct api_buffer *b, const struct evaluation_part *p)
     for (int i = 0; i < EVALUATION_BINS; i++) {
         if (p->bins[i].rows == 0)
             continue;
-        addf(b, "<tr><td>%.2f .. %.2f</td><td>%llu</td>", (double)i / EVALUATION_BINS,
-             (double)(i + 1) / EVALUATION_BINS, (unsigned long long)p->bins[i].rows);
+        api_buffer_addf(b, "<tr><td>%.2f .. %.2f</td><td>%llu</td>", (double)i / EVALUATION_BINS,
+                        (double)(i + 1) / EVALUATION_BINS, (unsigned long long)p->bins[i].rows);
         add_share(b, p->bins[i].confidence);
         add_share(b, p->bins[i].accuracy);
         add(b, "</tr>");
@@ -327,20 +320,20 @@ static void labels(struct api_buffer *b, const struct ctl_eval *e)
            "<th>precision</th><th>recall</th><th>rows</th><th>answered</th><th class=\"l\">label"
            "</th></tr>");
     for (uint32_t i = 0; i < len && i < BARS_MAX; i++) {
-        addf(b, "<tr><td><span class=\"bar\"><i style=\"width:%.1f%%\"></i></span></td>",
-             isnan(rows[i].f1) ? 0 : rows[i].f1 * 100);
+        api_buffer_addf(b, "<tr><td><span class=\"bar\"><i style=\"width:%.1f%%\"></i></span></td>",
+                        isnan(rows[i].f1) ? 0 : rows[i].f1 * 100);
         add_share(b, rows[i].f1);
         add_share(b, rows[i].precision);
         add_share(b, rows[i].recall);
-        addf(b, "<td>%llu</td><td>%llu</td><td class=\"l\">", (unsigned long long)rows[i].rows,
-             (unsigned long long)rows[i].answered);
+        api_buffer_addf(b, "<td>%llu</td><td>%llu</td><td class=\"l\">",
+                        (unsigned long long)rows[i].rows, (unsigned long long)rows[i].answered);
         add_name(b, e, rows[i].column);
         add(b, ctl_eval_unknown(e, rows[i].column) ? " <small>(no example)</small>" : "");
         add(b, "</td></tr>");
     }
     add(b, "</table>");
     if (len > BARS_MAX)
-        addf(b, "<p>and %u more.</p>", len - BARS_MAX);
+        api_buffer_addf(b, "<p>and %u more.</p>", len - BARS_MAX);
     free(rows);
 }
 
@@ -387,9 +380,9 @@ void ctl_eval_html(const struct ctl_eval *e, struct api_buffer *b)
         add(b, " to ");
         add_text(b, e->version_last, strlen(e->version_last));
     }
-    addf(b, ", %llu rows of ", (unsigned long long)e->rows);
+    api_buffer_addf(b, ", %llu rows of ", (unsigned long long)e->rows);
     add_text(b, e->file, strlen(e->file));
-    addf(b, ", %llu rejected</p>", (unsigned long long)e->rejected);
+    api_buffer_addf(b, ", %llu rejected</p>", (unsigned long long)e->rejected);
     figures(b, e);
     if (e->single != NULL) {
         add(b, "<div class=\"plots\">");

@@ -7,7 +7,6 @@
  */
 #include <errno.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -224,19 +223,6 @@ static int print_line(struct watching *w, struct api_buffer *line)
 
 /* ---- the screen ------------------------------------------------------------------------------ */
 
-static void add(struct api_buffer *frame, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-static void add(struct api_buffer *frame, const char *format, ...)
-{
-    char text[512];
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    api_buffer_add_string(frame, text);
-}
-
 /* A clean text in a column of that width. */
 static void add_cell(struct api_buffer *frame, const struct json_value *value, unsigned width)
 {
@@ -253,16 +239,16 @@ static void add_cell(struct api_buffer *frame, const struct json_value *value, u
     ctl_clean(&clean, text != NULL ? text : "-", text != NULL ? len : 1);
     if (clean.rc == 0 && clean.len > 0)
         used = ctl_screen_cut(frame, clean.bytes, clean.len, width);
-    add(frame, "%*s", (int)(width - used + 2), "");
+    api_buffer_addf(frame, "%*s", (int)(width - used + 2), "");
     api_buffer_done(&clean);
 }
 
 static void add_figure(struct api_buffer *frame, double number, int digits)
 {
     if (isnan(number))
-        add(frame, "%14s", "-");
+        api_buffer_addf(frame, "%14s", "-");
     else
-        add(frame, "%14.*f", digits, number);
+        api_buffer_addf(frame, "%14.*f", digits, number);
 }
 
 static void draw_head(const struct watching *w, struct api_buffer *frame, unsigned columns)
@@ -277,17 +263,17 @@ static void draw_head(const struct watching *w, struct api_buffer *frame, unsign
         ctl_clean(&line, version, strlen(version));
     api_buffer_add_string(&line, " at ");
     ctl_clean(&line, w->ctl->options.url, strlen(w->ctl->options.url));
-    add(&line, "  %.10s %.8s  (q: quit)", time, time + 11);
+    api_buffer_addf(&line, "  %.10s %.8s  (q: quit)", time, time + 11);
     api_buffer_add_string(frame, ctl_color(1, CTL_BOLD));
     if (line.rc == 0)
         ctl_screen_cut(frame, line.bytes, line.len, columns);
-    add(frame, "%s\n", ctl_color(1, CTL_PLAIN));
+    api_buffer_addf(frame, "%s\n", ctl_color(1, CTL_PLAIN));
     if (w->away[0] != '\0') {
-        add(frame, "%sAWAY: ", ctl_color(1, CTL_RED));
+        api_buffer_addf(frame, "%sAWAY: ", ctl_color(1, CTL_RED));
         ctl_clean(frame, w->away, strlen(w->away));
-        add(frame, "; trying again%s", ctl_color(1, CTL_PLAIN));
+        api_buffer_addf(frame, "; trying again%s", ctl_color(1, CTL_PLAIN));
     }
-    add(frame, "\n");
+    api_buffer_addf(frame, "\n");
     api_buffer_done(&line);
 }
 
@@ -299,23 +285,23 @@ static void draw_figures(const struct watching *w, struct api_buffer *frame)
                                                   "encode", "head",     "commit"};
     const double *now = latest(w)->figures;
 
-    add(frame, "%s", ctl_color(1, CTL_DIM));
+    api_buffer_addf(frame, "%s", ctl_color(1, CTL_DIM));
     for (size_t i = 0; i < sizeof heads / sizeof *heads; i++)
-        add(frame, "%14s", heads[i]);
-    add(frame, "%s\n", ctl_color(1, CTL_PLAIN));
+        api_buffer_addf(frame, "%14s", heads[i]);
+    api_buffer_addf(frame, "%s\n", ctl_color(1, CTL_PLAIN));
     add_figure(frame, rate(w, CTL_QUESTIONS), 1);
     add_figure(frame, rate(w, CTL_CORRECTIONS), 1);
     add_figure(frame, refusals(w), 1);
     add_figure(frame, now[CTL_QUEUED], 0);
     add_figure(frame, now[CTL_CONNECTIONS], 0);
     add_figure(frame, now[CTL_RESIDENT] * 1e-6, 0);
-    add(frame, "\n\n%s%14s%14s%14s%s\n", ctl_color(1, CTL_DIM), "ms", "p50", "p99",
-        ctl_color(1, CTL_PLAIN));
+    api_buffer_addf(frame, "\n\n%s%14s%14s%14s%s\n", ctl_color(1, CTL_DIM), "ms", "p50", "p99",
+                    ctl_color(1, CTL_PLAIN));
     for (int i = 0; i < CTL_STAGES; i++) {
-        add(frame, "%14s", names[i]);
+        api_buffer_addf(frame, "%14s", names[i]);
         add_figure(frame, ms(w, (enum ctl_stage)i, 0.5), 2);
         add_figure(frame, ms(w, (enum ctl_stage)i, 0.99), 2);
-        add(frame, "\n");
+        api_buffer_addf(frame, "\n");
     }
 }
 
@@ -324,8 +310,8 @@ static void draw_models(const struct watching *w, struct api_buffer *frame, unsi
     const struct json_value *models = json_member(w->models, "models");
     unsigned name = columns > 70 ? 30 : 16;
 
-    add(frame, "\n%s%-*s  %-14s  %-9s  %-7s  %s%s\n", ctl_color(1, CTL_DIM), (int)name, "model",
-        "version", "examples", "labels", "settled", ctl_color(1, CTL_PLAIN));
+    api_buffer_addf(frame, "\n%s%-*s  %-14s  %-9s  %-7s  %s%s\n", ctl_color(1, CTL_DIM), (int)name,
+                    "model", "version", "examples", "labels", "settled", ctl_color(1, CTL_PLAIN));
     for (size_t i = 0; i < json_len(models) && i < ROWS_MAX; i++) {
         const struct json_value *m = json_at(models, i);
 
@@ -333,7 +319,8 @@ static void draw_models(const struct watching *w, struct api_buffer *frame, unsi
         add_cell(frame, json_member(m, "version"), 14);
         add_cell(frame, json_member(m, "examples"), 9);
         add_cell(frame, json_member(m, "labels"), 7);
-        add(frame, "%s\n", json_bool(json_member(m, "settled"), false) ? "yes" : "not yet");
+        api_buffer_addf(frame, "%s\n",
+                        json_bool(json_member(m, "settled"), false) ? "yes" : "not yet");
     }
 }
 
@@ -348,13 +335,13 @@ static void draw_run(struct api_buffer *frame, const struct json_value *run)
 
     if (state == NULL || (strcmp(state, "running") != 0 && strcmp(state, "queued") != 0))
         return;
-    add(frame, "\n%srun %lld%s  ", ctl_color(1, CTL_CYAN),
-        (long long)json_int(json_member(run, "run"), 0), ctl_color(1, CTL_PLAIN));
+    api_buffer_addf(frame, "\n%srun %lld%s  ", ctl_color(1, CTL_CYAN),
+                    (long long)json_int(json_member(run, "run"), 0), ctl_color(1, CTL_PLAIN));
     add_cell(frame, json_member(run, "model"), 16);
     add_cell(frame, json_member(run, "phase"), 10);
-    add(frame, "[%.*s%.*s] %.0f/%.0f", filled, full, BAR - filled, none, step, steps);
+    api_buffer_addf(frame, "[%.*s%.*s] %.0f/%.0f", filled, full, BAR - filled, none, step, steps);
     if (eta >= 0)
-        add(frame, "  %.0f s left", eta);
+        api_buffer_addf(frame, "  %.0f s left", eta);
 }
 
 static void draw(struct watching *w)
@@ -370,7 +357,7 @@ static void draw(struct watching *w)
     draw_models(w, &frame, columns);
     for (size_t i = 0; i < json_len(runs); i++)
         draw_run(&frame, json_at(runs, i));
-    add(&frame, "\n%sevents%s\n", ctl_color(1, CTL_DIM), ctl_color(1, CTL_PLAIN));
+    api_buffer_addf(&frame, "\n%sevents%s\n", ctl_color(1, CTL_DIM), ctl_color(1, CTL_PLAIN));
     for (size_t i = 0; frame.rc == 0 && i < frame.len; i++)
         used += frame.bytes[i] == '\n';
     room = rows > used ? rows - used : 0;
@@ -378,7 +365,7 @@ static void draw(struct watching *w)
         const struct api_buffer *e = &w->events[(w->events_at + EVENTS - i) % EVENTS];
 
         ctl_screen_cut(&frame, e->bytes, e->len, columns);
-        add(&frame, "\n");
+        api_buffer_addf(&frame, "\n");
     }
     ctl_screen_show(&frame);
     api_buffer_done(&frame);

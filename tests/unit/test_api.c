@@ -15,6 +15,33 @@
 #include "proto/json.h"
 #include "proto/openapi.h"
 
+static void *no_memory(size_t bytes)
+{
+    (void)bytes;
+    return NULL;
+}
+
+/* As printf, whatever the length, behind what is there; without memory nothing is half there. */
+static void test_formats(void **state)
+{
+    struct api_buffer b = API_BUFFER_INIT;
+
+    (void)state;
+    api_buffer_addf(&b, "%s %d%%, ", "one", 50);
+    api_buffer_addf(&b, "%2000d", 7);
+    api_buffer_addf(&b, "%s", "");
+    assert_int_equal(b.rc, 0);
+    assert_int_equal(b.len, 9 + 2000);
+    assert_memory_equal(b.bytes, "one 50%, ", 9);
+    assert_int_equal(b.bytes[b.len - 1], '7');
+    api_alloc_set(no_memory, free);
+    api_buffer_addf(&b, "%100000d", 7);
+    api_alloc_set(malloc, free);
+    assert_int_equal(b.rc, -ENOMEM);
+    assert_int_equal(b.len, 9 + 2000);
+    api_buffer_done(&b);
+}
+
 static void test_problem(void **state)
 {
     struct api_buffer b = API_BUFFER_INIT;
@@ -305,10 +332,11 @@ static void test_contract(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_problem),    cmocka_unit_test(test_ids),
-        cmocka_unit_test(test_versions),   cmocka_unit_test(test_cursors),
-        cmocka_unit_test(test_parameters), cmocka_unit_test(test_times),
-        cmocka_unit_test(test_names),      cmocka_unit_test(test_contract),
+        cmocka_unit_test(test_formats),  cmocka_unit_test(test_problem),
+        cmocka_unit_test(test_ids),      cmocka_unit_test(test_versions),
+        cmocka_unit_test(test_cursors),  cmocka_unit_test(test_parameters),
+        cmocka_unit_test(test_times),    cmocka_unit_test(test_names),
+        cmocka_unit_test(test_contract),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
