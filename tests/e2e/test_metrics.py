@@ -265,10 +265,10 @@ def test_the_process(daemon):
 
 
 def test_runs_are_seen_while_they_run(daemon):
-    daemon.teach(list(texts(200)))
+    daemon.teach(list(texts(1000)))
     before = read(daemon)
     assert before["learnd_run_under_way"] == 0 and not before.rows("learnd_run_loss")
-    run = daemon.post("/v1/models/default/runs", {"steps_max": 100000, "epochs": 100}, 202)["run"]
+    run = daemon.post("/v1/models/default/runs", {"epochs": 100, "batch": 4}, 202)["run"]
 
     def learning():
         page = read(daemon)

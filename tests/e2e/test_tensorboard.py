@@ -141,9 +141,9 @@ def test_a_full_disk_costs_a_warning(make_daemon, folder):
     """The run goes on, and what was written before can be read."""
     daemon = make_daemon(args=["--tensorboard", folder],
                          preexec=lambda: signal.signal(signal.SIGXFSZ, signal.SIG_IGN)).start()
-    daemon.teach(list(texts(200)))
+    daemon.teach(list(texts(1000)))
     daemon.settle()
-    run = daemon.post("/v1/models/default/runs", {"steps_max": 100000, "epochs": 100}, 202)["run"]
+    run = daemon.post("/v1/models/default/runs", {"epochs": 100, "batch": 4}, 202)["run"]
     in_training(daemon, run)
     (file,) = until(lambda: list(folder.glob(f"default/run-{run}/*")))
     unlimited = resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE)
