@@ -28,7 +28,7 @@ count() {
     printf '%-44s %4d passed %3d failed %3d skipped\n' "$name" "$p" "$f" "$s"
     if [ "$f" -gt 0 ]; then
         echo "---- $name (exit $rc)"
-        tail -60 "$log"
+        tail -200 "$log"
         echo "----"
     fi
     grep -iE '^(skip|SKIPPED)' "$log" || true
