@@ -95,6 +95,7 @@ async function ask(path, how, again = true) {
 /** @returns {Promise<Response>} an answer that is no refusal */
 export async function request(method, path, body, { signal, quiet = false } = {}) {
     const json = body !== undefined;
+    const sent = key();
     const response = await ask(path, {
         method,
         signal,
@@ -103,7 +104,8 @@ export async function request(method, path, body, { signal, quiet = false } = {}
     });
     if (response.ok) return response;
     const error = await refusal(response);
-    if (response.status === 401 && !quiet) {
+    /* What was sent before there was a key, or with another, says nothing of this one. */
+    if (response.status === 401 && !quiet && sent === key()) {
         session.dispatchEvent(new CustomEvent('signin', { detail: error }));
     }
     throw error;

@@ -97,14 +97,12 @@ function makeForm(made) {
         if (until.value !== '') body.expires_at = new Date(until.value).toISOString();
         try {
             const fresh = await post('/v1/keys', body);
+            const first = key() === '';
+            if (first) setKey(fresh.key); /* at once: from now on nobody is let in without */
             form.reset();
             await once(fresh);
-            if (key() !== '') {
-                made();
-            } else {
-                setKey(fresh.key); /* the first: from now on nobody is let in without */
-                location.reload();
-            }
+            if (first) location.reload();
+            else made();
         } catch (error) {
             wrong.textContent = error.words ?? error.message;
             wrong.hidden = false;

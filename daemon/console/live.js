@@ -5,7 +5,7 @@
  * dispatched on `live` by its type (swap, label, model, drift, warning, run, reset); `state` tells
  * whether the stream stands.
  */
-import { headers, session } from './api.js';
+import { headers, key, session } from './api.js';
 
 export const live = new EventTarget();
 
@@ -47,12 +47,14 @@ export async function listen() {
     let wait = 500;
     while (!mine.signal.aborted) {
         try {
+            const sent = key();
             const response = await fetch('/v1/events', {
                 headers: headers(last ? { 'Last-Event-ID': last } : {}),
                 signal: mine.signal,
                 cache: 'no-store',
                 credentials: 'omit',
             });
+            if (response.status === 401 && sent !== key()) continue; /* one came meanwhile */
             if (response.status === 401 || response.status === 403) {
                 tell('state', response.status === 403 ? 'forbidden' : 'off');
                 if (response.status === 401) session.dispatchEvent(new Event('signin'));
