@@ -69,7 +69,7 @@ void cuda_tables_back(struct kctx *k, float *dword, float *dposition, float *dse
 void cuda_bias_back(struct kctx *k, float *db, struct kview dy, uint32_t N, uint32_t M,
                     void *parts);
 
-/* ---- cuda_attention.cu, cuda_attention_mma.cu, cuda_attention_back.cu --------------------------
+/* ---- cuda_attention.cu, cuda_attention_back.cu, and each by tensor cores (.._mma.cu) -----------
  */
 
 void cuda_attention(struct kctx *k, struct kview y, struct kview qkv, const uint32_t *offsets,
@@ -79,6 +79,9 @@ void cuda_attention_mma(struct kctx *k, struct kview y, struct kview qkv, const 
                         uint32_t longest, uint32_t B, uint32_t C, uint32_t H);
 void cuda_attention_back(struct kctx *k, struct kview dqkv, struct kview dy, struct kview qkv,
                          const uint32_t *offsets, uint32_t B, uint32_t C, uint32_t H);
+void cuda_attention_back_mma(struct kctx *k, struct kview dqkv, struct kview dy, struct kview qkv,
+                             const uint32_t *offsets, uint32_t longest, uint32_t B, uint32_t T,
+                             uint32_t C, uint32_t H);
 
 /* ---- cuda_pool.cu, cuda_head.cu ---------------------------------------------------------------
  */
