@@ -132,8 +132,7 @@ static int open_state(void)
 
     if (rc != 0)
         return rc;
-    for (int i = 0; i < STORE_HASH_BYTES; i++)
-        snprintf(server.encoder_sha256 + 2 * i, 3, "%02x", hash[i]);
+    store_hash_hex(hash, server.encoder_sha256);
     rc = store_open(folder, STORE_WRITER, why, sizeof why, &stores.writer);
     if (rc != 0)
         return rc;

@@ -154,13 +154,15 @@ static int activity(uint32_t *ret_busy_percent, uint32_t *ret_clock_mhz)
 }
 
 static void embed(struct kctx *k, struct kview y, const int32_t *ids, const uint8_t *types,
-                  const uint32_t *offsets, uint32_t B, struct kview word, struct kview position,
+                  const struct kbatch *batch, struct kview word, struct kview position,
                   struct kview segment, const float *gamma, const float *beta, float eps,
                   uint32_t C)
 {
+    const uint32_t *offsets = batch->offsets;
+
     if (cpu_scratch_reserve(k, C) != 0)
         return;
-    for (uint32_t b = 0; b < B; b++)
+    for (uint32_t b = 0; b < batch->seqs; b++)
         for (uint32_t t = offsets[b]; t < offsets[b + 1]; t++)
             k->simd->embed_row(cpu_at(y, (size_t)t * C), y.dtype, cpu_at(word, (size_t)ids[t] * C),
                                cpu_at(position, (size_t)(t - offsets[b]) * C),
@@ -169,9 +171,10 @@ static void embed(struct kctx *k, struct kview y, const int32_t *ids, const uint
 }
 
 static void linear(struct kctx *k, struct kview y, struct kview x, const struct kmat *w,
-                   const float *bias, uint32_t M, enum kact act, uint32_t N)
+                   enum kact act, uint32_t N)
 {
-    int rc = cpu_linear_run(k->linear, y.data, x.data, w, bias, N, k->threads);
+    const uint32_t M = cpu_mat_columns(w);
+    int rc = cpu_linear_run(k->linear, y.data, x.data, w, N, k->threads);
 
     if (rc != 0) {
         cpu_fail(k, rc);
@@ -186,19 +189,17 @@ static void linear(struct kctx *k, struct kview y, struct kview x, const struct 
     }
 }
 
-static void attention(struct kctx *k, struct kview y, struct kview qkv, const uint32_t *offsets,
-                      uint32_t B, uint32_t C, uint32_t H)
+static void attention(struct kctx *k, struct kview y, struct kview qkv, const struct kbatch *batch,
+                      uint32_t C, uint32_t H)
 {
-    uint32_t dim = C / H, longest = 0;
-    int threads = cpu_team(k, (size_t)offsets[B] * C);
+    const uint32_t *offsets = batch->offsets;
+    uint32_t dim = C / H;
+    int threads = cpu_team(k, (size_t)offsets[batch->seqs] * C);
 
-    for (uint32_t b = 0; b < B; b++)
-        if (offsets[b + 1] - offsets[b] > longest)
-            longest = offsets[b + 1] - offsets[b];
-    if (cpu_scratch_reserve(k, SIMD_ATTENTION_FLOATS(longest, dim)) != 0)
+    if (cpu_scratch_reserve(k, SIMD_ATTENTION_FLOATS(batch->longest, dim)) != 0)
         return;
 #pragma omp parallel for num_threads(threads) if (threads > 1)
-    for (uint32_t bh = 0; bh < B * H; bh++) {
+    for (uint32_t bh = 0; bh < batch->seqs * H; bh++) {
         uint32_t b = bh / H, h = bh % H, start = offsets[b], len = offsets[b + 1] - start;
         size_t row = (size_t)start * 3 * C + (size_t)h * dim;
 
@@ -222,10 +223,12 @@ static void add_layernorm(struct kctx *k, struct kview y, struct kview x, struct
                                    k->scratch + k->scratch_len * (size_t)omp_get_thread_num());
 }
 
-static void pool(struct kctx *k, float *y, struct kview x, const uint32_t *offsets, uint32_t B,
-                 uint32_t C, enum kpool how)
+static void pool(struct kctx *k, float *y, struct kview x, const struct kbatch *batch, uint32_t C,
+                 enum kpool how)
 {
-    for (uint32_t b = 0; b < B; b++)
+    const uint32_t *offsets = batch->offsets;
+
+    for (uint32_t b = 0; b < batch->seqs; b++)
         k->simd->pool_row(y + (size_t)b * C, cpu_at(x, (size_t)offsets[b] * C), x.dtype,
                           how == K_POOL_CLS ? 1 : offsets[b + 1] - offsets[b], C);
 }

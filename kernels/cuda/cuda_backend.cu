@@ -35,7 +35,6 @@ static struct {
     pthread_mutex_t copy_lock; /* of what follows */
     struct kctx copies;        /* only its stream, and its failure */
     void *stage;               /* (STAGE_VALUES) fp32, shared */
-    uint64_t age;              /* of what upload() has written: atomic */
 } cuda;
 
 extern const struct backend cuda_table;
@@ -60,7 +59,7 @@ int cuda_errno(cudaError_t error)
     (void)cudaGetLastError(); /* forgets it, unless it is of the second kind */
     if (error == cudaErrorMemoryAllocation)
         return -ENOMEM;
-    if (cudaDeviceSynchronize() != cudaSuccess) {
+    if (cudaStreamSynchronize(cuda.copies.stream) != cudaSuccess) {
         __atomic_store_n(&cuda.lost, true, __ATOMIC_RELAXED);
         return -ENODEV;
     }
@@ -69,14 +68,16 @@ int cuda_errno(cudaError_t error)
 
 void cuda_fail(struct kctx *k, int error)
 {
-    if (k->error == 0)
+    if (k->recording)
+        k->unfit = true; /* it is tried again in earnest, and fails then */
+    else if (k->error == 0)
         k->error = error;
 }
 
 void cuda_check(struct kctx *k, cudaError_t error)
 {
     if (error != cudaSuccess)
-        cuda_fail(k, cuda_errno(error));
+        cuda_fail(k, k->recording ? -EIO : cuda_errno(error)); /* a recording bears no question */
 }
 
 static int sync_ctx(struct kctx *k)
@@ -179,7 +180,6 @@ static int upload(void *device, enum kdtype dtype, const float *host, size_t n)
         rc = copied();
     }
     pthread_mutex_unlock(&cuda.copy_lock);
-    __atomic_add_fetch(&cuda.age, 1, __ATOMIC_RELEASE);
     return rc;
 }
 
@@ -231,11 +231,10 @@ static void ctx_close(struct kctx *k)
         return;
     cuda_here();
     (void)cudaStreamSynchronize(k->stream);
+    cuda_graphs_close(k);
     cuda_blas_close(k->blas);
     cuda_give(k->scratch);
     cuda_give(k->offsets);
-    for (uint32_t i = 0; i < k->biases_len; i++)
-        cuda_give(k->biases[i].to);
     (void)cudaStreamDestroy(k->stream);
     free(k);
 }
@@ -255,7 +254,9 @@ static int ctx_open(uint32_t rows_max, uint32_t threads_max, enum kpriority prio
         free(k);
         return rc;
     }
-    rc = cuda_blas_open(&cuda_table, k->stream, &k->blas);
+    rc = cuda_graphs_open(k);
+    if (rc == 0)
+        rc = cuda_blas_open(&cuda_table, k->stream, &k->blas);
     if (rc != 0) {
         ctx_close(k);
         return rc;
@@ -276,6 +277,10 @@ static bool grow(struct kctx *k, void **data, size_t bytes)
     void *bigger;
     int rc;
 
+    if (k->recording) { /* which bears no waiting either */
+        cuda_fail(k, -ENOMEM);
+        return false;
+    }
     cuda_here();
     cuda_check(k, cudaStreamSynchronize(k->stream));
     rc = cuda_take(bytes, &bigger);
@@ -321,50 +326,13 @@ const uint32_t *cuda_offsets(struct kctx *k, const uint32_t *offsets, uint32_t B
     return k->offsets;
 }
 
-/* Where the copy of a bias stands, or shall: in place of one that is out of date, or last. */
-static struct bias_copy *bias_place(struct kctx *k, const float *bias, uint32_t M, uint64_t age)
-{
-    struct bias_copy *place = NULL;
-
-    for (uint32_t i = 0; i < k->biases_len; i++) {
-        struct bias_copy *copy = &k->biases[i];
-
-        if (copy->from == bias && copy->len == M && copy->age == age)
-            return copy;
-        if (copy->age != age && place == NULL)
-            place = copy;
-    }
-    if (place == NULL && k->biases_len < BIASES_MAX)
-        place = &k->biases[k->biases_len++];
-    return place != NULL ? place : &k->biases[BIASES_MAX - 1];
-}
-
-const struct bf16 *cuda_bias(struct kctx *k, const float *bias, uint32_t M, bool kept)
-{
-    const uint64_t age = __atomic_load_n(&cuda.age, __ATOMIC_ACQUIRE);
-    struct bias_copy *copy = bias_place(k, bias, M, age);
-    struct kview from = {const_cast<float *>(bias), K_F32}, to;
-    void *data = copy->to;
-
-    if (kept && copy->from == bias && copy->len == M && copy->age == age)
-        return copy->to;
-    copy->age = 0; /* of nothing, until all went well */
-    if (M > copy->room) {
-        if (!grow(k, &data, M * sizeof *copy->to))
-            return NULL;
-        copy->to = static_cast<struct bf16 *>(data);
-        copy->room = M;
-    }
-    to = {copy->to, K_BF16};
-    cuda_convert(k, to, from, M);
-    copy->from = bias;
-    copy->len = M;
-    copy->age = kept ? age : 0;
-    return copy->to;
-}
-
 /* ---- matrices ---------------------------------------------------------------------------------
  */
+
+static size_t upto_line(size_t bytes)
+{
+    return (bytes + 255) / 256 * 256;
+}
 
 static void mat_free(struct kmat *mat)
 {
@@ -374,61 +342,85 @@ static void mat_free(struct kmat *mat)
     free(mat);
 }
 
-static int mat_load(const float *w, uint32_t M, uint32_t K, enum kdtype dtype,
+/* From one block: the matrix, its bias in fp32, and that in dtype. */
+static int mat_take(struct kmat *mat, bool biased)
+{
+    const size_t bias_at = upto_line((size_t)mat->M * mat->K * element_bytes(mat->dtype));
+    const size_t fused_at = bias_at + upto_line(mat->M * sizeof(float));
+    int rc = cuda_take(biased ? fused_at + mat->M * sizeof(struct bf16) : bias_at, &mat->data);
+    char *data = static_cast<char *>(mat->data);
+
+    if (rc == 0 && biased) {
+        mat->bias = reinterpret_cast<float *>(data + bias_at);
+        mat->fused = mat->dtype == K_F32 ? data + bias_at : data + fused_at;
+    }
+    return rc;
+}
+
+static int mat_fill(struct kmat *mat, const float *w, const float *bias)
+{
+    int rc = upload(mat->data, mat->dtype, w, (size_t)mat->M * mat->K);
+
+    if (rc == 0 && bias != NULL)
+        rc = upload(mat->bias, K_F32, bias, mat->M);
+    if (rc == 0 && bias != NULL && mat->dtype == K_BF16)
+        rc = upload(const_cast<void *>(mat->fused), K_BF16, bias, mat->M);
+    return rc;
+}
+
+static int mat_load(const float *w, const float *bias, uint32_t M, uint32_t K, enum kdtype dtype,
                     struct kmat **ret_mat)
 {
     struct kmat *mat = static_cast<struct kmat *>(calloc(1, sizeof *mat));
-    int rc = mat != NULL ? 0 : -ENOMEM;
+    int rc;
 
-    cuda_here();
+    if (mat == NULL)
+        return -ENOMEM;
+    mat->M = M;
+    mat->K = K;
+    mat->dtype = dtype;
+    rc = cuda_blas_plans(&cuda_table, dtype, M, K, &mat->plans);
     if (rc == 0)
-        rc = cuda_blas_plans(&cuda_table, dtype, M, K, &mat->plans);
+        rc = mat_take(mat, bias != NULL);
     if (rc == 0)
-        rc = cuda_take((size_t)M * K * element_bytes(dtype), &mat->data);
-    if (rc == 0)
-        rc = upload(mat->data, dtype, w, (size_t)M * K);
+        rc = mat_fill(mat, w, bias);
     if (rc != 0) {
         mat_free(mat);
         return rc;
     }
-    mat->M = M;
-    mat->K = K;
-    mat->dtype = dtype;
     *ret_mat = mat;
     return 0;
 }
 
-/* A bias before gelu is added in fp32 by gelu's kernel; any other is fused, as y's dtype. */
+/* A bias before gelu is added in fp32 by gelu's kernel; any other is fused. */
 static void linear(struct kctx *k, struct kview y, struct kview x, const struct kmat *w,
-                   const float *bias, uint32_t M, enum kact act, uint32_t N)
+                   enum kact act, uint32_t N)
 {
-    const void *fused = NULL;
     int rc;
 
-    if (bias != NULL && act == K_NONE)
-        fused = w->dtype == K_BF16 ? static_cast<const void *>(cuda_bias(k, bias, M, true)) : bias;
     if (k->error != 0 || N == 0)
         return;
     cuda_here();
-    rc = cuda_blas_y(k->blas, w->plans, w->dtype, y.data, x.data, w->data, fused, N, M, w->K);
+    rc = cuda_blas_y(k->blas, w->plans, w->dtype, y.data, x.data, w->data,
+                     act == K_NONE ? w->fused : NULL, N, w->M, w->K);
     if (rc != 0)
         cuda_fail(k, rc);
     else if (act == K_GELU)
-        cuda_bias_gelu(k, y, y, bias, N, M);
+        cuda_bias_gelu(k, y, y, w->bias, N, w->M);
 }
 
 /* ---- the rest of the table --------------------------------------------------------------------
  */
 
 static void embed(struct kctx *k, struct kview y, const int32_t *ids, const uint8_t *types,
-                  const uint32_t *offsets, uint32_t B, struct kview word, struct kview position,
+                  const struct kbatch *batch, struct kview word, struct kview position,
                   struct kview segment, const float *gamma, const float *beta, float eps,
                   uint32_t C)
 {
     const struct kview none = {NULL, y.dtype};
 
-    cuda_embed(k, y, none, NULL, ids, types, offsets, B, word, position, segment, gamma, beta, eps,
-               C, NULL);
+    cuda_embed(k, y, none, NULL, ids, types, batch, word, position, segment, gamma, beta, eps, C,
+               NULL);
 }
 
 static void add_layernorm(struct kctx *k, struct kview y, struct kview x, struct kview residual,
@@ -439,10 +431,10 @@ static void add_layernorm(struct kctx *k, struct kview y, struct kview x, struct
     cuda_add_layernorm(k, y, none, NULL, x, residual, gamma, beta, eps, N, C, NULL);
 }
 
-static void pool(struct kctx *k, float *y, struct kview x, const uint32_t *offsets, uint32_t B,
-                 uint32_t C, enum kpool how)
+static void pool(struct kctx *k, float *y, struct kview x, const struct kbatch *batch, uint32_t C,
+                 enum kpool how)
 {
-    cuda_pool(k, y, NULL, x, offsets, B, C, how);
+    cuda_pool(k, y, NULL, x, batch, C, how);
 }
 
 const struct backend cuda_table = {
@@ -462,6 +454,8 @@ const struct backend cuda_table = {
     .download = download,
     .memory = memory,
     .activity = cuda_activity,
+    .widen = cuda_widen,
+    .repeat = cuda_repeat,
     .mat_load = mat_load,
     .mat_free = mat_free,
     .embed = embed,
@@ -561,7 +555,6 @@ learnd_backend_open(uint32_t abi, uint32_t ordinal, char *why, size_t why_bytes,
         if (rc == 0)
             rc = cuda_blas_check(why, why_bytes);
         cuda.device = (int)ordinal;
-        cuda.age = 1;
         snprintf(cuda.name, sizeof cuda.name, "cuda:%u", ordinal);
         if (rc == 0)
             rc = open_all(why, why_bytes);

@@ -52,8 +52,14 @@ static void linear(struct kctx *k, struct kview y, struct kview x, const struct 
 {
     const void *added = bias;
 
-    if (bias != NULL && w->dtype == K_BF16)
-        added = cuda_bias(k, bias, w->M, false);
+    if (bias != NULL && w->dtype == K_BF16) { /* what cuBLASLt adds is of the product's dtype */
+        struct kview from = {const_cast<float *>(bias), K_F32};
+        struct kview to = {cuda_scratch(k, w->M * sizeof(struct bf16)), K_BF16};
+
+        if (to.data != NULL)
+            cuda_convert(k, to, from, w->M);
+        added = to.data;
+    }
     if (k->error == 0)
         keep(k,
              cuda_blas_y(k->blas, NULL, w->dtype, y.data, x.data, w->data, added, N, w->M, w->K));
@@ -89,7 +95,9 @@ static void embed(struct kctx *k, struct kview y, struct kview s, float *stats, 
                               {const_cast<float *>(position), K_F32},
                               {const_cast<float *>(segment), K_F32}};
 
-    cuda_embed(k, y, s, stats, ids, types, offsets, B, tables[0], tables[1], tables[2], gamma, beta,
+    const struct kbatch batch = {offsets, B, offsets[B], longest_text(offsets, B)};
+
+    cuda_embed(k, y, s, stats, ids, types, &batch, tables[0], tables[1], tables[2], gamma, beta,
                eps, C, dropout);
 }
 
@@ -141,6 +149,14 @@ static void add_layernorm_back(struct kctx *k, struct kview ds, struct kview dx,
 /* ---- the rest ---------------------------------------------------------------------------------
  */
 
+static void pool(struct kctx *k, float *y, float *length, struct kview x, const uint32_t *offsets,
+                 uint32_t B, uint32_t C, enum kpool how)
+{
+    const struct kbatch batch = {offsets, B, offsets[B], longest_text(offsets, B)};
+
+    cuda_pool(k, y, length, x, &batch, C, how);
+}
+
 static void gelu(struct kctx *k, struct kview y, struct kview x, uint32_t N, uint32_t M)
 {
     cuda_bias_gelu(k, y, x, NULL, N, M);
@@ -190,7 +206,7 @@ const struct backend_training cuda_training = {
     .gelu = gelu,
     .gelu_back = cuda_gelu_back,
     .attention_back = cuda_attention_back,
-    .pool = cuda_pool,
+    .pool = pool,
     .pool_back = cuda_pool_back,
     .add = cuda_add,
     .sum_squares = sum_squares,

@@ -41,7 +41,7 @@ static size_t aligned(size_t at)
 
 static bool is_matrix(const struct master *p)
 {
-    return p->how != TABLE && p->columns > 1;
+    return p->how >= MAT;
 }
 
 static void place(struct masters *m, bool matrices, struct master row, struct master **field)
@@ -50,7 +50,7 @@ static void place(struct masters *m, bool matrices, struct master row, struct ma
 
     if (is_matrix(&row) != matrices)
         return;
-    if (row.how != KEY && row.how != VALUE) {
+    if (encoder_part(row.how) == 0) {
         m->len = aligned(m->len);
         *field = p;
     }
@@ -168,9 +168,8 @@ static int blocks_open(struct train *t)
     for (uint32_t i = 0; i < m->list_len && rc == 0; i++) {
         struct master *p = &m->list[i];
 
-        if (is_matrix(p) && p->how != KEY && p->how != VALUE)
-            rc = t->ops->mat_open(p->how == QUERY ? 3 * p->rows : p->rows, p->columns, t->dtype,
-                                  &p->mat);
+        if (is_matrix(p) && encoder_part(p->how) == 0)
+            rc = t->ops->mat_open(encoder_parts(p->how) * p->rows, p->columns, t->dtype, &p->mat);
     }
     return rc;
 }
@@ -417,7 +416,7 @@ const float *masters_merge(const struct train *t, const float *w, size_t at, uin
 static int mat_settle(struct train *t, const struct master *p)
 {
     struct masters *m = &t->masters;
-    uint32_t rows = p->how == QUERY ? 3 * p->rows : p->rows;
+    uint32_t rows = encoder_parts(p->how) * p->rows;
     size_t len = (size_t)rows * p->columns;
     int rc = 0;
 

@@ -19,7 +19,6 @@
 #include "kernels/encoder/encoder_weights.h"
 #include "kernels/train/train.h"
 #include "kernels/train/train_math.h"
-
 enum { TRAIN_NAME_BYTES = 128 };
 
 /* A row of the lists of encoder_weights.h. A field of struct train_layer points at the first row of
@@ -32,15 +31,17 @@ struct master {
     size_t at;              /* in the block */
     struct kmat_train *mat; /* of a matrix, for all of its parts; else NULL */
 };
-
 #define TRAIN_NO_LAYER UINT32_MAX
-
 #define MASTER_TABLE(field) struct master *field;
 #define MASTER_VEC(field) struct master *field;
-#define MASTER_MAT(field) struct master *field;
-#define MASTER_QUERY(field) struct master *field;
+#define MASTER_MAT MASTER_VEC
+#define MASTER_BIAS MASTER_VEC
+#define MASTER_QUERY MASTER_VEC
+#define MASTER_QUERY_BIAS MASTER_VEC
 #define MASTER_KEY(field)
+#define MASTER_KEY_BIAS(field)
 #define MASTER_VALUE(field)
+#define MASTER_VALUE_BIAS(field)
 #define MASTER_FIELD(field, name, rows, columns, how) MASTER_##how(field)
 
 struct train_embedding {
@@ -91,12 +92,12 @@ struct kept_layer {
 struct piece {
     void *memory, *shared;
     uint32_t tokens_max, seqs_max;
-    uint32_t tokens, seqs; /* T, B */
-    int32_t *ids;          /* (T) rows of the cut word table; shared */
-    uint8_t *types;        /* (T) shared */
-    uint32_t *offsets;     /* (B+1) shared */
-    uint64_t *keys;        /* (T) of dropout; shared */
-    struct kview s0, x0;   /* (T,C) */
+    uint32_t tokens, seqs, longest; /* T, B, of the longest text */
+    int32_t *ids;                   /* (T) rows of the cut word table; shared */
+    uint8_t *types;                 /* (T) shared */
+    uint32_t *offsets;              /* (B+1) shared */
+    uint64_t *keys;                 /* (T) of dropout; shared */
+    struct kview s0, x0;            /* (T,C) */
     float *stats0;
     struct kept_layer *layers;      /* the host's */
     struct kview dy, dres, dx;      /* (T,C) gradients on their way down; dx: forwards scratch */
@@ -193,7 +194,6 @@ void loss_piece(struct train *t, const struct train_example *examples, uint32_t 
  * -EINVAL, -ENOMEM, -EIO; *report untouched then and the gradients 0 again. */
 int train_gradients(struct train *t, const struct train_example *batch, uint32_t len,
                     struct train_report *report);
-
 /* Goes on with a hash of values. */
 uint64_t train_hash(uint64_t hash, const void *bytes, size_t bytes_len);
 

@@ -161,10 +161,12 @@ int piece_pack(struct train *t, const struct train_example *batch, uint32_t len)
         return rc;
     p->tokens = tokens;
     p->seqs = len;
+    p->longest = 0;
     p->offsets[0] = 0;
     for (uint32_t i = 0; i < len; i++) {
         const struct train_example *e = &batch[i];
 
+        p->longest = e->len > p->longest ? e->len : p->longest;
         for (uint32_t n = 0; n < e->len; n++, at++) {
             p->ids[at] = t->masters.row_of[e->ids[n]];
             p->types[at] = e->types != NULL ? e->types[n] : 0;
@@ -238,12 +240,13 @@ static void layer_forward(struct train *t, uint32_t layer, bool exact)
     const struct kept_layer *kept = &t->piece.layers[layer];
     const struct piece *p = &t->piece;
     const uint32_t C = t->config.C, T = p->tokens;
+    const struct kbatch batch = {p->offsets, p->seqs, T, p->longest};
     struct kview x = layer_input(t, layer);
     struct kdropout drop1 = dropout(t, SITE_LAYERS + 2 * layer, exact);
     struct kdropout drop2 = dropout(t, SITE_LAYERS + 2 * layer + 1, exact);
 
     t->ops->linear(t->k, kept->qkv, x, l->qkv->mat, weights(t, l->qkv_bias), T);
-    t->backend->attention(t->k, kept->a, kept->qkv, p->offsets, p->seqs, C, t->config.H);
+    t->backend->attention(t->k, kept->a, kept->qkv, &batch, C, t->config.H);
     t->ops->linear(t->k, p->dx, kept->a, l->out->mat, weights(t, l->out_bias), T);
     t->ops->add_layernorm(t->k, kept->x1, kept->s1, kept->stats1, p->dx, x,
                           weights(t, l->attention_gamma), weights(t, l->attention_beta),

@@ -251,6 +251,7 @@ static void linear_back(struct step *s, struct layer *l, int i, struct kview dx,
 
 static void forward(struct step *s)
 {
+    const struct kbatch batch = {s->offsets, s->B, s->T, s->T};
     struct kdropout d = dropout(s, 0);
 
     CLOCKED(EMBED,
@@ -260,7 +261,7 @@ static void forward(struct step *s)
         struct layer *l = &s->layers[i];
 
         linear(s, l, 0, l->qkv, l->x);
-        CLOCKED(ATTENTION, s->be->attention(s->k, l->attended, l->qkv, s->offsets, s->B, C, HEADS));
+        CLOCKED(ATTENTION, s->be->attention(s->k, l->attended, l->qkv, &batch, C, HEADS));
         linear(s, l, 1, l->projected, l->attended);
         d = dropout(s, 1 + 2 * (uint32_t)i);
         CLOCKED(NORM, s->t->add_layernorm(s->k, l->mid, l->s1, l->stats[0], l->projected, l->x,

@@ -409,6 +409,24 @@ static void bench_training(const struct backend *be, const char *folder,
     free(l);
 }
 
+/* The small batches again, their operations told one by one: what recording them saves. */
+static void bench_enqueued(const struct backend *be, const char *folder)
+{
+    struct backend plain = *be;
+    struct encoder *e;
+    struct encoder_ctx *ctx;
+
+    plain.widen = NULL;
+    plain.repeat = NULL;
+    e = encoder_or_exit(&plain, folder, ENCODER_BF16);
+    ctx = ctx_or_exit(e);
+    bench_encoder(ctx, encoder_info(e), 1, 16, true, "enqueued");
+    bench_encoder(ctx, encoder_info(e), 1, 128, true, "enqueued");
+    bench_encoder(ctx, encoder_info(e), TEXTS, 64, false, "enqueued");
+    encoder_ctx_close(ctx);
+    encoder_close(e);
+}
+
 static int bench(const struct backend *be, const char *folder)
 {
     struct encoder *e = encoder_or_exit(be, folder, ENCODER_BF16);
@@ -423,6 +441,7 @@ static int bench(const struct backend *be, const char *folder)
     bench_encoder(ctx, info, TEXTS, 512, true, "throughput");
     encoder_ctx_close(ctx);
     encoder_close(e);
+    bench_enqueued(be, folder);
     bench_training(be, folder, info);
     return 0;
 }
