@@ -18,7 +18,7 @@ static struct {
     uint32_t len;
 } threads[SHIM_THREADS_MAX];
 
-void shim_copy(void *to, const void *from, size_t bytes)
+void shim_copy_later(void *to, const void *from, size_t bytes)
 {
     struct copy copy = {to, from, bytes};
     uint32_t at = threads[threadIdx.x].len;

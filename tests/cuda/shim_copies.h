@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 /* Of the running fiber. from NULL: zeros. */
-void shim_copy(void *to, const void *from, size_t bytes);
+void shim_copy_later(void *to, const void *from, size_t bytes);
 void shim_copies_wait(void);
 /* How many copies of a thread have been begun and not waited for. */
 uint32_t shim_copies_left(uint32_t thread);

@@ -119,12 +119,12 @@ static inline void load_transposed(uint32_t (&r)[4], const void *row)
 
 static inline void copy_16(void *to, const void *from, bool there)
 {
-    shim_copy(to, there ? from : NULL, 16);
+    shim_copy_later(to, there ? from : NULL, 16);
 }
 
 static inline void copy_8(void *to, const void *from, bool there)
 {
-    shim_copy(to, there ? from : NULL, 8);
+    shim_copy_later(to, there ? from : NULL, 8);
 }
 
 static inline void copies_wait(void)
