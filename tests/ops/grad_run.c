@@ -311,8 +311,7 @@ void grad_device(struct grad_run *run, struct kctx *k)
     const struct backend_training *t = run->training;
     const struct grad_case *c = run->c;
     struct grad_input *in = run->in;
-    const struct kbatch batch = {run->offsets, run->units, run->offsets[run->units],
-                                 run->offsets[run->units]};
+    const struct kbatch batch = {run->offsets, run->units, run->rows, run->rows};
     struct kview dy = run->dy_device[0];
 
     reset(run);
