@@ -33,9 +33,22 @@ enum kpool { K_POOL_MEAN, K_POOL_CLS };
 /* Whose work a device takes first where it has both. */
 enum kpriority { K_SERVING, K_TRAINING };
 
+/* What memory is for, on a device that keeps each purpose's memory apart: weights that serve,
+ * contexts that serve, runs. None breaks up another's. */
+enum kroom { K_WEIGHTS, K_CONTEXTS, K_RUNS, K_ROOMS };
+/* It is handed out in multiples of so many bytes. */
+enum { K_ROOM_UNIT = 256 };
+
 /* Of a loadable backend: it opens only for a daemon built with the same one. Raised with any change
  * of this header or of backend_training.h. */
-enum { BACKEND_ABI = 2 };
+enum { BACKEND_ABI = 3 };
+
+struct kmemory {
+    uint64_t total; /* bytes that the device has; 0: nothing is counted */
+    uint64_t taken; /* of them by this process, and in what is handed out */
+    uint64_t used;
+    uint64_t asked; /* how often the driver was asked for more, shared memory included */
+};
 
 /* Device memory, borrowed. */
 struct kview {
@@ -81,21 +94,25 @@ struct backend {
     /* Rows that an activation buffer needs for a batch of N: kernels work on a ladder of row
      * counts. */
     uint32_t (*rows)(uint32_t N);
-    /* Takes `bytes` from the device now, so that later allocs need not ask for them. 0, -ENOMEM. */
-    int (*reserve)(size_t bytes);
+    /* Takes so much of both kinds from the device now, for what will be allocated in this room:
+     * while that is enough nobody asks the device again. 0, -ENOMEM. */
+    int (*reserve)(enum kroom room, size_t bytes, size_t shared_bytes);
     /* Device memory, 64-byte aligned, zeroed. Given back only when nothing enqueued uses it. */
-    int (*alloc)(size_t bytes, void **ret_data);
+    int (*alloc)(enum kroom room, size_t bytes, void **ret_data);
     void (*dealloc)(void *data);
     /* Shared memory, 64-byte aligned, zeroed: one address for host and device. */
-    int (*alloc_shared)(size_t bytes, void **ret_data);
+    int (*alloc_shared)(enum kroom room, size_t bytes, void **ret_data);
     void (*dealloc_shared)(void *data);
     /* Copies n fp32 values in, rounding to nearest even where dtype is K_BF16. Done on return;
      * nothing enqueued may use them. Runs beside the work of contexts. 0, -EIO, -ENODEV. */
     int (*upload)(void *device, enum kdtype dtype, const float *host, size_t n);
     /* And out: n values as fp32. */
     int (*download)(float *host, const void *device, enum kdtype dtype, size_t n);
-    /* Bytes of device memory that this process holds, and that the device has; 0: not counted. */
-    void (*memory)(uint64_t *ret_used, uint64_t *ret_total);
+    void (*memory)(struct kmemory *ret_memory);
+    /* To the byte, what of K_WEIGHTS mat_load takes, and what ctx_open does of K_CONTEXTS, or for
+     * K_TRAINING of K_RUNS. */
+    size_t (*mat_bytes)(uint32_t M, uint32_t K, enum kdtype dtype);
+    size_t (*ctx_bytes)(uint32_t rows_max, enum kpriority priority);
     /* The device's clock, and the share of the last moments in which it had work (all processes').
      * 0, -ENOTSUP: nobody says. */
     int (*activity)(uint32_t *ret_busy_percent, uint32_t *ret_clock_mhz);
@@ -147,6 +164,12 @@ struct backend {
     void (*head_similarity)(struct kctx *k, float *y, const float *x, const uint16_t *rows,
                             uint32_t N, uint32_t R, uint32_t C);
 };
+
+/* What an alloc of `bytes` takes. */
+static inline size_t kroom_bytes(size_t bytes)
+{
+    return (bytes + K_ROOM_UNIT - 1) / K_ROOM_UNIT * K_ROOM_UNIT;
+}
 
 /* The cpu backend: oneDNN for linear, own loops (AVX-512, AVX2 or plain, chosen when first used)
  * for the rest. */

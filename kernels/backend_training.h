@@ -29,7 +29,19 @@ struct kdropout {
     float p;              /* share dropped; 0: none, rows may be NULL */
 };
 
+/* The largest batch that operations will be given: T tokens, of an encoder of C, F and H. */
+struct kshape {
+    uint32_t T, C, F, H;
+};
+
 struct backend_training {
+    /* Scratch of a context for all operations of this table: what of K_RUNS it takes, to the byte;
+     * and takes it, so that none of them has to. 0, -ENOMEM. */
+    size_t (*scratch_bytes)(const struct kshape *most);
+    int (*scratch_open)(struct kctx *k, const struct kshape *most);
+
+    /* What of K_RUNS mat_open takes. */
+    size_t (*mat_bytes)(uint32_t M, uint32_t K, enum kdtype dtype);
     /* w of (M,K). 0, -ENOMEM. Not usable before mat_set. */
     int (*mat_open)(uint32_t M, uint32_t K, enum kdtype dtype, struct kmat_train **ret_mat);
     void (*mat_close)(struct kmat_train *mat);

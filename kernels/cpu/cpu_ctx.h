@@ -31,6 +31,8 @@ void cpu_fail(struct kctx *k, int error);
 /* Scratch of at least `len` floats for each thread of a team. 0, or -ENOMEM, which has been kept.
  */
 int cpu_scratch_reserve(struct kctx *k, size_t len);
+/* Of both tables. */
+size_t cpu_mat_bytes(uint32_t M, uint32_t K, enum kdtype dtype);
 
 static inline int cpu_team(const struct kctx *k, size_t values)
 {

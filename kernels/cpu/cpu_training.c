@@ -405,7 +405,24 @@ static void adamw(struct kctx *k, float *w, float *m, float *v, float *grad, siz
     }
 }
 
+/* The host's memory is not counted, and scratch grows with the first batches. */
+static size_t scratch_bytes(const struct kshape *most)
+{
+    (void)most;
+    return 0;
+}
+
+static int scratch_open(struct kctx *k, const struct kshape *most)
+{
+    (void)k;
+    (void)most;
+    return 0;
+}
+
 const struct backend_training cpu_training = {
+    .scratch_bytes = scratch_bytes,
+    .scratch_open = scratch_open,
+    .mat_bytes = cpu_mat_bytes,
     .mat_open = cpu_mat_train_open,
     .mat_close = cpu_mat_train_close,
     .mat_set = mat_set,

@@ -238,6 +238,11 @@ static void attention_back(struct kctx *k, void *dqkv, float *stats, const void 
     launch(k, grid, WARPS * LANES, bytes, key_gradients<T>, dqkv, stats, dy, qkv, heads);
 }
 
+size_t cuda_attention_back_bytes(uint32_t T, uint32_t H)
+{
+    return (size_t)T * H * STATS * sizeof(float);
+}
+
 void cuda_attention_back(struct kctx *k, struct kview dqkv, struct kview dy, struct kview qkv,
                          const uint32_t *offsets, uint32_t B, uint32_t C, uint32_t H)
 {
@@ -253,7 +258,7 @@ void cuda_attention_back(struct kctx *k, struct kview dqkv, struct kview dy, str
         cuda_attention_back_mma(k, dqkv, dy, qkv, heads.offsets, longest, B, T, C, H);
         return;
     }
-    stats = static_cast<float *>(cuda_scratch(k, (size_t)T * H * STATS * sizeof(float)));
+    stats = static_cast<float *>(cuda_scratch(k, cuda_attention_back_bytes(T, H)));
     if (stats == NULL)
         return;
     if (dqkv.dtype == K_BF16)

@@ -107,9 +107,9 @@ static int take_shared(size_t bytes, void **ret_data)
     return cuda_errno(cudaHostAlloc(ret_data, bytes, cudaHostAllocMapped | cudaHostAllocPortable));
 }
 
-int cuda_take(size_t bytes, void **ret_data)
+int cuda_take(enum kroom room, size_t bytes, void **ret_data)
 {
-    return cuda_memory_alloc(cuda.memory, bytes, ret_data);
+    return cuda_memory_alloc(cuda.memory, room, bytes, ret_data);
 }
 
 void cuda_give(void *data)
@@ -117,9 +117,11 @@ void cuda_give(void *data)
     cuda_memory_dealloc(cuda.memory, data);
 }
 
-static int reserve(size_t bytes)
+static int reserve(enum kroom room, size_t bytes, size_t shared_bytes)
 {
-    return cuda_memory_reserve(cuda.memory, bytes);
+    int rc = cuda_memory_reserve(cuda.memory, room, bytes);
+
+    return rc == 0 ? cuda_memory_reserve(cuda.shared, room, shared_bytes) : rc;
 }
 
 /* Waits for what the copying stream has enqueued; to be called with the lock. */
@@ -129,10 +131,10 @@ static int copied(void)
     return sync_ctx(&cuda.copies);
 }
 
-static int alloc(size_t bytes, void **ret_data)
+static int alloc(enum kroom room, size_t bytes, void **ret_data)
 {
     void *data;
-    int rc = cuda_take(bytes, &data);
+    int rc = cuda_take(room, bytes, &data);
 
     if (rc != 0)
         return rc;
@@ -149,9 +151,9 @@ static int alloc(size_t bytes, void **ret_data)
     return 0;
 }
 
-static int alloc_shared(size_t bytes, void **ret_data)
+static int alloc_shared(enum kroom room, size_t bytes, void **ret_data)
 {
-    int rc = cuda_memory_alloc(cuda.shared, bytes, ret_data);
+    int rc = cuda_memory_alloc(cuda.shared, room, bytes, ret_data);
 
     if (rc == 0)
         memset(*ret_data, 0, bytes);
@@ -201,15 +203,19 @@ static int download(float *host, const void *device, enum kdtype dtype, size_t n
     return rc;
 }
 
-static void memory(uint64_t *ret_used, uint64_t *ret_total)
+/* Of shared memory only how often it was asked for: it is the host's. */
+static void memory(struct kmemory *ret_memory)
 {
+    struct kmemory shared = {};
     size_t left = 0, all = 0;
-    uint64_t used;
 
     cuda_here();
-    cuda_memory_count(cuda.memory, ret_used, &used);
     (void)cudaMemGetInfo(&left, &all);
-    *ret_total = all;
+    *ret_memory = {};
+    cuda_memory_count(cuda.memory, ret_memory);
+    cuda_memory_count(cuda.shared, &shared);
+    ret_memory->asked += shared.asked;
+    ret_memory->total = all;
 }
 
 /* ---- contexts ---------------------------------------------------------------------------------
@@ -239,16 +245,61 @@ static void ctx_close(struct kctx *k)
     free(k);
 }
 
+/* A bigger block in place of *data, once the stream is done with it. What ctx_open and scratch_open
+ * have taken is large enough for what they were told of. */
+static bool grow(struct kctx *k, void **data, size_t bytes)
+{
+    void *bigger;
+    int rc;
+
+    if (k->recording) { /* which bears no waiting either */
+        cuda_fail(k, -ENOMEM);
+        return false;
+    }
+    cuda_here();
+    cuda_check(k, cudaStreamSynchronize(k->stream));
+    rc = cuda_take(k->room, bytes, &bigger);
+    if (rc != 0) {
+        cuda_fail(k, rc);
+        return false;
+    }
+    cuda_give(*data);
+    *data = bigger;
+    return true;
+}
+
+static size_t offsets_bytes(uint32_t B)
+{
+    return ((size_t)B + 1) * sizeof(uint32_t);
+}
+
+static size_t ctx_bytes(uint32_t rows_max, enum kpriority priority)
+{
+    (void)priority;
+    return cuda_blas_bytes() + kroom_bytes(offsets_bytes(rows_max)); /* a text has a row at least */
+}
+
+static bool offsets_open(struct kctx *k, uint32_t B)
+{
+    void *data = k->offsets;
+
+    if (!grow(k, &data, offsets_bytes(B)))
+        return false;
+    k->offsets = static_cast<uint32_t *>(data);
+    k->offsets_room = B + 1;
+    return true;
+}
+
 static int ctx_open(uint32_t rows_max, uint32_t threads_max, enum kpriority priority,
                     struct kctx **ret_ctx)
 {
     struct kctx *k = static_cast<struct kctx *>(calloc(1, sizeof *k));
     int rc;
 
-    (void)rows_max; /* scratch grows with the first batches, and stays */
     (void)threads_max;
     if (k == NULL)
         return -ENOMEM;
+    k->room = priority == K_SERVING ? K_CONTEXTS : K_RUNS;
     rc = stream_open(priority, &k->stream);
     if (rc != 0) {
         free(k);
@@ -256,7 +307,9 @@ static int ctx_open(uint32_t rows_max, uint32_t threads_max, enum kpriority prio
     }
     rc = cuda_graphs_open(k);
     if (rc == 0)
-        rc = cuda_blas_open(&cuda_table, k->stream, &k->blas);
+        rc = cuda_blas_open(&cuda_table, k->room, k->stream, &k->blas);
+    if (rc == 0 && !offsets_open(k, rows_max))
+        rc = k->error;
     if (rc != 0) {
         ctx_close(k);
         return rc;
@@ -271,28 +324,6 @@ static void ctx_threads(struct kctx *k, uint32_t threads)
     (void)threads;
 }
 
-/* A bigger block in place of *data, once the stream is done with it. */
-static bool grow(struct kctx *k, void **data, size_t bytes)
-{
-    void *bigger;
-    int rc;
-
-    if (k->recording) { /* which bears no waiting either */
-        cuda_fail(k, -ENOMEM);
-        return false;
-    }
-    cuda_here();
-    cuda_check(k, cudaStreamSynchronize(k->stream));
-    rc = cuda_take(bytes, &bigger);
-    if (rc != 0) {
-        cuda_fail(k, rc);
-        return false;
-    }
-    cuda_give(*data);
-    *data = bigger;
-    return true;
-}
-
 void *cuda_scratch(struct kctx *k, size_t bytes)
 {
     void *data = k->scratch;
@@ -301,23 +332,17 @@ void *cuda_scratch(struct kctx *k, size_t bytes)
         if (!grow(k, &data, bytes))
             return NULL;
         k->scratch = static_cast<char *>(data);
-        k->scratch_bytes = cuda_memory_block_bytes(bytes);
+        k->scratch_bytes = bytes;
     }
     return data;
 }
 
 const uint32_t *cuda_offsets(struct kctx *k, const uint32_t *offsets, uint32_t B)
 {
-    void *data = k->offsets;
-
     if (offsets == k->offsets_from && B == k->offsets_len)
         return k->offsets;
-    if (B + 1 > k->offsets_room) {
-        if (!grow(k, &data, (B + 1) * sizeof *offsets))
-            return NULL;
-        k->offsets = static_cast<uint32_t *>(data);
-        k->offsets_room = B + 1;
-    }
+    if (B + 1 > k->offsets_room && !offsets_open(k, B))
+        return NULL;
     cuda_here();
     cuda_check(k, cudaMemcpyAsync(k->offsets, offsets, (B + 1) * sizeof *offsets, cudaMemcpyDefault,
                                   k->stream));
@@ -329,11 +354,6 @@ const uint32_t *cuda_offsets(struct kctx *k, const uint32_t *offsets, uint32_t B
 /* ---- matrices ---------------------------------------------------------------------------------
  */
 
-static size_t upto_line(size_t bytes)
-{
-    return (bytes + 255) / 256 * 256;
-}
-
 static void mat_free(struct kmat *mat)
 {
     if (mat == NULL)
@@ -342,29 +362,33 @@ static void mat_free(struct kmat *mat)
     free(mat);
 }
 
-/* From one block: the matrix, its bias in fp32, and that in dtype. */
-static int mat_take(struct kmat *mat, bool biased)
+/* One block: the matrix, room for its bias in fp32, and for that in dtype. */
+static size_t bias_at(uint32_t M, uint32_t K, enum kdtype dtype)
 {
-    const size_t bias_at = upto_line((size_t)mat->M * mat->K * element_bytes(mat->dtype));
-    const size_t fused_at = bias_at + upto_line(mat->M * sizeof(float));
-    int rc = cuda_take(biased ? fused_at + mat->M * sizeof(struct bf16) : bias_at, &mat->data);
-    char *data = static_cast<char *>(mat->data);
+    return kroom_bytes((size_t)M * K * element_bytes(dtype));
+}
 
-    if (rc == 0 && biased) {
-        mat->bias = reinterpret_cast<float *>(data + bias_at);
-        mat->fused = mat->dtype == K_F32 ? data + bias_at : data + fused_at;
-    }
-    return rc;
+static size_t mat_bytes(uint32_t M, uint32_t K, enum kdtype dtype)
+{
+    return bias_at(M, K, dtype) + kroom_bytes(M * sizeof(float)) +
+           kroom_bytes(M * sizeof(struct bf16));
 }
 
 static int mat_fill(struct kmat *mat, const float *w, const float *bias)
 {
+    char *biases = static_cast<char *>(mat->data) + bias_at(mat->M, mat->K, mat->dtype);
     int rc = upload(mat->data, mat->dtype, w, (size_t)mat->M * mat->K);
 
-    if (rc == 0 && bias != NULL)
-        rc = upload(mat->bias, K_F32, bias, mat->M);
-    if (rc == 0 && bias != NULL && mat->dtype == K_BF16)
-        rc = upload(const_cast<void *>(mat->fused), K_BF16, bias, mat->M);
+    if (rc != 0 || bias == NULL)
+        return rc;
+    mat->bias = reinterpret_cast<float *>(biases);
+    mat->fused = mat->bias;
+    rc = upload(mat->bias, K_F32, bias, mat->M);
+    if (rc == 0 && mat->dtype == K_BF16) {
+        biases += kroom_bytes(mat->M * sizeof(float));
+        mat->fused = biases;
+        rc = upload(biases, K_BF16, bias, mat->M);
+    }
     return rc;
 }
 
@@ -381,7 +405,7 @@ static int mat_load(const float *w, const float *bias, uint32_t M, uint32_t K, e
     mat->dtype = dtype;
     rc = cuda_blas_plans(&cuda_table, dtype, M, K, &mat->plans);
     if (rc == 0)
-        rc = mat_take(mat, bias != NULL);
+        rc = cuda_take(K_WEIGHTS, mat_bytes(M, K, dtype), &mat->data);
     if (rc == 0)
         rc = mat_fill(mat, w, bias);
     if (rc != 0) {
@@ -453,6 +477,8 @@ const struct backend cuda_table = {
     .upload = upload,
     .download = download,
     .memory = memory,
+    .mat_bytes = mat_bytes,
+    .ctx_bytes = ctx_bytes,
     .activity = cuda_activity,
     .widen = cuda_widen,
     .repeat = cuda_repeat,
@@ -525,7 +551,7 @@ static int open_all(char *why, size_t why_bytes)
     if (rc == 0)
         rc = stream_open(K_TRAINING, &cuda.copies.stream);
     if (rc == 0)
-        rc = alloc_shared(STAGE_VALUES * sizeof(float), &stage);
+        rc = alloc_shared(K_WEIGHTS, STAGE_VALUES * sizeof(float), &stage);
     if (rc == 0)
         cuda.stage = stage;
     else

@@ -1,7 +1,8 @@
 /* cuda_ctx.h -- the context of the CUDA backend, and how its operations launch kernels.
  *
- * A context is a stream, a cuBLASLt handle with a workspace, and scratch that grows and stays. The
- * first failure is kept until sync(); what is launched after it runs on garbage that nobody reads.
+ * A context is a stream, a cuBLASLt handle with a workspace, and scratch, which it takes when it is
+ * opened; it grows only under what is larger than it was told of, and stays. The first failure is
+ * kept until sync(); what is launched after it runs on garbage that nobody reads.
  * Private to kernels/cuda. C++, as all that includes it.
  */
 #ifndef LEARND_CUDA_CTX_H
@@ -24,6 +25,7 @@ extern "C" {
 
 struct kctx {
     cudaStream_t stream;
+    enum kroom room; /* of its memory */
     struct cuda_blas *blas;
     int error; /* first failure */
     char *scratch;
@@ -65,7 +67,7 @@ void *cuda_scratch(struct kctx *k, size_t bytes);
 /* offsets(B+1) on the device, until the next sync. NULL: failed, and kept. */
 const uint32_t *cuda_offsets(struct kctx *k, const uint32_t *offsets, uint32_t B);
 /* Device memory that is not zeroed. */
-int cuda_take(size_t bytes, void **ret_data);
+int cuda_take(enum kroom room, size_t bytes, void **ret_data);
 void cuda_give(void *data);
 
 static inline size_t element_bytes(enum kdtype dtype)

@@ -87,6 +87,8 @@ void cuda_attention(struct kctx *k, struct kview y, struct kview qkv, const stru
 /* By tensor cores: bf16, heads of 32 or 64, addresses multiples of 16. offsets on the device. */
 void cuda_attention_mma(struct kctx *k, struct kview y, struct kview qkv, const uint32_t *offsets,
                         uint32_t longest, uint32_t B, uint32_t C, uint32_t H);
+/* What of scratch it takes for T tokens, by the plain path; tensor cores make do with less. */
+size_t cuda_attention_back_bytes(uint32_t T, uint32_t H);
 void cuda_attention_back(struct kctx *k, struct kview dqkv, struct kview dy, struct kview qkv,
                          const uint32_t *offsets, uint32_t B, uint32_t C, uint32_t H);
 void cuda_attention_back_mma(struct kctx *k, struct kview dqkv, struct kview dy, struct kview qkv,

@@ -16,10 +16,15 @@ static void keep(struct kctx *k, int rc)
 /* ---- matrices ---------------------------------------------------------------------------------
  */
 
+static size_t mat_bytes(uint32_t M, uint32_t K, enum kdtype dtype)
+{
+    return kroom_bytes((size_t)M * K * element_bytes(dtype));
+}
+
 static int mat_open(uint32_t M, uint32_t K, enum kdtype dtype, struct kmat_train **ret_mat)
 {
     struct kmat_train *mat = static_cast<struct kmat_train *>(calloc(1, sizeof *mat));
-    int rc = mat != NULL ? cuda_take((size_t)M * K * element_bytes(dtype), &mat->data) : -ENOMEM;
+    int rc = mat != NULL ? cuda_take(K_RUNS, mat_bytes(M, K, dtype), &mat->data) : -ENOMEM;
 
     if (rc != 0) {
         free(mat);
@@ -101,7 +106,12 @@ static void embed(struct kctx *k, struct kview y, struct kview s, float *stats, 
                eps, C, dropout);
 }
 
-/* Scratch in one piece: ds(T,C), ids(T), types(T), parts. ids and types are asked for many times
+static size_t embed_back_bytes(uint32_t T, uint32_t C)
+{
+    return (size_t)T * C * sizeof(float) + column_bytes(T, C) + T * (sizeof(int32_t) + 1);
+}
+
+/* Scratch in one piece: ds(T,C), parts, ids(T), types(T). ids and types are asked for many times
  * over, and are copied to the device first. */
 static void embed_back(struct kctx *k, float *dword, float *dposition, float *dsegment,
                        float *dgamma, float *dbeta, struct kview dy, struct kview s,
@@ -114,7 +124,7 @@ static void embed_back(struct kctx *k, float *dword, float *dposition, float *ds
     const size_t parts_at = (size_t)T * C * sizeof(float);
     const size_t ids_at = parts_at + column_bytes(T, C), types_at = ids_at + T * sizeof *ids;
     const struct kview none = {NULL, dy.dtype};
-    char *scratch = static_cast<char *>(cuda_scratch(k, types_at + T));
+    char *scratch = static_cast<char *>(cuda_scratch(k, embed_back_bytes(T, C)));
     struct kview ds = {scratch, K_F32};
     struct norm_inputs back = {dy, none, s, stats, gamma, T, C, NULL, dropout};
     uint8_t types_max = 0;
@@ -192,7 +202,34 @@ static void adamw(struct kctx *k, float *w, float *m, float *v, float *grad, siz
     cuda_adamw(k, w, m, v, grad, n, &a);
 }
 
+/* The most that one operation asks of a context's scratch. */
+static size_t scratch_bytes(const struct kshape *most)
+{
+    const uint32_t T = most->T, C = most->C, wide = most->F > 3 * C ? most->F : 3 * C;
+    const size_t needs[] = {cuda_attention_back_bytes(T, most->H), embed_back_bytes(T, C),
+                            column_bytes(T, wide), wide * sizeof(struct bf16),
+                            (CUDA_SUM_PARTS + 1) * sizeof(double)};
+    size_t bytes = 0;
+
+    for (size_t need : needs)
+        bytes = need > bytes ? need : bytes;
+    return kroom_bytes(bytes);
+}
+
+static int scratch_open(struct kctx *k, const struct kshape *most)
+{
+    int rc;
+
+    (void)cuda_scratch(k, scratch_bytes(most));
+    rc = k->error;
+    k->error = 0; /* nothing is enqueued: it may be asked for less */
+    return rc;
+}
+
 const struct backend_training cuda_training = {
+    .scratch_bytes = scratch_bytes,
+    .scratch_open = scratch_open,
+    .mat_bytes = mat_bytes,
     .mat_open = mat_open,
     .mat_close = mat_close,
     .mat_set = mat_set,

@@ -89,7 +89,7 @@ static int view_reopen(struct encoder_ctx *ctx, uint32_t columns, struct kview *
 {
     size_t row = columns * (size_t)(ctx->dtype == K_BF16 ? 2 : 4);
     void *data;
-    int rc = ctx->backend->alloc(ctx->backend->rows(ctx->tokens_max) * row, &data);
+    int rc = ctx->backend->alloc(K_CONTEXTS, ctx->backend->rows(ctx->tokens_max) * row, &data);
 
     if (rc != 0)
         return rc;
@@ -101,7 +101,8 @@ static int view_reopen(struct encoder_ctx *ctx, uint32_t columns, struct kview *
 static int y_reopen(struct encoder_ctx *ctx, uint32_t columns)
 {
     void *data;
-    int rc = ctx->backend->alloc_shared((size_t)ctx->seqs_max * columns * sizeof(float), &data);
+    int rc = ctx->backend->alloc_shared(K_CONTEXTS, (size_t)ctx->seqs_max * columns * sizeof(float),
+                                        &data);
 
     if (rc != 0)
         return rc;
@@ -143,16 +144,17 @@ int encoder_ctx_use(struct encoder_ctx *ctx, const struct encoder *e)
 static int batch_open(struct encoder_ctx *ctx)
 {
     void *ids, *types, *offsets;
-    int rc = ctx->backend->alloc_shared(ctx->tokens_max * sizeof *ctx->ids, &ids);
+    int rc = ctx->backend->alloc_shared(K_CONTEXTS, ctx->tokens_max * sizeof *ctx->ids, &ids);
 
     if (rc != 0)
         return rc;
     ctx->ids = ids;
-    rc = ctx->backend->alloc_shared(ctx->tokens_max, &types);
+    rc = ctx->backend->alloc_shared(K_CONTEXTS, ctx->tokens_max, &types);
     if (rc != 0)
         return rc;
     ctx->types = types;
-    rc = ctx->backend->alloc_shared(((size_t)ctx->seqs_max + 1) * sizeof *ctx->offsets, &offsets);
+    rc = ctx->backend->alloc_shared(K_CONTEXTS, ((size_t)ctx->seqs_max + 1) * sizeof *ctx->offsets,
+                                    &offsets);
     if (rc == 0)
         ctx->offsets = offsets;
     return rc;
@@ -182,6 +184,21 @@ int encoder_ctx_open(const struct encoder *e, uint32_t tokens_max, uint32_t seqs
     }
     *ret_ctx = ctx;
     return 0;
+}
+
+void encoder_ctx_bytes(const struct backend *backend, const struct encoder_info *info,
+                       uint32_t tokens_max, uint32_t seqs_max, uint64_t *ret_bytes,
+                       uint64_t *ret_shared_bytes)
+{
+    const uint32_t C = info->dim, wide = info->ffn > 3 * C ? info->ffn : 3 * C;
+    const size_t rows =
+        backend->rows(tokens_max) * (size_t)(info->precision == ENCODER_BF16 ? 2 : 4);
+
+    *ret_bytes = backend->ctx_bytes(tokens_max, K_SERVING) + 2 * kroom_bytes(rows * C) +
+                 kroom_bytes(rows * wide);
+    *ret_shared_bytes = kroom_bytes(tokens_max * sizeof(int32_t)) + kroom_bytes(tokens_max) +
+                        kroom_bytes(((size_t)seqs_max + 1) * sizeof(uint32_t)) +
+                        kroom_bytes((size_t)seqs_max * C * sizeof(float));
 }
 
 void encoder_ctx_close(struct encoder_ctx *ctx)

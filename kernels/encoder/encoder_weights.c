@@ -88,7 +88,7 @@ static uint64_t fingerprint(uint64_t hash, const float *values, size_t len)
 static int keep(struct loading *l, size_t values, enum kdtype dtype, void **ret_data)
 {
     const struct backend *b = l->encoder->backend;
-    int rc = b->alloc(values * (dtype == K_BF16 ? 2 : 4), ret_data);
+    int rc = b->alloc(K_WEIGHTS, values * (dtype == K_BF16 ? 2 : 4), ret_data);
 
     return rc != 0 ? rc : b->upload(*ret_data, dtype, l->buffer, values);
 }
@@ -117,6 +117,17 @@ static int take(struct loading *l, uint32_t rows, uint32_t columns, enum encoder
     }
 }
 
+/* What the device will take for a row of the lists: a matrix's bias and parts come with it. */
+static size_t taken(const struct encoder *e, uint32_t rows, uint32_t columns, enum encoder_how how)
+{
+    const size_t value = e->dtype == K_BF16 && how == TABLE ? 2 : 4;
+
+    if (encoder_part(how) > 0 || (how >= BIAS && how < MAT))
+        return 0;
+    return how >= MAT ? e->backend->mat_bytes(encoder_parts(how) * rows, columns, e->dtype)
+                      : kroom_bytes((size_t)rows * columns * value);
+}
+
 /* One row of the lists. */
 static int load(struct loading *l, const char *scope, const char *name, uint32_t rows,
                 uint32_t columns, enum encoder_how how, void *field)
@@ -139,10 +150,8 @@ static int load(struct loading *l, const char *scope, const char *name, uint32_t
         from = (size_t)l->M * l->K;
     }
     if (l->buffer == NULL) {
-        bool exact = columns == 1 || l->encoder->dtype == K_F32;
-
         l->buffer_len = from + values > l->buffer_len ? from + values : l->buffer_len;
-        l->encoder->info.weights_bytes += part * (exact ? 4 : 2);
+        l->encoder->info.weights_bytes += taken(l->encoder, rows, columns, how);
         return 0;
     }
     if (safetensor_read(t, l->buffer + from + part * encoder_part(how)) != 0) {
@@ -218,14 +227,14 @@ static uint64_t parameters(const struct encoder_config *c)
 static void no_memory(const struct encoder *e, char *why, size_t why_bytes)
 {
     const double MIB = 1 << 20;
-    uint64_t used = 0, total = 0;
+    struct kmemory memory;
     int at = snprintf(why, why_bytes, "out of memory: the weights need %.1f MiB on %s",
                       (double)e->info.weights_bytes / MIB, e->backend->name);
 
-    e->backend->memory(&used, &total);
-    if (total > 0 && at > 0 && (size_t)at < why_bytes)
+    e->backend->memory(&memory);
+    if (memory.total > 0 && at > 0 && (size_t)at < why_bytes)
         snprintf(why + at, why_bytes - (size_t)at, ", which has %.1f MiB; learnd holds %.1f of it",
-                 (double)total / MIB, (double)used / MIB);
+                 (double)memory.total / MIB, (double)memory.taken / MIB);
 }
 
 int encoder_weights_read(struct encoder *e, const char *folder, char *why, size_t why_bytes)

@@ -111,7 +111,7 @@ static int lay_out(struct train *t)
 static int block_open(struct train *t, size_t len, float **ret_block)
 {
     void *data;
-    int rc = t->backend->alloc(len * sizeof(float), &data);
+    int rc = t->backend->alloc(K_RUNS, len * sizeof(float), &data);
 
     if (rc == 0)
         *ret_block = data;
@@ -147,14 +147,45 @@ static int copies_open(struct train *t, size_t largest)
     return rc;
 }
 
+/* Values of the largest matrix. */
+static size_t largest_matrix(const struct train *t)
+{
+    const size_t C = t->config.C, F = t->config.F;
+
+    return C * (F > 3 * C ? F : 3 * C);
+}
+
+static bool has_mat(const struct master *p)
+{
+    return is_matrix(p) && encoder_part(p->how) == 0;
+}
+
+int masters_measure(struct train *t, uint64_t *ret_bytes)
+{
+    const struct masters *m = &t->masters;
+    uint64_t bytes = 0;
+    int rc = lay_out(t);
+
+    if (rc != 0)
+        return rc;
+    bytes += 2 * kroom_bytes(m->len * sizeof(float));
+    bytes += 2 * kroom_bytes((m->len - m->trained) * sizeof(float));
+    if (t->settings.lora != TRAIN_LORA_NONE)
+        bytes += kroom_bytes(largest_matrix(t) * sizeof(float));
+    for (uint32_t i = 0; i < m->list_len; i++)
+        if (has_mat(&m->list[i]))
+            bytes += t->ops->mat_bytes(encoder_parts(m->list[i].how) * m->list[i].rows,
+                                       m->list[i].columns, t->dtype);
+    *ret_bytes = bytes;
+    return 0;
+}
+
 static int blocks_open(struct train *t)
 {
     struct masters *m = &t->masters;
-    size_t largest = (size_t)t->config.C * 3 * t->config.C;
+    const size_t largest = largest_matrix(t);
     int rc = block_open(t, m->len, &m->w);
 
-    if ((size_t)t->config.F * t->config.C > largest)
-        largest = (size_t)t->config.F * t->config.C;
     if (rc == 0)
         rc = block_open(t, m->len, &m->grad);
     if (rc == 0)
@@ -168,7 +199,7 @@ static int blocks_open(struct train *t)
     for (uint32_t i = 0; i < m->list_len && rc == 0; i++) {
         struct master *p = &m->list[i];
 
-        if (is_matrix(p) && encoder_part(p->how) == 0)
+        if (has_mat(p))
             rc = t->ops->mat_open(encoder_parts(p->how) * p->rows, p->columns, t->dtype, &p->mat);
     }
     return rc;

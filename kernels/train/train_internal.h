@@ -142,6 +142,7 @@ static inline bool train_host_sees(const struct train *t)
 int masters_open(struct train *t, const uint8_t *used, const float *prototypes, char *why,
                  size_t why_bytes);
 void masters_close(struct train *t);
+int masters_measure(struct train *t, uint64_t *ret_bytes); /* lays out; what opening would take */
 /* Brings the device's matrices, and the host's copies, up to the block. 0, -EIO, -ENODEV, -ENOMEM.
  */
 int masters_settle(struct train *t);
@@ -176,10 +177,9 @@ int lora_gradients(struct train *t);
  */
 int piece_pack(struct train *t, const struct train_example *batch, uint32_t len);
 void piece_free(struct train *t);
-/* piece.y(B,C); with dropout, unless `exact`. */
-void piece_forward(struct train *t, bool exact);
-/* From piece.dembedding(B,C), adding to the gradients of the encoder. */
-void piece_backward(struct train *t);
+void piece_measure(struct train *t, uint32_t seqs, uint64_t *ret_bytes, uint64_t *ret_shared);
+void piece_forward(struct train *t, bool exact); /* piece.y(B,C); with dropout, unless exact */
+void piece_backward(struct train *t); /* from piece.dembedding(B,C), adding to masters.grad */
 
 /* train_loss.c. Whether the examples of a batch carry what they may carry: 0, -EINVAL. */
 int loss_check(const struct train *t, const struct train_example *batch, uint32_t len);

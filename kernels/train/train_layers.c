@@ -87,14 +87,15 @@ typedef void carve_fn(struct carving *c, const struct train *t, struct piece *p)
 
 /* Measured, asked for, handed out. */
 static int carve_memory(struct train *t, carve_fn *carve_it, uint32_t rows,
-                        int (*alloc)(size_t bytes, void **ret_data), void **ret_memory)
+                        int (*alloc)(enum kroom room, size_t bytes, void **ret_data),
+                        void **ret_memory)
 {
     struct carving c = {.rows = rows, .dtype = t->dtype};
     void *memory;
     int rc;
 
     carve_it(&c, t, &t->piece);
-    rc = alloc(c.bytes, &memory);
+    rc = alloc(K_RUNS, c.bytes, &memory);
     if (rc != 0)
         return rc;
     *ret_memory = c.base = memory;
@@ -128,6 +129,21 @@ static int reserve(struct train *t, uint32_t tokens, uint32_t seqs)
     if (rc != 0)
         piece_free(t);
     return rc;
+}
+
+void piece_measure(struct train *t, uint32_t seqs, uint64_t *ret_bytes, uint64_t *ret_shared)
+{
+    struct kept_layer *layers = calloc(t->config.layers, sizeof *layers);
+    struct carving shared = {.rows = upto(t->tokens_max, 64), .dtype = t->dtype};
+    struct carving device = {.rows = t->backend->rows(shared.rows), .dtype = t->dtype};
+    struct piece p = {.seqs_max = upto(seqs, 16), .layers = layers};
+
+    carve_shared(&shared, t, &p);
+    if (layers != NULL)
+        carve_device(&device, t, &p);
+    *ret_bytes = kroom_bytes(device.bytes);
+    *ret_shared = kroom_bytes(shared.bytes);
+    free(layers);
 }
 
 void piece_free(struct train *t)

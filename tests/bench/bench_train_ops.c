@@ -104,7 +104,8 @@ static struct kview view(const struct step *s, enum kdtype dtype, uint32_t colum
 {
     struct kview v = {NULL, dtype};
 
-    if (s->be->alloc((size_t)s->be->rows(s->T) * columns * (dtype == K_BF16 ? 2 : 4), &v.data) != 0)
+    if (s->be->alloc(K_RUNS, (size_t)s->be->rows(s->T) * columns * (dtype == K_BF16 ? 2 : 4),
+                     &v.data) != 0)
         err(1, "memory");
     return v;
 }
@@ -113,7 +114,7 @@ static float *floats(const struct step *s, size_t n)
 {
     void *data;
 
-    if (s->be->alloc(n * sizeof(float), &data) != 0)
+    if (s->be->alloc(K_CONTEXTS, n * sizeof(float), &data) != 0)
         err(1, "memory");
     return data;
 }

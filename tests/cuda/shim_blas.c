@@ -26,11 +26,18 @@ int cuda_blas_check(char *why, size_t why_bytes)
     return 0;
 }
 
-int cuda_blas_open(const struct backend *be, void *stream, struct cuda_blas **ret_blas)
+size_t cuda_blas_bytes(void)
+{
+    return 0;
+}
+
+int cuda_blas_open(const struct backend *be, enum kroom room, void *stream,
+                   struct cuda_blas **ret_blas)
 {
     struct cuda_blas *blas = calloc(1, sizeof *blas);
 
     (void)be;
+    (void)room;
     if (blas == NULL)
         return -ENOMEM;
     blas->stream = stream;

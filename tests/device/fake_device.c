@@ -15,16 +15,28 @@ enum { CTX_BYTES = 4096, DEVICES = 2 };
 
 /* ---- contexts -------------------------------------------------------------------------------- */
 
+static enum kroom room_of(enum kpriority priority)
+{
+    return priority == K_SERVING ? K_CONTEXTS : K_RUNS;
+}
+
+static size_t ctx_bytes(uint32_t rows_max, enum kpriority priority)
+{
+    (void)rows_max;
+    (void)priority;
+    return CTX_BYTES;
+}
+
 static int ctx_open(uint32_t rows_max, uint32_t threads_max, enum kpriority priority,
                     struct kctx **ret_ctx)
 {
     struct kctx *k = calloc(1, sizeof *k);
-    int rc = k != NULL ? fake_take(CTX_BYTES) : -ENOMEM;
+    int rc = k != NULL ? fake_take(room_of(priority), CTX_BYTES) : -ENOMEM;
 
     if (rc == 0) {
         rc = backend_cpu()->ctx_open(rows_max, threads_max, priority, &k->cpu);
         if (rc != 0)
-            fake_give(CTX_BYTES);
+            fake_give(room_of(priority), CTX_BYTES);
     }
     if (rc != 0) {
         free(k);
@@ -42,7 +54,8 @@ static void ctx_close(struct kctx *k)
     for (uint32_t i = 0; i < k->outputs_len; i++)
         free(k->outputs[i].laid);
     backend_cpu()->ctx_close(k->cpu);
-    fake_give(CTX_BYTES);
+    fake_give(K_RUNS, k->scratch_bytes);
+    fake_give(room_of(k->priority), CTX_BYTES);
     free(k);
 }
 
@@ -122,12 +135,17 @@ static int activity(uint32_t *ret_busy_percent, uint32_t *ret_clock_mhz)
     return 0;
 }
 
+static size_t mat_bytes(uint32_t M, uint32_t K, enum kdtype dtype)
+{
+    return kroom_bytes((size_t)M * K * element(dtype) + M * sizeof(float));
+}
+
 static int mat_load(const float *w, const float *bias, uint32_t M, uint32_t K, enum kdtype dtype,
                     struct kmat **ret_mat)
 {
-    size_t bytes = (size_t)M * K * element(dtype) + M * sizeof *bias;
+    size_t bytes = mat_bytes(M, K, dtype);
     struct kmat *mat = malloc(sizeof *mat);
-    int rc = mat != NULL ? fake_take(bytes) : -ENOMEM;
+    int rc = mat != NULL ? fake_take(K_WEIGHTS, bytes) : -ENOMEM;
 
     fake_host("mat_load", w);
     fake_host("mat_load, bias", bias);
@@ -135,7 +153,7 @@ static int mat_load(const float *w, const float *bias, uint32_t M, uint32_t K, e
         *mat = (struct kmat){.bytes = bytes};
         rc = backend_cpu()->mat_load(w, bias, M, K, dtype, &mat->cpu);
         if (rc != 0)
-            fake_give(bytes);
+            fake_give(K_WEIGHTS, bytes);
     }
     if (rc != 0) {
         free(mat);
@@ -150,7 +168,7 @@ static void mat_free(struct kmat *mat)
     if (mat == NULL)
         return;
     backend_cpu()->mat_free(mat->cpu);
-    fake_give(mat->bytes);
+    fake_give(K_WEIGHTS, mat->bytes);
     free(mat);
 }
 
@@ -244,6 +262,8 @@ int learnd_backend_open(uint32_t abi, uint32_t ordinal, char *why, size_t why_by
         .upload = upload,
         .download = download,
         .memory = fake_memory,
+        .mat_bytes = mat_bytes,
+        .ctx_bytes = ctx_bytes,
         .activity = activity,
         .widen = widen,
         .repeat = repeat,

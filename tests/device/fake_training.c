@@ -9,17 +9,38 @@ static const struct backend_training *cpu(void)
     return backend_cpu()->training;
 }
 
+/* Scratch that has no address, and goes with the context. */
+static size_t scratch_bytes(const struct kshape *most)
+{
+    return kroom_bytes((size_t)most->T * most->C);
+}
+
+static int scratch_open(struct kctx *k, const struct kshape *most)
+{
+    size_t bytes = scratch_bytes(most);
+    int rc = fake_take(K_RUNS, bytes);
+
+    if (rc == 0)
+        k->scratch_bytes = bytes;
+    return rc;
+}
+
+static size_t mat_bytes(uint32_t M, uint32_t K, enum kdtype dtype)
+{
+    return kroom_bytes((size_t)M * K * (dtype == K_BF16 ? 4 : 8)); /* in two forms */
+}
+
 static int mat_open(uint32_t M, uint32_t K, enum kdtype dtype, struct kmat_train **ret_mat)
 {
-    size_t bytes = (size_t)M * K * (dtype == K_BF16 ? 4 : 8); /* in two forms */
+    size_t bytes = mat_bytes(M, K, dtype);
     struct kmat_train *mat = malloc(sizeof *mat);
-    int rc = mat != NULL ? fake_take(bytes) : -ENOMEM;
+    int rc = mat != NULL ? fake_take(K_RUNS, bytes) : -ENOMEM;
 
     if (rc == 0) {
         *mat = (struct kmat_train){.bytes = bytes};
         rc = cpu()->mat_open(M, K, dtype, &mat->cpu);
         if (rc != 0)
-            fake_give(bytes);
+            fake_give(K_RUNS, bytes);
     }
     if (rc != 0) {
         free(mat);
@@ -34,7 +55,7 @@ static void mat_close(struct kmat_train *mat)
     if (mat == NULL)
         return;
     cpu()->mat_close(mat->cpu);
-    fake_give(mat->bytes);
+    fake_give(K_RUNS, mat->bytes);
     free(mat);
 }
 
@@ -166,6 +187,9 @@ static void adamw(struct kctx *k, float *w, float *m, float *v, float *grad, siz
 }
 
 const struct backend_training fake_training = {
+    .scratch_bytes = scratch_bytes,
+    .scratch_open = scratch_open,
+    .mat_bytes = mat_bytes,
     .mat_open = mat_open,
     .mat_close = mat_close,
     .mat_set = mat_set,

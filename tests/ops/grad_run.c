@@ -26,7 +26,7 @@ static int buffer(const struct grad_run *run, uint32_t rows, uint32_t columns, e
                   struct kview *ret_view)
 {
     ret_view->dtype = dtype;
-    return run->be->alloc((size_t)run->be->rows(rows) * columns * 4, &ret_view->data);
+    return run->be->alloc(K_CONTEXTS, (size_t)run->be->rows(rows) * columns * 4, &ret_view->data);
 }
 
 static int put(const struct grad_run *run, struct kview to, const double *values, size_t len,

@@ -154,7 +154,8 @@ static void report(const struct backend *be, const struct ops_case *c, const cha
 static int view_open(const struct ops_run *run, struct kview *ret_view)
 {
     ret_view->dtype = run->y_dtype;
-    return run->be->alloc((size_t)run->be->rows(run->y_rows + OPS_WIDER) * run->y_columns * 4,
+    return run->be->alloc(K_CONTEXTS,
+                          (size_t)run->be->rows(run->y_rows + OPS_WIDER) * run->y_columns * 4,
                           &ret_view->data);
 }
 

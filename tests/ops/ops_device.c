@@ -68,8 +68,8 @@ static void *pass(const void *host, size_t bytes, enum way way, enum place place
     if (mirror.len++ == ARGUMENTS_MAX)
         abort();
     *a = (struct argument){(void *)(uintptr_t)host, NULL, bytes, way, place};
-    if ((place == SHARED ? mirror.be->alloc_shared(bytes, &a->device)
-                         : mirror.be->alloc((bytes + 3) / 4 * 4, &a->device)) != 0)
+    if ((place == SHARED ? mirror.be->alloc_shared(K_CONTEXTS, bytes, &a->device)
+                         : mirror.be->alloc(K_CONTEXTS, (bytes + 3) / 4 * 4, &a->device)) != 0)
         abort();
     if (place == SHARED)
         memcpy(a->device, host, bytes);

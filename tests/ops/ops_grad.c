@@ -271,7 +271,8 @@ static bool texts_stand_alone(struct grad_run *run, struct kctx *k, char *proble
     const struct grad_input *qkv = &run->in[0];
     const size_t row = qkv->columns * (qkv->dtype == K_BF16 ? 2 : 4);
     struct kview part = {NULL, qkv->dtype};
-    bool fine = be->alloc((size_t)be->rows(run->rows) * qkv->columns * 4, &part.data) == 0;
+    bool fine =
+        be->alloc(K_CONTEXTS, (size_t)be->rows(run->rows) * qkv->columns * 4, &part.data) == 0;
 
     for (uint32_t b = 0; b < run->units && fine; b++) {
         const uint32_t alone[2] = {0, run->c->lens[b]};

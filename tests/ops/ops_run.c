@@ -91,7 +91,7 @@ static int fill(struct ops_run *run, int at, uint32_t rows, uint32_t columns, en
     if (rc == 0 && b->exact == NULL)
         rc = -ENOMEM;
     if (rc == 0)
-        rc = run->be->alloc(all * 4, &b->device.data);
+        rc = run->be->alloc(K_CONTEXTS, all * 4, &b->device.data);
     for (size_t i = 0; i < all && rc == 0; i++)
         host[i] = i < len ? ops_draw(seed + (uint64_t)at, i) * scale + shift : NAN;
     if (rc == 0)

@@ -53,7 +53,7 @@ static float *filled(size_t n)
     void *data;
 
     assert_non_null(values);
-    assert_int_equal(be->alloc(n * sizeof *values, &data), 0);
+    assert_int_equal(be->alloc(K_CONTEXTS, n * sizeof *values, &data), 0);
     for (size_t i = 0; i < n; i++)
         values[i] = (float)(i % 7) - 3;
     assert_int_equal(be->upload(data, K_F32, values, n), 0);
@@ -117,17 +117,17 @@ static void test_what_cannot_be_opened(void **state)
 
     (void)state;
     fail_after(0, OUT_OF_MEMORY, 0);
-    assert_int_equal(be->alloc(1000, &data), -ENOMEM);
+    assert_int_equal(be->alloc(K_CONTEXTS, 1000, &data), -ENOMEM);
     assert_null(data);
     fail_after(0, OUT_OF_MEMORY, 0);
-    assert_int_equal(be->alloc_shared(1000, &data), -ENOMEM);
+    assert_int_equal(be->alloc_shared(K_CONTEXTS, 1000, &data), -ENOMEM);
     fail_after(0, LAUNCH_FAILURE, 0);
     assert_int_equal(be->ctx_open(1, 1, K_TRAINING, &k), -EIO);
     assert_null(k);
     fail_after(0, OUT_OF_MEMORY, 0);
     assert_int_equal(be->mat_load(w, NULL, 2, 2, K_F32, &mat), -ENOMEM);
     assert_null(mat);
-    assert_int_equal(be->alloc(sizeof host, &data), 0);
+    assert_int_equal(be->alloc(K_CONTEXTS, sizeof host, &data), 0);
     fail_after(0, LAUNCH_FAILURE, 0);
     assert_int_equal(be->upload(data, K_F32, w, 4), -EIO);
     fail_after(0, LAUNCH_FAILURE, 0);
@@ -152,7 +152,7 @@ static void test_a_lost_device_stays_lost(void **state)
     assert_int_equal(be->sync(k), -ENODEV);
     work(k, x, y, ones);
     assert_int_equal(be->sync(k), -ENODEV);
-    assert_int_equal(be->alloc(100, &data), -ENODEV);
+    assert_int_equal(be->alloc(K_CONTEXTS, 100, &data), -ENODEV);
     assert_int_equal(be->ctx_open(1, 1, K_SERVING, &other), -ENODEV);
     assert_null(other);
     be->ctx_close(k);
