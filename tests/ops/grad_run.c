@@ -311,7 +311,7 @@ void grad_device(struct grad_run *run, struct kctx *k)
     const struct backend_training *t = run->training;
     const struct grad_case *c = run->c;
     struct grad_input *in = run->in;
-    const struct kbatch batch = {run->offsets, run->units, run->rows, run->rows};
+    struct kbatch batch;
     struct kview dy = run->dy_device[0];
 
     reset(run);
@@ -336,6 +336,8 @@ void grad_device(struct grad_run *run, struct kctx *k)
             memcpy(in[0].grad.data, dy.data, in[0].len * (c->dtype == K_BF16 ? 2 : 4));
         break;
     case GRAD_ATTENTION:
+        batch = (struct kbatch){run->offsets, run->units, run->offsets[run->units],
+                                run->offsets[run->units]};
         run->be->attention(k, run->y, in[0].device, &batch, c->M, c->K);
         t->attention_back(k, in[0].grad, dy, in[0].device, run->offsets, run->units, c->M, c->K);
         break;
