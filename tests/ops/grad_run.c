@@ -125,8 +125,8 @@ static int add_inputs(struct grad_run *run, uint64_t seed)
     case GRAD_GELU:
         return add_input(run, "x", c->N, c->M, false, false, 1.5f, 0, seed);
     case GRAD_ATTENTION:
-        return add_input(run, "qkv", run->rows, 3 * c->M, false, false, c->how == 1 ? 12 : 1, 0,
-                         seed);
+        return add_input(run, "qkv", run->rows, 3 * c->M, false, false,
+                         c->how == 1 ? GRAD_LARGE : 1, 0, seed);
     case GRAD_POOL:
         return add_input(run, "x", run->rows, c->M, false, false, 1, 0.5f, seed);
     }
