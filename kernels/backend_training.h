@@ -15,6 +15,8 @@
 #ifndef LEARND_BACKEND_TRAINING_H
 #define LEARND_BACKEND_TRAINING_H
 
+#include <stdbool.h>
+
 #include "kernels/backend.h"
 
 struct kmat_train; /* a weight matrix that changes between steps, in the forms both directions want
@@ -28,6 +30,74 @@ struct kdropout {
     uint32_t site;        /* which of the network's dropouts */
     float p;              /* share dropped; 0: none, rows may be NULL */
 };
+
+/* The losses of a piece of a batch by a cosine head: with x(B,C) the unit embeddings of its texts
+ * and cos_c = x . w_c / |w_c| over labels c < L,
+ *
+ *   one label    z_c = scale cos_c           CE = -sum_c t_c log softmax(z)_c
+ *   sets         z_c = scale (cos_c - b_c)   BCE = sum_c log(1 + e^z_c) - t_c z_c
+ *   KL           q over the labels that the teacher knew, z taken at 1/T; p = the teacher's at 1/T:
+ *                p^(1/T) over its sum, for sets each label alone; T^2 sum p log(p/q)
+ *   feature      1 - x . e
+ *
+ * What is differentiated is the sum over the texts of
+ *
+ *   weight (CE or BCE) + share distill T^2 KL + share feature (1 - cos).
+ *
+ * All that it points to is shared memory. */
+struct kloss_target {
+    uint32_t label; /* below L; several of one label add up */
+    float value;    /* t */
+};
+
+struct kloss_text {
+    double weight;
+    uint32_t target, targets_len; /* its first in targets */
+    uint32_t teacher_len;         /* labels that the teacher knew; 0: no KL */
+    size_t teacher;               /* its first in teachers */
+    bool featured;                /* e is its row of features */
+};
+
+struct kloss {
+    bool sets;
+    uint32_t B, C, L;
+    float scale, distill, temperature, feature;
+    double share;                       /* 1 / texts of the batch */
+    const struct kloss_text *texts;     /* (B) */
+    const struct kloss_target *targets; /* (targets_len) */
+    const float *teachers;              /* (teachers_len) probabilities */
+    const float *features;              /* (B,C), or NULL where no text is featured */
+    uint32_t targets_len;
+    size_t teachers_len;
+};
+
+/* What losses(B,3) of a text holds; 0 where there is none. */
+enum { K_LOSS_LABELS, K_LOSS_TEACHER, K_LOSS_FEATURE, K_LOSSES };
+
+/* Every operation, once: what fills a table is a list of these. */
+#define BACKEND_TRAINING_OPERATIONS(ROW)                                                           \
+    ROW(mat_open)                                                                                  \
+    ROW(mat_close)                                                                                 \
+    ROW(mat_set)                                                                                   \
+    ROW(linear)                                                                                    \
+    ROW(linear_dx)                                                                                 \
+    ROW(linear_dw)                                                                                 \
+    ROW(embed)                                                                                     \
+    ROW(embed_back)                                                                                \
+    ROW(add_layernorm)                                                                             \
+    ROW(add_layernorm_back)                                                                        \
+    ROW(gelu)                                                                                      \
+    ROW(gelu_back)                                                                                 \
+    ROW(attention_back)                                                                            \
+    ROW(pool)                                                                                      \
+    ROW(pool_back)                                                                                 \
+    ROW(loss)                                                                                      \
+    ROW(lora)                                                                                      \
+    ROW(lora_back)                                                                                 \
+    ROW(zero)                                                                                      \
+    ROW(add)                                                                                       \
+    ROW(sum_squares)                                                                               \
+    ROW(adamw)
 
 struct backend_training {
     /* w of (M,K). 0, -ENOMEM. Not usable before mat_set. */
@@ -79,13 +149,30 @@ struct backend_training {
     void (*attention_back)(struct kctx *k, struct kview dqkv, struct kview dy, struct kview qkv,
                            const uint32_t *offsets, uint32_t B, uint32_t C, uint32_t H);
 
-    /* y(B,C) fp32, unit length; length(B): of the pooled vector before it was scaled. */
+    /* y(B,C) fp32, unit length; length(B): of the pooled vector before it was scaled. Device
+     * memory, as dy is. */
     void (*pool)(struct kctx *k, float *y, float *length, struct kview x, const uint32_t *offsets,
                  uint32_t B, uint32_t C, enum kpool how);
     void (*pool_back)(struct kctx *k, struct kview dx, const float *dy, const float *y,
                       const float *length, const uint32_t *offsets, uint32_t B, uint32_t C,
                       enum kpool how);
 
+    /* Forward and backward of the losses at once: losses(B,3), shared; dx(B,C); dw(L,C); of sets
+     * also dbias(L) from bias(L), else both NULL. A text's losses and its dx do not depend on the
+     * other texts, bit for bit. Numbers that are none come out as such: a label vector of zeros has
+     * no direction, and the losses of all texts are NaN. */
+    void (*loss)(struct kctx *k, double *losses, float *dx, float *dw, float *dbias, const float *x,
+                 const float *w, const float *bias, const struct kloss *loss);
+
+    /* Low-rank adaptation: y(M,K) = w(M,K) + scale b(M,r) a(r,K). r 0: y = w, a and b NULL. */
+    void (*lora)(struct kctx *k, float *y, const float *w, const float *a, const float *b,
+                 float scale, uint32_t M, uint32_t K, uint32_t r);
+    /* da(r,K) += scale b^T dw(M,K); db(M,r) += scale dw a^T. */
+    void (*lora_back)(struct kctx *k, float *da, float *db, const float *dw, const float *a,
+                      const float *b, float scale, uint32_t M, uint32_t K, uint32_t r);
+
+    /* x(n) = 0. */
+    void (*zero)(struct kctx *k, float *x, size_t n);
     /* y(n) += x(n). */
     void (*add)(struct kctx *k, struct kview y, struct kview x, size_t n);
     /* Sum of squares of x(n), summed in fp64 in a fixed order. Waits. */

@@ -146,6 +146,12 @@ static void gelu(struct kctx *k, struct kview y, struct kview x, uint32_t N, uin
     cuda_bias_gelu(k, y, x, NULL, N, M);
 }
 
+static void zero(struct kctx *k, float *x, size_t n)
+{
+    cuda_here();
+    cuda_check(k, cudaMemsetAsync(x, 0, n * sizeof *x, k->stream));
+}
+
 static double sum_squares(struct kctx *k, const float *x, size_t n)
 {
     double *parts = static_cast<double *>(cuda_scratch(k, (CUDA_SUM_PARTS + 1) * sizeof(double)));
@@ -192,6 +198,10 @@ const struct backend_training cuda_training = {
     .attention_back = cuda_attention_back,
     .pool = cuda_pool,
     .pool_back = cuda_pool_back,
+    .loss = cuda_loss,
+    .lora = cuda_lora,
+    .lora_back = cuda_lora_back,
+    .zero = zero,
     .add = cuda_add,
     .sum_squares = sum_squares,
     .adamw = adamw,

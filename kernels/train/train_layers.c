@@ -15,15 +15,7 @@
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
-/* One walk measures (base NULL), a second one hands out. */
-struct carving {
-    uint8_t *base;
-    size_t bytes;
-    uint32_t rows;
-    enum kdtype dtype;
-};
-
-static void *carve(struct carving *c, size_t bytes)
+void *carve(struct carving *c, size_t bytes)
 {
     size_t at = c->bytes;
 
@@ -58,6 +50,7 @@ static void carve_layer(struct carving *c, const struct train *t, struct kept_la
 static void carve_device(struct carving *c, const struct train *t, struct piece *p)
 {
     const uint32_t C = t->config.C, F = t->config.F;
+    size_t vectors = (size_t)p->seqs_max * C * sizeof(float);
 
     p->s0 = carve_view(c, C);
     p->x0 = carve_view(c, C);
@@ -68,19 +61,20 @@ static void carve_device(struct carving *c, const struct train *t, struct piece 
     p->dres = carve_view(c, C);
     p->dx = carve_view(c, C);
     p->wide = carve_view(c, F > 3 * C ? F : 3 * C);
+    p->y = carve(c, vectors);
+    p->dembedding = carve(c, vectors);
+    p->length = carve(c, p->seqs_max * sizeof *p->length);
 }
 
 static void carve_shared(struct carving *c, const struct train *t, struct piece *p)
 {
-    size_t rows = c->rows, vectors = (size_t)p->seqs_max * t->config.C * sizeof(float);
+    size_t rows = c->rows;
 
+    (void)t;
     p->ids = carve(c, rows * sizeof *p->ids);
     p->types = carve(c, rows);
     p->offsets = carve(c, ((size_t)p->seqs_max + 1) * sizeof *p->offsets);
     p->keys = carve(c, rows * sizeof *p->keys);
-    p->y = carve(c, vectors);
-    p->dembedding = carve(c, vectors);
-    p->length = carve(c, p->seqs_max * sizeof *p->length);
 }
 
 typedef void carve_fn(struct carving *c, const struct train *t, struct piece *p);

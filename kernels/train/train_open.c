@@ -72,15 +72,10 @@ static int settings_check(const struct train_settings *s, char *why, size_t why_
     return 0;
 }
 
-static int scratch_open(struct train *t)
+static int ctx_open(struct train *t)
 {
     uint32_t rows = t->config.positions > t->tokens_max ? t->config.positions : t->tokens_max;
-    size_t L = t->settings.labels_len;
-    double *all = calloc(4 * L, sizeof *all);
 
-    if (all == NULL)
-        return -ENOMEM;
-    t->loss = (struct loss_scratch){all, all + L, all + 2 * L, all + 3 * L};
     return t->backend->ctx_open(rows, t->settings.threads, K_TRAINING, &t->k);
 }
 
@@ -98,7 +93,7 @@ static int open_all(struct train *t, const uint8_t *used, uint32_t used_len,
     }
     rc = masters_open(t, used, prototypes, why, why_bytes);
     if (rc == 0)
-        rc = scratch_open(t);
+        rc = ctx_open(t);
     if (rc == 0)
         t->backend->ctx_threads(t->k, t->settings.threads);
     return rc;
@@ -154,9 +149,9 @@ void train_close(struct train *t)
     if (t == NULL)
         return;
     piece_free(t);
+    loss_free(t);
     masters_close(t);
     t->backend->ctx_close(t->k);
-    free(t->loss.logits);
     free(t->folder);
     free(t);
 }
