@@ -39,6 +39,9 @@ static char why[WHY_BYTES];
 static int inherited; /* sockets that listen already */
 static uint8_t base_sha256[STORE_HASH_BYTES];
 
+/* What a run is reckoned to need at most, of a device's memory. */
+enum { RUN_LABELS = 1024, RUN_TEXTS = 128, RUN_TOKENS_LEAST = 128 };
+
 /* Everything that the stop order must know of beside the server. */
 static struct {
     struct store *writer, *reader, *learner, *trainer;
@@ -132,8 +135,7 @@ static int open_state(void)
 
     if (rc != 0)
         return rc;
-    for (int i = 0; i < STORE_HASH_BYTES; i++)
-        snprintf(server.encoder_sha256 + 2 * i, 3, "%02x", hash[i]);
+    store_hash_hex(hash, server.encoder_sha256);
     rc = store_open(folder, STORE_WRITER, why, sizeof why, &stores.writer);
     if (rc != 0)
         return rc;
@@ -179,6 +181,19 @@ static void close_lanes(void)
     server.lanes_len = 0;
 }
 
+/* Memory of the device for so many lanes, in one piece. */
+static int lanes_room(uint32_t len)
+{
+    const struct backend *backend = device_backend(server.device);
+    uint64_t bytes, shared;
+
+    encoder_ctx_bytes(backend, encoder_info(server.base->encoder), LIMIT_BATCH_TOKENS,
+                      LIMIT_BATCH_ITEMS, &bytes, &shared);
+    snprintf(why, sizeof why, "no room for %u lanes beside the encoders: they need %.1f MiB", len,
+             (double)(len * bytes) / (1 << 20));
+    return backend->reserve(K_CONTEXTS, len * bytes, len * shared);
+}
+
 static int open_lanes_once(uint32_t len)
 {
     const struct batcher_limits limits = {.items_max = LIMIT_QUEUE_ITEMS,
@@ -190,6 +205,8 @@ static int open_lanes_once(uint32_t len)
                                           .lost_threads = (cores_len() + len - 1) / len};
     int rc = batcher_open(&limits, len, &server.batcher);
 
+    if (rc == 0)
+        rc = lanes_room(len);
     for (uint32_t i = 0; i < len && rc == 0; i++) {
         rc = lane_open(server.base, server.batcher, &limits, &server.lanes[i]);
         if (rc == 0)
@@ -203,8 +220,6 @@ static int open_lanes(void)
     int rc = open_lanes_once(lanes_wanted());
 
     if (on_device() && (rc == -ENOMEM || rc == -EIO || rc == -ENODEV)) {
-        snprintf(why, sizeof why, "no room for %u lanes beside the encoders: %s", lanes_wanted(),
-                 strerror(-rc));
         device_lose(server.device, why);
         close_lanes();
         batcher_close(server.batcher);
@@ -213,6 +228,36 @@ static int open_lanes(void)
     if (rc != 0)
         snprintf(why, sizeof why, "the lanes cannot be started: %s", strerror(-rc));
     return rc;
+}
+
+/* Memory of the device for a run, so that none has to ask for it later: of an encoder like the
+ * base, the whole vocabulary in use, in smaller pieces where there is no room for the usual ones.
+ * Without it the daemon serves all the same. */
+static void runs_room(void)
+{
+    const struct backend *backend = device_backend(server.device);
+    uint64_t bytes = 0, shared = 0;
+    struct train_settings settings;
+    int rc = -ENOMEM;
+
+    if (!on_device() || backend->training == NULL)
+        return;
+    train_settings_default(&settings);
+    settings.labels_len = RUN_LABELS;
+    settings.steps = 1;
+    settings.threads = 1;
+    settings.fp32 = server.settings.fp32;
+    for (; rc == -ENOMEM && settings.tokens_max >= RUN_TOKENS_LEAST; settings.tokens_max /= 2) {
+        rc = train_measure(backend, server.settings.encoder, &settings, RUN_TEXTS, why, sizeof why,
+                           &bytes, &shared);
+        if (rc == 0)
+            rc = backend->reserve(K_RUNS, bytes, shared);
+    }
+    if (rc != 0) {
+        snprintf(why, sizeof why, "%s has no %.1f MiB for a run", backend->name,
+                 (double)bytes / (1 << 20));
+        device_trains_on_cpu(server.device, why);
+    }
 }
 
 static int read_settings(const char *text, struct learner_settings *ret_settings)
@@ -367,11 +412,14 @@ static int start(void)
         rc = open_state();
     if (rc == 0)
         rc = open_lanes();
+    if (rc == 0)
+        runs_room();
     attend_step("bringing the models live", &server);
     if (rc == 0)
         rc = open_learning();
     if (rc == 0)
         rc = encode_first();
+    device_started(server.device);
     return rc == 0 ? open_door() : rc;
 }
 

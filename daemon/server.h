@@ -34,7 +34,7 @@ struct server {
     int64_t use_written_us; /* of the keys; the first loop's */
     struct encoders *encoders;
     struct held_encoder *base;
-    char encoder_sha256[65]; /* of the base's model.safetensors, hex */
+    char encoder_sha256[STORE_HASH_CHARS]; /* of the base's model.safetensors, hex */
     struct batcher *batcher;
     struct lane *lanes[LIMIT_LANES];
     uint32_t lanes_len, loops_len;

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "daemon/fnv.h"
 #include "daemon/limits.h"
 #include "daemon/serve/device.h"
 #include "daemon/state_folder.h"
@@ -325,10 +326,8 @@ static int give(struct settings *s, const struct setting *setting, const char *v
     if (rc != 0)
         return rc;
     if (!setting->many || hash == 0)
-        hash = 14695981039346656037U; /* FNV-1a; values of a list follow one another */
-    for (; *value != '\0'; value++)
-        hash = (hash ^ (unsigned char)*value) * 1099511628211U;
-    *given = (hash ^ 0xff) * 1099511628211U;
+        hash = FNV_INIT;
+    *given = fnv_add(hash, value, strlen(value) + 1); /* those of a list follow one another */
     return 0;
 }
 

@@ -21,11 +21,12 @@
 #ifndef LEARND_BACKEND_H
 #define LEARND_BACKEND_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 struct kctx; /* one thread's stream and scratch */
-struct kmat; /* a weight matrix in the layout its device wants */
+struct kmat; /* a linear map: its matrix, in the layout that the device wants, and its bias */
 
 enum kdtype { K_F32, K_BF16 };
 enum kact { K_NONE, K_GELU }; /* exact GELU: x Phi(x) */
@@ -33,14 +34,45 @@ enum kpool { K_POOL_MEAN, K_POOL_CLS };
 /* Whose work a device takes first where it has both. */
 enum kpriority { K_SERVING, K_TRAINING };
 
+/* What memory is for, on a device that keeps each purpose's memory apart: weights that serve,
+ * contexts that serve, runs. None breaks up another's. */
+enum kroom { K_WEIGHTS, K_CONTEXTS, K_RUNS, K_ROOMS };
+/* It is handed out in multiples of so many bytes. */
+enum { K_ROOM_UNIT = 256 };
+
 /* Of a loadable backend: it opens only for a daemon built with the same one. Raised with any change
  * of this header or of backend_training.h. */
-enum { BACKEND_ABI = 2 };
+enum { BACKEND_ABI = 4 };
+
+struct kmemory {
+    uint64_t total; /* bytes that the device has; 0: nothing is counted */
+    uint64_t taken; /* of them by this process, and in what is handed out */
+    uint64_t used;
+    uint64_t asked; /* how often the driver was asked for more, shared memory included */
+};
 
 /* Device memory, borrowed. */
 struct kview {
     void *data;
     enum kdtype dtype;
+};
+
+/* A packed batch: text b is rows offsets[b] .. offsets[b+1]-1. It may be wider than its texts are:
+ * the last ones may be empty (what is pooled of those is arbitrary), and rows from offsets[seqs] on
+ * belong to none (what comes out there is, too). So one shape serves many batches. */
+struct kbatch {
+    const uint32_t *offsets; /* (seqs+1) shared memory; offsets[0] = 0 */
+    uint32_t seqs;           /* B */
+    uint32_t tokens;         /* T, at least offsets[seqs] */
+    uint32_t longest;        /* no text has more tokens; at most T */
+};
+
+/* Names a sequence of operations with all their arguments; only what stands in memory is not of it.
+ */
+struct kkey {
+    uint64_t whose; /* weights: a number that is never given to others */
+    uint32_t seqs, tokens, longest;
+    uint32_t how; /* whatever else sets two sequences of one shape apart */
 };
 
 struct backend_training;
@@ -63,51 +95,64 @@ struct backend {
     /* Rows that an activation buffer needs for a batch of N: kernels work on a ladder of row
      * counts. */
     uint32_t (*rows)(uint32_t N);
-    /* Takes `bytes` from the device now, so that later allocs need not ask for them. 0, -ENOMEM. */
-    int (*reserve)(size_t bytes);
+    /* Takes so much of both kinds from the device now, for what will be allocated in this room:
+     * while that is enough nobody asks the device again. 0, -ENOMEM. */
+    int (*reserve)(enum kroom room, size_t bytes, size_t shared_bytes);
     /* Device memory, 64-byte aligned, zeroed. Given back only when nothing enqueued uses it. */
-    int (*alloc)(size_t bytes, void **ret_data);
+    int (*alloc)(enum kroom room, size_t bytes, void **ret_data);
     void (*dealloc)(void *data);
     /* Shared memory, 64-byte aligned, zeroed: one address for host and device. */
-    int (*alloc_shared)(size_t bytes, void **ret_data);
+    int (*alloc_shared)(enum kroom room, size_t bytes, void **ret_data);
     void (*dealloc_shared)(void *data);
     /* Copies n fp32 values in, rounding to nearest even where dtype is K_BF16. Done on return;
      * nothing enqueued may use them. Runs beside the work of contexts. 0, -EIO, -ENODEV. */
     int (*upload)(void *device, enum kdtype dtype, const float *host, size_t n);
     /* And out: n values as fp32. */
     int (*download)(float *host, const void *device, enum kdtype dtype, size_t n);
-    /* Bytes of device memory that this process holds, and that the device has; 0: not counted. */
-    void (*memory)(uint64_t *ret_used, uint64_t *ret_total);
+    void (*memory)(struct kmemory *ret_memory);
+    /* To the byte, what of K_WEIGHTS mat_load takes, and what ctx_open does of K_CONTEXTS, or for
+     * K_TRAINING of K_RUNS. */
+    size_t (*mat_bytes)(uint32_t M, uint32_t K, enum kdtype dtype);
+    size_t (*ctx_bytes)(uint32_t rows_max, enum kpriority priority);
     /* The device's clock, and the share of the last moments in which it had work (all processes').
      * 0, -ENOTSUP: nobody says. */
     int (*activity)(uint32_t *ret_busy_percent, uint32_t *ret_clock_mhz);
 
-    /* w(M,K) fp32 on the host -> the layout of linear(). dtype: what linear computes in. */
-    int (*mat_load)(const float *w, uint32_t M, uint32_t K, enum kdtype dtype,
+    /* To be told of operations one by one takes a device longer than a small batch's arithmetic.
+     * widen: the shape that stands for this batch, one of a few, in its place (offsets are the
+     * caller's to fill up), of at most seqs_max texts and rows_max rows; false: too large to gain
+     * by it. repeat: enqueues what enqueue(ud) does, by calling it or, where the same key has been
+     * before, as one launch. Between two syncs repeat stands alone. NULL, both: the device has
+     * nothing to gain. */
+    bool (*widen)(struct kbatch *batch, uint32_t seqs_max, uint32_t rows_max);
+    void (*repeat)(struct kctx *k, const struct kkey *key, void (*enqueue)(void *ud), void *ud);
+
+    /* w(M,K) and bias(M), or NULL, fp32 on the host -> the layout of linear(). dtype: what linear
+     * computes in. */
+    int (*mat_load)(const float *w, const float *bias, uint32_t M, uint32_t K, enum kdtype dtype,
                     struct kmat **ret_mat);
     void (*mat_free)(struct kmat *mat);
 
     /* y(T,C) = layernorm(word[id] + position[t - start] + segment[type]) gamma + beta. Tables in
-     * their own dtype. */
+     * their own dtype. types may be NULL: all 0. */
     void (*embed)(struct kctx *k, struct kview y, const int32_t *ids, const uint8_t *types,
-                  const uint32_t *offsets, uint32_t B, struct kview word, struct kview position,
+                  const struct kbatch *batch, struct kview word, struct kview position,
                   struct kview segment, const float *gamma, const float *beta, float eps,
                   uint32_t C);
-    /* y(N,M) = act(x(N,K) w(M,K)^T + bias(M)); fp32 accumulation. bias may be NULL. x and y have
-     * the dtype of w and room for rows(N) rows; what stands in the rows from N on is neither read
-     * nor kept. */
+    /* y(N,M) = act(x(N,K) w(M,K)^T + bias(M)); fp32 accumulation. x and y have the dtype of w and
+     * room for rows(N) rows; what stands in the rows from N on is neither read nor kept. */
     void (*linear)(struct kctx *k, struct kview y, struct kview x, const struct kmat *w,
-                   const float *bias, uint32_t M, enum kact act, uint32_t N);
+                   enum kact act, uint32_t N);
     /* y(T,C) = softmax(q k^T / sqrt(C/H)) v for each text and head; qkv(T,3C): q, k, v side by
      * side. */
-    void (*attention)(struct kctx *k, struct kview y, struct kview qkv, const uint32_t *offsets,
-                      uint32_t B, uint32_t C, uint32_t H);
+    void (*attention)(struct kctx *k, struct kview y, struct kview qkv, const struct kbatch *batch,
+                      uint32_t C, uint32_t H);
     /* y(N,C) = layernorm(x + residual) gamma + beta. y may be x or residual. */
     void (*add_layernorm)(struct kctx *k, struct kview y, struct kview x, struct kview residual,
                           const float *gamma, const float *beta, float eps, uint32_t N, uint32_t C);
     /* y(B,C) fp32 = unit length of the mean (or the first) of each text's rows of x(T,C). */
-    void (*pool)(struct kctx *k, float *y, struct kview x, const uint32_t *offsets, uint32_t B,
-                 uint32_t C, enum kpool how);
+    void (*pool)(struct kctx *k, float *y, struct kview x, const struct kbatch *batch, uint32_t C,
+                 enum kpool how);
 
     /* The head's forward. Each row's result is independent of N and, bit for bit, of the other
      * rows. y(N,M) = scale relu(x(N,K) w(K,M)) fp32. */
@@ -120,6 +165,12 @@ struct backend {
     void (*head_similarity)(struct kctx *k, float *y, const float *x, const uint16_t *rows,
                             uint32_t N, uint32_t R, uint32_t C);
 };
+
+/* What an alloc of `bytes` takes. */
+static inline size_t kroom_bytes(size_t bytes)
+{
+    return (bytes + K_ROOM_UNIT - 1) / K_ROOM_UNIT * K_ROOM_UNIT;
+}
 
 /* The cpu backend: oneDNN for linear, own loops (AVX-512, AVX2 or plain, chosen when first used)
  * for the rest. */

@@ -15,9 +15,8 @@
 #ifndef LEARND_BACKEND_TRAINING_H
 #define LEARND_BACKEND_TRAINING_H
 
-#include <stdbool.h>
-
 #include "kernels/backend.h"
+#include "kernels/backend_loss.h"
 
 struct kmat_train; /* a weight matrix that changes between steps, in the forms both directions want
                     */
@@ -31,51 +30,17 @@ struct kdropout {
     float p;              /* share dropped; 0: none, rows may be NULL */
 };
 
-/* The losses of a piece of a batch by a cosine head: with x(B,C) the unit embeddings of its texts
- * and cos_c = x . w_c / |w_c| over labels c < L,
- *
- *   one label    z_c = scale cos_c           CE = -sum_c t_c log softmax(z)_c
- *   sets         z_c = scale (cos_c - b_c)   BCE = sum_c log(1 + e^z_c) - t_c z_c
- *   KL           q over the labels that the teacher knew, z taken at 1/T; p = the teacher's at 1/T:
- *                p^(1/T) over its sum, for sets each label alone; T^2 sum p log(p/q)
- *   feature      1 - x . e
- *
- * What is differentiated is the sum over the texts of
- *
- *   weight (CE or BCE) + share distill T^2 KL + share feature (1 - cos).
- *
- * All that it points to is shared memory. */
-struct kloss_target {
-    uint32_t label; /* below L; several of one label add up */
-    float value;    /* t */
+/* The largest batch that operations will be given: T tokens, of an encoder of C, F and H, with
+ * adapters of rank r, or 0. What loss wants of memory stands apart: loss_bytes. */
+struct kshape {
+    uint32_t T, C, F, H, r;
 };
-
-struct kloss_text {
-    double weight;
-    uint32_t target, targets_len; /* its first in targets */
-    uint32_t teacher_len;         /* labels that the teacher knew; 0: no KL */
-    size_t teacher;               /* its first in teachers */
-    bool featured;                /* e is its row of features */
-};
-
-struct kloss {
-    bool sets;
-    uint32_t B, C, L;
-    float scale, distill, temperature, feature;
-    double share;                       /* 1 / texts of the batch */
-    const struct kloss_text *texts;     /* (B) */
-    const struct kloss_target *targets; /* (targets_len) */
-    const float *teachers;              /* (teachers_len) probabilities */
-    const float *features;              /* (B,C), or NULL where no text is featured */
-    uint32_t targets_len;
-    size_t teachers_len;
-};
-
-/* What losses(B,3) of a text holds; 0 where there is none. */
-enum { K_LOSS_LABELS, K_LOSS_TEACHER, K_LOSS_FEATURE, K_LOSSES };
 
 /* Every operation, once: what fills a table is a list of these. */
 #define BACKEND_TRAINING_OPERATIONS(ROW)                                                           \
+    ROW(scratch_bytes)                                                                             \
+    ROW(scratch_open)                                                                              \
+    ROW(mat_bytes)                                                                                 \
     ROW(mat_open)                                                                                  \
     ROW(mat_close)                                                                                 \
     ROW(mat_set)                                                                                   \
@@ -91,6 +56,7 @@ enum { K_LOSS_LABELS, K_LOSS_TEACHER, K_LOSS_FEATURE, K_LOSSES };
     ROW(attention_back)                                                                            \
     ROW(pool)                                                                                      \
     ROW(pool_back)                                                                                 \
+    ROW(loss_bytes)                                                                                \
     ROW(loss)                                                                                      \
     ROW(lora)                                                                                      \
     ROW(lora_back)                                                                                 \
@@ -100,6 +66,13 @@ enum { K_LOSS_LABELS, K_LOSS_TEACHER, K_LOSS_FEATURE, K_LOSSES };
     ROW(adamw)
 
 struct backend_training {
+    /* Scratch of a context for all operations of this table: what of K_RUNS it takes, to the byte;
+     * and takes it, so that none of them has to. 0, -ENOMEM. */
+    size_t (*scratch_bytes)(const struct kshape *most);
+    int (*scratch_open)(struct kctx *k, const struct kshape *most);
+
+    /* What of K_RUNS mat_open takes. */
+    size_t (*mat_bytes)(uint32_t M, uint32_t K, enum kdtype dtype);
     /* w of (M,K). 0, -ENOMEM. Not usable before mat_set. */
     int (*mat_open)(uint32_t M, uint32_t K, enum kdtype dtype, struct kmat_train **ret_mat);
     void (*mat_close)(struct kmat_train *mat);
@@ -157,6 +130,8 @@ struct backend_training {
                       const float *length, const uint32_t *offsets, uint32_t B, uint32_t C,
                       enum kpool how);
 
+    /* Device memory that loss needs beside its arguments, for so much of everything or less. */
+    size_t (*loss_bytes)(const struct kloss *most);
     /* Forward and backward of the losses at once: losses(B,3), shared; dx(B,C); dw(L,C); of sets
      * also dbias(L) from bias(L), else both NULL. A text's losses and its dx do not depend on the
      * other texts, bit for bit. Numbers that are none come out as such: a label vector of zeros has

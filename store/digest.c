@@ -14,6 +14,17 @@ void store_sha256(const void *bytes, size_t bytes_len, uint8_t ret_hash[STORE_HA
     store_sha256_pieces(&whole, 1, ret_hash);
 }
 
+void store_hash_hex(const uint8_t hash[STORE_HASH_BYTES], char ret_hex[STORE_HASH_CHARS])
+{
+    static const char digits[] = "0123456789abcdef";
+
+    for (int i = 0; i < STORE_HASH_BYTES; i++) {
+        ret_hex[2 * i] = digits[hash[i] >> 4];
+        ret_hex[2 * i + 1] = digits[hash[i] & 15];
+    }
+    ret_hex[STORE_HASH_CHARS - 1] = '\0';
+}
+
 bool store_hash_same(const uint8_t a[STORE_HASH_BYTES], const uint8_t b[STORE_HASH_BYTES])
 {
     return memeql_sec(a, b, STORE_HASH_BYTES) != 0;

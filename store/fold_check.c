@@ -150,12 +150,30 @@ static int replay(struct examination *x)
 
 /* ---- comparing ------------------------------------------------------------------------------- */
 
+/* What there should be none of. */
+struct bad_count {
+    const char *sql, *what;
+};
+
+static int tell_counts(struct examination *x, enum doctor_code code, const struct bad_count *counts,
+                       size_t len)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < len && rc == 0; i++) {
+        int64_t n = 0;
+
+        rc = read_number(x, counts[i].sql, &n);
+        if (rc == 0 && n > 0)
+            doctor_tell(x, code, "%lld %s", (long long)n, counts[i].what);
+    }
+    return rc;
+}
+
 /* Votes that stand on one side only. */
 static int compare_votes(struct examination *x)
 {
-    static const struct {
-        const char *sql, *what;
-    } sides[] = {
+    static const struct bad_count sides[] = {
         {"SELECT count(*) FROM (SELECT example, annotator, sign, label, weight FROM main.vote"
          " EXCEPT SELECT example, annotator, sign, label, weight FROM temp.vote)",
          "votes stand that no event of the journal gave"},
@@ -169,16 +187,8 @@ static int compare_votes(struct examination *x)
          " EXCEPT SELECT example, annotator, weight FROM main.opinion)",
          "opinions of the journal do not stand"},
     };
-    int rc = 0;
 
-    for (size_t i = 0; i < sizeof sides / sizeof *sides && rc == 0; i++) {
-        int64_t n;
-
-        rc = read_number(x, sides[i].sql, &n);
-        if (rc == 0 && n > 0)
-            doctor_tell(x, DOCTOR_FOLD_VOTES, "%lld %s", (long long)n, sides[i].what);
-    }
-    return rc;
+    return tell_counts(x, DOCTOR_FOLD_VOTES, sides, sizeof sides / sizeof *sides);
 }
 
 /* The further labels of a target of kind multi: as many as the fold has beside its strongest, each
@@ -269,9 +279,7 @@ static int compare_examples(struct examination *x)
 
 static int compare_counts(struct examination *x)
 {
-    static const struct {
-        const char *sql, *what;
-    } counts[] = {
+    static const struct bad_count counts[] = {
         {"SELECT count(*) FROM model m WHERE seq <>"
          " (SELECT ifnull(max(e.seq), 0) FROM event e WHERE e.model = m.id)",
          "models whose last event is not their journal's"},
@@ -284,16 +292,8 @@ static int compare_counts(struct examination *x)
         {"SELECT count(*) FROM label l WHERE seq > (SELECT seq FROM model m WHERE m.id = l.model)",
          "labels of an event that is not there"},
     };
-    int rc = 0;
 
-    for (size_t i = 0; i < sizeof counts / sizeof *counts && rc == 0; i++) {
-        int64_t n;
-
-        rc = read_number(x, counts[i].sql, &n);
-        if (rc == 0 && n > 0)
-            doctor_tell(x, DOCTOR_FOLD_COUNTS, "%lld %s", (long long)n, counts[i].what);
-    }
-    return rc;
+    return tell_counts(x, DOCTOR_FOLD_COUNTS, counts, sizeof counts / sizeof *counts);
 }
 
 int doctor_fold(struct examination *x)

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { HEX = 2 * STORE_HASH_BYTES, DEPTH_MAX = 8 };
+enum { HEX = STORE_HASH_CHARS - 1, DEPTH_MAX = 8 };
 
 int store_say(char *why, size_t why_bytes, const char *what, int rc)
 {
@@ -68,12 +68,6 @@ int store_hash_path(const char *path, uint8_t ret_hash[STORE_HASH_BYTES])
     rc = fstat(fd, &st) != 0 ? -errno : store_sha256_file(fd, (size_t)st.st_size, ret_hash);
     close(fd);
     return rc;
-}
-
-void store_hash_hex(const uint8_t hash[STORE_HASH_BYTES], char ret_hex[HEX + 1])
-{
-    for (int i = 0; i < STORE_HASH_BYTES; i++)
-        snprintf(ret_hex + 2 * i, 3, "%02x", hash[i]);
 }
 
 /* ---- writing --------------------------------------------------------------------------------- */

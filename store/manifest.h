@@ -23,7 +23,6 @@ int store_walk(const char *folder, store_walk_fn *fn, void *ud);
 
 /* The SHA-256 of a file. 0 or -errno. */
 int store_hash_path(const char *path, uint8_t ret_hash[STORE_HASH_BYTES]);
-void store_hash_hex(const uint8_t hash[STORE_HASH_BYTES], char ret_hex[2 * STORE_HASH_BYTES + 1]);
 
 /* "what: strerror", and rc. */
 int store_say(char *why, size_t why_bytes, const char *what, int rc);

@@ -29,6 +29,7 @@ enum {
     STORE_NAME_BYTES_MAX = 128, /* model, label, annotator, source, idempotency key: without NUL */
     STORE_ID_BYTES = 16,
     STORE_HASH_BYTES = 32,
+    STORE_HASH_CHARS = 65, /* in hex, and NUL */
 };
 
 enum store_mode { STORE_WRITER, STORE_READER };
@@ -139,6 +140,8 @@ void store_example_id(const char *model_name, const char *text, size_t text_byte
 void store_sha256(const void *bytes, size_t bytes_len, uint8_t ret_hash[STORE_HASH_BYTES]);
 /* Of the first bytes of an open file. 0 or -errno. */
 int store_sha256_file(int fd, size_t bytes, uint8_t ret_hash[STORE_HASH_BYTES]);
+/* 64 lower-case digits. */
+void store_hash_hex(const uint8_t hash[STORE_HASH_BYTES], char ret_hex[STORE_HASH_CHARS]);
 
 /* Writes one event and folds it, inside the caller's transaction. -EEXIST: the key exists with
  * another body. -ENOENT: no such model, label (creation off), example, or vote to withdraw;

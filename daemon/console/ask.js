@@ -4,7 +4,6 @@ import { post, remove, teach } from './api.js';
 import { bar, choices } from './choices.js';
 import {
     announce,
-    confirmed,
     direction,
     empty,
     failed,
@@ -18,6 +17,7 @@ import {
     said,
     table,
     toast,
+    undone,
 } from './dom.js';
 import { duration, figure, percent, plural } from './format.js';
 import { refreshModel, may, signed } from './state.js';
@@ -275,14 +275,14 @@ function show(main, view) {
     async function forget() {
         const [last] = taught.entries;
         if (!last) return;
-        const yes = await confirmed(
+        const erased = await undone(
             'Erase this example?',
             'The text leaves the journal, the disk and the model. This cannot be undone.',
             'Erase',
-            { danger: true },
+            () => remove(`/v1/examples/${last.example}`),
+            'Erased.',
         );
-        if (!yes) return;
-        await remove(`/v1/examples/${last.example}`).then(() => toast('Erased.'), failed);
+        if (!erased) return;
         taught.entries.shift();
         view.again();
     }

@@ -195,6 +195,22 @@ export function confirmed(title, body, yes, { danger = false } = {}) {
     ]);
 }
 
+/**
+ * Asks before something that undoes, does it and says so, or says what went wrong.
+ * @returns {Promise<boolean>} whether it was done
+ */
+export async function undone(title, body, yes, act, says) {
+    if (!(await confirmed(title, body, yes, { danger: true }))) return false;
+    try {
+        await act();
+        toast(says);
+        return true;
+    } catch (error) {
+        failed(error);
+        return false;
+    }
+}
+
 /** An input of a line, for a name. */
 export const textInput = (props) => {
     const plain = { type: 'text', maxlength: 128, autocomplete: 'off', spellcheck: 'false' };

@@ -124,3 +124,14 @@ export const line = (label, data, color, more = {}) => ({
     clip: 8,
     ...more,
 });
+
+/** A line for each [label, key, color] of the same rows, over `x` of a row where it is named. */
+export const lines = (rows, each, { x, ...more } = {}) =>
+    each.map(([label, key, color]) =>
+        line(
+            label,
+            rows.map((r) => (x ? { x: r[x], y: r[key] } : r[key])),
+            color,
+            more,
+        ),
+    );

@@ -2,10 +2,8 @@
 import { all, get, key, post, remove, setKey } from './api.js';
 import {
     button,
-    confirmed,
     dialog,
     empty,
-    failed,
     field,
     fill,
     h,
@@ -15,6 +13,7 @@ import {
     table,
     textInput,
     toast,
+    undone,
 } from './dom.js';
 import { ago, count, moment } from './format.js';
 import { state } from './state.js';
@@ -147,20 +146,14 @@ function show(main, view) {
     }
 
     async function revoke(k, mine) {
-        const yes = await confirmed(
+        const revoked = await undone(
             `Revoke ${k.name}?`,
             ['Who calls with it is refused from now on.', mine && ' You are signed in with it.'],
             'Revoke',
-            { danger: true },
+            () => remove(`/v1/keys/${encodeURIComponent(k.id)}`),
+            `${k.name} is revoked.`,
         );
-        if (!yes) return;
-        try {
-            await remove(`/v1/keys/${encodeURIComponent(k.id)}`);
-            toast(`${k.name} is revoked.`);
-            load();
-        } catch (error) {
-            failed(error);
-        }
+        if (revoked) load();
     }
 
     put(

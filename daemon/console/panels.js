@@ -1,7 +1,7 @@
 /* panels.js -- the parts of the quality view: figures, charts and tables, each drawn from `now`:
  * {report, history, traffic}, which the view keeps fresh. */
 import { empty, h, name, table } from './dom.js';
-import { chart, line } from './figures.js';
+import { chart, line, lines } from './figures.js';
 import { clockOf, count, duration, figure, moment, percent } from './format.js';
 
 const PER_CENT = { ticks: { callback: (x) => `${Math.round(100 * x)} %` } };
@@ -126,18 +126,10 @@ export function accuracyLine(now, signal) {
             type: 'line',
             data: {
                 labels: now.history.map((r) => clockOf(r.at)),
-                datasets: [
-                    line(
-                        'fading',
-                        now.history.map((r) => r.fading),
-                        p.accent,
-                    ),
-                    line(
-                        'last 500',
-                        now.history.map((r) => r.window),
-                        p.second,
-                    ),
-                ],
+                datasets: lines(now.history, [
+                    ['fading', 'fading', p.accent],
+                    ['last 500', 'window', p.second],
+                ]),
             },
             options: { scales: { x: {}, y: { suggestedMin: 0.5, max: 1, ...PER_CENT } } },
         }),
@@ -163,18 +155,14 @@ export function riskLine(now, signal) {
         make: (p) => ({
             type: 'line',
             data: {
-                datasets: [
-                    line(
-                        'answered',
-                        points().map((r) => ({ x: r.threshold, y: r.coverage })),
-                        p.accent,
-                    ),
-                    line(
-                        'of them wrong',
-                        points().map((r) => ({ x: r.threshold, y: r.risk })),
-                        p.bad,
-                    ),
-                ],
+                datasets: lines(
+                    points(),
+                    [
+                        ['answered', 'coverage', p.accent],
+                        ['of them wrong', 'risk', p.bad],
+                    ],
+                    { x: 'threshold' },
+                ),
             },
             options: {
                 scales: {
@@ -216,23 +204,11 @@ export function trafficLines(now, signal) {
             type: 'line',
             data: {
                 labels: times(),
-                datasets: [
-                    line(
-                        'answers',
-                        now.traffic.map((r) => r.answers),
-                        p.accent,
-                    ),
-                    line(
-                        'texts',
-                        now.traffic.map((r) => r.texts),
-                        p.second,
-                    ),
-                    line(
-                        'refused',
-                        now.traffic.map((r) => r.refused),
-                        p.bad,
-                    ),
-                ],
+                datasets: lines(now.traffic, [
+                    ['answers', 'answers', p.accent],
+                    ['texts', 'texts', p.second],
+                    ['refused', 'refused', p.bad],
+                ]),
             },
             options: { scales: { x: {}, y: { min: 0, suggestedMax: 5 } } },
         }),
@@ -252,17 +228,14 @@ export function trafficLines(now, signal) {
             type: 'line',
             data: {
                 labels: times(),
-                datasets: [
-                    ['half', 'p50', p.accent],
-                    ['95 of 100', 'p95', p.second],
-                    ['99 of 100', 'p99', p.third],
-                ].map(([label, key, color]) =>
-                    line(
-                        label,
-                        now.traffic.map((r) => r[key]),
-                        color,
-                        { spanGaps: true },
-                    ),
+                datasets: lines(
+                    now.traffic,
+                    [
+                        ['half', 'p50', p.accent],
+                        ['95 of 100', 'p95', p.second],
+                        ['99 of 100', 'p99', p.third],
+                    ],
+                    { spanGaps: true },
                 ),
             },
             options: {

@@ -3,10 +3,8 @@ import { all, get, modelPath, post, request } from './api.js';
 import {
     announce,
     button,
-    confirmed,
     dialog,
     empty,
-    failed,
     field,
     fill,
     h,
@@ -16,8 +14,9 @@ import {
     put,
     table,
     toast,
+    undone,
 } from './dom.js';
-import { chart, line } from './figures.js';
+import { chart, lines } from './figures.js';
 import { ago, clockOf, count, duration, figure, moment, plural } from './format.js';
 import { gateLine, gateTable } from './verdict.js';
 
@@ -168,13 +167,7 @@ function lossChart(run, signal) {
         make: (p) => ({
             type: 'line',
             data: {
-                datasets: [
-                    line(
-                        'loss',
-                        curve.map((m) => ({ x: m.step, y: m.loss })),
-                        p.accent,
-                    ),
-                ],
+                datasets: lines(curve, [['loss', 'loss', p.accent]], { x: 'step' }),
             },
             options: {
                 scales: {
@@ -299,20 +292,14 @@ function show(main, view) {
     }
 
     async function cancel(run) {
-        const yes = await confirmed(
+        const stopped = await undone(
             `Stop run ${run.run}?`,
             'What it has done is lost. The live version stays.',
             'Stop it',
-            { danger: true },
+            () => request('DELETE', `/v1/runs/${run.run}`),
+            `Run ${run.run} is being stopped.`,
         );
-        if (!yes) return;
-        try {
-            await request('DELETE', `/v1/runs/${run.run}`);
-            toast(`Run ${run.run} is being stopped.`);
-            load();
-        } catch (error) {
-            failed(error);
-        }
+        if (stopped) load();
     }
 
     put(

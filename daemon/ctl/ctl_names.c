@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/fnv.h"
+
 struct entry {
     char *bytes;
     size_t len;
@@ -42,14 +44,9 @@ void ctl_names_close(struct ctl_names *n)
     free(n);
 }
 
-/* FNV-1a. */
 static uint32_t *slot_of(const struct ctl_names *n, const char *bytes, size_t len)
 {
-    uint64_t hash = 0xcbf29ce484222325;
-
-    for (size_t i = 0; i < len; i++)
-        hash = (hash ^ (unsigned char)bytes[i]) * 0x100000001b3;
-    for (uint64_t at = hash;; at++) {
+    for (uint64_t at = fnv_add(FNV_INIT, bytes, len);; at++) {
         uint32_t *slot = &n->slots[at & (n->slots_len - 1)];
         const struct entry *e = *slot > 0 ? &n->entries[*slot - 1] : NULL;
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/fnv.h"
 #include "proto/json.h"
 
 /* Versions of a text that are remembered, the latest. */
@@ -27,17 +28,6 @@ void ctl_verdict_close(struct ctl_verdict *v)
 {
     free(v->seen);
     v->seen = NULL;
-}
-
-/* FNV-1a. */
-static uint64_t hash(uint64_t state, const void *bytes, size_t len)
-{
-    const unsigned char *at = bytes;
-
-    state = state != 0 ? state : 14695981039346656037u;
-    for (size_t i = 0; i < len; i++)
-        state = (state ^ at[i]) * 1099511628211u;
-    return state;
 }
 
 static void count(struct ctl_verdict *v, long status, const char *code)
@@ -108,7 +98,7 @@ static uint64_t hash_answer(const struct json_value *one)
             json_write_value(&text, part);
         api_buffer_add_string(&text, ";");
     }
-    state = text.rc == 0 ? hash(0, text.bytes, text.len) : 0;
+    state = text.rc == 0 ? fnv_add(FNV_INIT, text.bytes, text.len) : 0;
     api_buffer_done(&text);
     return state;
 }
@@ -117,7 +107,7 @@ static uint64_t hash_answer(const struct json_value *one)
 static bool compare(struct ctl_verdict *v, size_t text, const char *version, uint64_t answer)
 {
     struct seen_answer *seen = v->seen + text * SEEN;
-    uint64_t key = hash(0, version, strlen(version));
+    uint64_t key = fnv_add(FNV_INIT, version, strlen(version));
 
     for (int i = 0; i < SEEN; i++)
         if (seen[i].version == key)

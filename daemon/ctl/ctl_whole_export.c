@@ -26,6 +26,7 @@
 #include "daemon/ctl/ctl_call.h"
 #include "daemon/ctl/ctl_whole.h"
 #include "kernels/head/head_holds.h"
+#include "proto/api.h"
 #include "store/backup.h"
 
 struct whole {
@@ -87,19 +88,17 @@ static int end_row(struct whole *w)
 
 static void put_id(struct whole *w, const uint8_t id[STORE_ID_BYTES])
 {
-    char hex[2 * STORE_ID_BYTES + 1];
+    char text[API_ID_CHARS];
 
-    for (int i = 0; i < STORE_ID_BYTES; i++)
-        snprintf(hex + 2 * i, 3, "%02x", id[i]);
-    put_text(w, "example", hex);
+    api_id_format(id, text);
+    put_text(w, "example", text);
 }
 
 static void put_hash(struct whole *w, const uint8_t hash[STORE_HASH_BYTES])
 {
-    char hex[2 * STORE_HASH_BYTES + 1];
+    char hex[STORE_HASH_CHARS];
 
-    for (int i = 0; i < STORE_HASH_BYTES; i++)
-        snprintf(hex + 2 * i, 3, "%02x", hash[i]);
+    store_hash_hex(hash, hex);
     put_text(w, "sha256", hex);
 }
 

@@ -35,6 +35,9 @@ void device_gauges(const struct server *s, metrics_write *write, void *ud)
                       "gauge", (double)d.memory_used);
         metrics_value(write, ud, "learnd_device_memory_bytes", "That the device has.", "gauge",
                       (double)d.memory_total);
+        metrics_value(write, ud, "learnd_device_memory_requests_total",
+                      "Times that the driver was asked for memory after the start.", "counter",
+                      (double)d.memory_asked);
     }
     if (d.active) {
         metrics_value(write, ud, "learnd_device_busy_ratio",

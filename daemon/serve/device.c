@@ -19,6 +19,7 @@ struct device {
     void *ud;
     atomic_bool lost;
     atomic_ullong failures, training_failures, losses;
+    atomic_ullong asked; /* of the driver until the daemon had started */
     pthread_mutex_t lock;
     /* Under the lock. */
     bool degraded;
@@ -236,10 +237,21 @@ void device_trains_on_cpu(struct device *d, const char *why)
         tell(d, "device_training_on_cpu", why);
 }
 
+void device_started(struct device *d)
+{
+    struct kmemory memory;
+
+    if (d == NULL)
+        return;
+    d->backend->memory(&memory);
+    atomic_store(&d->asked, memory.asked);
+}
+
 void device_read(struct device *d, struct device_report *ret_report)
 {
     struct device_report r = {.name = "cpu"};
     const struct backend *b = device_backend(d);
+    struct kmemory memory;
 
     if (d != NULL) {
         r.name = b->name;
@@ -250,7 +262,10 @@ void device_read(struct device *d, struct device_report *ret_report)
         r.degraded = d->degraded;
         memcpy(r.why, d->why, sizeof r.why);
         pthread_mutex_unlock(&d->lock);
-        b->memory(&r.memory_used, &r.memory_total);
+        b->memory(&memory);
+        r.memory_used = memory.taken;
+        r.memory_total = memory.total;
+        r.memory_asked = memory.asked - (b == d->backend ? atomic_load(&d->asked) : 0);
         r.active = b->activity(&r.busy_percent, &r.clock_mhz) == 0;
     }
     *ret_report = r;

@@ -49,11 +49,15 @@ void device_training_failed(struct device *device, int rc);
 /* A run trains on the CPU although the device is there, because of `why`. */
 void device_trains_on_cpu(struct device *device, const char *why);
 
+/* The daemon has taken what it will need: what is asked of the driver from now on is counted. */
+void device_started(struct device *device);
+
 struct device_report {
     const char *name;                   /* that computes now: "cpu", "cuda:0" */
     bool degraded;                      /* another one was asked for, or was there */
     char why[DEVICE_WHY_BYTES];         /* of not using it; "" else */
-    uint64_t memory_used, memory_total; /* 0: not counted */
+    uint64_t memory_used, memory_total; /* held by this process, and there; 0: not counted */
+    uint64_t memory_asked;              /* times the driver was asked for more since the start */
     bool active;                        /* the two that follow are known */
     uint32_t busy_percent, clock_mhz;
     uint64_t failures, training_failures, losses;

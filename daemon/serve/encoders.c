@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PATH_BYTES = 4096 };
+enum { PATH_BYTES = 4096, SLOTS = 3 };
 
 const char *const encoders_files[ENCODERS_FILES] = {
     "config.json",
@@ -93,19 +93,19 @@ static int entry_open(const struct encoders_settings *s, const char *folder, int
     return 0;
 }
 
-/* On a device weights come and go beside those that serve: a candidate before its swap, and the one
- * that was live until the last request is through. */
+/* On a device weights come and go beside the base's: the one that is live, the one that was until
+ * then and is watched, a candidate before its swap. */
 static int room_take(const struct encoders *all, char *why, size_t why_bytes)
 {
     const struct backend *backend = device_backend(all->settings.device);
-    uint64_t bytes = 2 * encoder_info(all->first->held.encoder)->weights_bytes;
-    int rc = backend->reserve(bytes);
+    uint64_t bytes = SLOTS * encoder_info(all->first->held.encoder)->weights_bytes;
+    int rc = backend->reserve(K_WEIGHTS, bytes, 0);
 
     if (rc != 0)
         snprintf(why, why_bytes,
-                 "out of memory: %s has no %.1f MiB for a second and a third encoder beside the "
-                 "first",
-                 backend->name, (double)bytes / (1 << 20));
+                 "out of memory: %s has no %.1f MiB for three encoders beside the base, which "
+                 "needs %.1f",
+                 backend->name, (double)bytes / (1 << 20), (double)bytes / SLOTS / (1 << 20));
     return rc;
 }
 

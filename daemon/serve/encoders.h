@@ -51,8 +51,8 @@ struct encoders_settings {
     uint32_t tokens_limit;
 };
 
-/* Opens the base, and asks the device for room beside it for one that comes and one that goes. 0 or
- * as encoder_open; `why` says what. Settings are copied. */
+/* Opens the base, and asks the device for room for three beside it: live, watched or draining, and
+ * a candidate. 0 or as encoder_open; `why` says what. Settings are copied. */
 int encoders_open(const struct encoders_settings *settings, char *why, size_t why_bytes,
                   struct encoders **ret_encoders);
 /* Every reference has been given back. NULL is fine. */

@@ -10,6 +10,9 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "daemon/fnv.h"
 
 enum { WAYS = 8, MINUTE_US = 60000000 };
 
@@ -47,11 +50,9 @@ void rate_close(struct rate *rate)
 
 static uint64_t key_of(int64_t model, const char *name)
 {
-    uint64_t key = 0xcbf29ce484222325 ^ (uint64_t)model;
+    uint64_t key = fnv_add(FNV_INIT, &model, sizeof model);
 
-    key *= 0x100000001b3;
-    for (; *name != '\0'; name++)
-        key = (key ^ (unsigned char)*name) * 0x100000001b3;
+    key = fnv_add(key, name, strlen(name));
     return key ^ key >> 32;
 }
 

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/fnv.h"
+
 struct slot {
     struct ring_entry *entry; /* one block, or NULL */
     size_t bytes;
@@ -68,10 +70,8 @@ void ring_close(struct ring *ring)
 
 static uint32_t bucket_of(const struct ring *ring, const char *id)
 {
-    uint64_t h = 0xcbf29ce484222325;
+    uint64_t h = fnv_add(FNV_INIT, id, strlen(id));
 
-    for (; *id != '\0'; id++)
-        h = (h ^ (unsigned char)*id) * 0x100000001b3;
     return (uint32_t)((h ^ h >> 32) % ring->max);
 }
 

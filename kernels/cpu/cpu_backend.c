@@ -102,12 +102,13 @@ int cpu_scratch_reserve(struct kctx *k, size_t len)
 /* Large blocks are asked for in large pages: loops over all parameters are bound by memory, and the
  * cpu fetches ahead no further than a page's end (sum_squares over 12 M: 4.7 ms without, 2.9 with).
  */
-static int alloc(size_t bytes, void **ret_data)
+static int alloc(enum kroom room, size_t bytes, void **ret_data)
 {
     size_t align = bytes >= LARGE_BYTES_MIN ? LARGE_PAGE_BYTES : 64;
     size_t all = (bytes + align - 1) / align * align;
     void *data = aligned_alloc(align, all);
 
+    (void)room;
     if (data == NULL)
         return -ENOMEM;
     if (align > 64)
@@ -135,15 +136,31 @@ static int download(float *host, const void *device, enum kdtype dtype, size_t n
     return 0;
 }
 
-static int reserve(size_t bytes)
+/* The host's memory is nobody's to take before it is needed, and is not counted. */
+static int reserve(enum kroom room, size_t bytes, size_t shared_bytes)
 {
-    (void)bytes; /* the kernel hands out pages when they are touched */
+    (void)room;
+    (void)bytes;
+    (void)shared_bytes;
     return 0;
 }
 
-static void memory(uint64_t *ret_used, uint64_t *ret_total)
+static void memory(struct kmemory *ret_memory)
 {
-    *ret_used = *ret_total = 0;
+    *ret_memory = (struct kmemory){0};
+}
+
+/* About: a packed matrix is a little larger. */
+size_t cpu_mat_bytes(uint32_t M, uint32_t K, enum kdtype dtype)
+{
+    return (size_t)M * K * (dtype == K_BF16 ? 2 : 4);
+}
+
+static size_t ctx_bytes(uint32_t rows_max, enum kpriority priority)
+{
+    (void)rows_max;
+    (void)priority;
+    return 0;
 }
 
 static int activity(uint32_t *ret_busy_percent, uint32_t *ret_clock_mhz)
@@ -154,13 +171,15 @@ static int activity(uint32_t *ret_busy_percent, uint32_t *ret_clock_mhz)
 }
 
 static void embed(struct kctx *k, struct kview y, const int32_t *ids, const uint8_t *types,
-                  const uint32_t *offsets, uint32_t B, struct kview word, struct kview position,
+                  const struct kbatch *batch, struct kview word, struct kview position,
                   struct kview segment, const float *gamma, const float *beta, float eps,
                   uint32_t C)
 {
+    const uint32_t *offsets = batch->offsets;
+
     if (cpu_scratch_reserve(k, C) != 0)
         return;
-    for (uint32_t b = 0; b < B; b++)
+    for (uint32_t b = 0; b < batch->seqs; b++)
         for (uint32_t t = offsets[b]; t < offsets[b + 1]; t++)
             k->simd->embed_row(cpu_at(y, (size_t)t * C), y.dtype, cpu_at(word, (size_t)ids[t] * C),
                                cpu_at(position, (size_t)(t - offsets[b]) * C),
@@ -169,9 +188,10 @@ static void embed(struct kctx *k, struct kview y, const int32_t *ids, const uint
 }
 
 static void linear(struct kctx *k, struct kview y, struct kview x, const struct kmat *w,
-                   const float *bias, uint32_t M, enum kact act, uint32_t N)
+                   enum kact act, uint32_t N)
 {
-    int rc = cpu_linear_run(k->linear, y.data, x.data, w, bias, N, k->threads);
+    const uint32_t M = cpu_mat_columns(w);
+    int rc = cpu_linear_run(k->linear, y.data, x.data, w, N, k->threads);
 
     if (rc != 0) {
         cpu_fail(k, rc);
@@ -186,19 +206,17 @@ static void linear(struct kctx *k, struct kview y, struct kview x, const struct 
     }
 }
 
-static void attention(struct kctx *k, struct kview y, struct kview qkv, const uint32_t *offsets,
-                      uint32_t B, uint32_t C, uint32_t H)
+static void attention(struct kctx *k, struct kview y, struct kview qkv, const struct kbatch *batch,
+                      uint32_t C, uint32_t H)
 {
-    uint32_t dim = C / H, longest = 0;
-    int threads = cpu_team(k, (size_t)offsets[B] * C);
+    const uint32_t *offsets = batch->offsets;
+    uint32_t dim = C / H;
+    int threads = cpu_team(k, (size_t)offsets[batch->seqs] * C);
 
-    for (uint32_t b = 0; b < B; b++)
-        if (offsets[b + 1] - offsets[b] > longest)
-            longest = offsets[b + 1] - offsets[b];
-    if (cpu_scratch_reserve(k, SIMD_ATTENTION_FLOATS(longest, dim)) != 0)
+    if (cpu_scratch_reserve(k, SIMD_ATTENTION_FLOATS(batch->longest, dim)) != 0)
         return;
 #pragma omp parallel for num_threads(threads) if (threads > 1)
-    for (uint32_t bh = 0; bh < B * H; bh++) {
+    for (uint32_t bh = 0; bh < batch->seqs * H; bh++) {
         uint32_t b = bh / H, h = bh % H, start = offsets[b], len = offsets[b + 1] - start;
         size_t row = (size_t)start * 3 * C + (size_t)h * dim;
 
@@ -222,10 +240,12 @@ static void add_layernorm(struct kctx *k, struct kview y, struct kview x, struct
                                    k->scratch + k->scratch_len * (size_t)omp_get_thread_num());
 }
 
-static void pool(struct kctx *k, float *y, struct kview x, const uint32_t *offsets, uint32_t B,
-                 uint32_t C, enum kpool how)
+static void pool(struct kctx *k, float *y, struct kview x, const struct kbatch *batch, uint32_t C,
+                 enum kpool how)
 {
-    for (uint32_t b = 0; b < B; b++)
+    const uint32_t *offsets = batch->offsets;
+
+    for (uint32_t b = 0; b < batch->seqs; b++)
         k->simd->pool_row(y + (size_t)b * C, cpu_at(x, (size_t)offsets[b] * C), x.dtype,
                           how == K_POOL_CLS ? 1 : offsets[b + 1] - offsets[b], C);
 }
@@ -248,6 +268,8 @@ const struct backend *backend_cpu(void)
         .upload = upload,
         .download = download,
         .memory = memory,
+        .mat_bytes = cpu_mat_bytes,
+        .ctx_bytes = ctx_bytes,
         .activity = activity,
         .mat_load = cpu_mat_load,
         .mat_free = cpu_mat_free,

@@ -34,6 +34,8 @@ int cpu_scratch_reserve(struct kctx *k, size_t len);
 /* cpu_training.c: memory that a team writes together, of at least `len` floats. NULL: failed, and
  * kept. */
 void *cpu_shared_reserve(struct kctx *k, size_t len);
+/* Of both tables. */
+size_t cpu_mat_bytes(uint32_t M, uint32_t K, enum kdtype dtype);
 
 static inline int cpu_team(const struct kctx *k, size_t values)
 {

@@ -26,6 +26,7 @@ struct kmat {
     enum kdtype dtype;
     dnnl_memory_t weights;
     struct own_mat *own; /* instead of all of oneDNN's */
+    float *bias;         /* (M), or NULL */
 };
 
 /* One created primitive: a shape at a rung for a number of threads. */
@@ -155,25 +156,17 @@ void cpu_linear_close(struct cpu_linear *linear)
     free(linear);
 }
 
-int cpu_mat_load(const float *w, uint32_t M, uint32_t K, enum kdtype dtype, struct kmat **ret_mat)
+/* w -> the layout that the tallest rung asks for. */
+static int weights_load(struct kmat *mat, const float *w)
 {
-    struct kmat *mat = calloc(1, sizeof *mat);
     dnnl_primitive_desc_t pd = NULL;
     dnnl_memory_t plain = NULL;
     desc d;
-    int rc = -ENOMEM;
+    int rc;
 
-    if (mat == NULL || cpu_dnnl_engine() == NULL)
-        goto out;
-    *mat = (struct kmat){M, K, dtype, NULL, NULL};
-    if (cpu_dnnl_below_avx512()) {
-        rc = own_mat_load(w, M, K, dtype, &mat->own);
-        goto out;
-    }
-    rc = -EIO;
-    if (describe(RUNG_TALLEST, M, K, dtype, 1, NULL, &pd) != dnnl_success)
-        goto out;
-    d = cpu_dnnl_desc(K, M, K_F32, dnnl_ba);
+    if (describe(RUNG_TALLEST, mat->M, mat->K, mat->dtype, 1, NULL, &pd) != dnnl_success)
+        return -EIO;
+    d = cpu_dnnl_desc(mat->K, mat->M, K_F32, dnnl_ba);
     rc = cpu_dnnl_memory(DESC_PTR(d), (void *)(uintptr_t)w, &plain);
     if (rc == 0)
         rc = query_memory(pd, dnnl_query_weights_md, DNNL_MEMORY_ALLOCATE, &mat->weights);
@@ -182,12 +175,45 @@ int cpu_mat_load(const float *w, uint32_t M, uint32_t K, enum kdtype dtype, stru
     dnnl_memory_destroy(plain);
     cpu_dnnl_desc_free(&d);
     dnnl_primitive_desc_destroy(pd);
-out:
+    return rc;
+}
+
+static int bias_load(struct kmat *mat, const float *bias)
+{
+    if (bias == NULL)
+        return 0;
+    mat->bias = malloc(mat->M * sizeof *bias);
+    if (mat->bias == NULL)
+        return -ENOMEM;
+    memcpy(mat->bias, bias, mat->M * sizeof *bias);
+    return 0;
+}
+
+int cpu_mat_load(const float *w, const float *bias, uint32_t M, uint32_t K, enum kdtype dtype,
+                 struct kmat **ret_mat)
+{
+    struct kmat *mat = calloc(1, sizeof *mat);
+    int rc;
+
+    if (mat == NULL || cpu_dnnl_engine() == NULL) {
+        free(mat);
+        return -ENOMEM;
+    }
+    *mat = (struct kmat){M, K, dtype, NULL, NULL, NULL};
+    rc = bias_load(mat, bias);
+    if (rc == 0)
+        rc = cpu_dnnl_below_avx512() ? own_mat_load(w, M, K, dtype, &mat->own)
+                                     : weights_load(mat, w);
     if (rc != 0)
         cpu_mat_free(mat);
     else
         *ret_mat = mat;
     return rc;
+}
+
+uint32_t cpu_mat_columns(const struct kmat *mat)
+{
+    return mat->M;
 }
 
 void cpu_mat_free(struct kmat *mat)
@@ -196,11 +222,12 @@ void cpu_mat_free(struct kmat *mat)
         return;
     dnnl_memory_destroy(mat->weights);
     own_mat_free(mat->own);
+    free(mat->bias);
     free(mat);
 }
 
 int cpu_linear_run(struct cpu_linear *linear, void *y, const void *x, const struct kmat *w,
-                   const float *bias, uint32_t N, uint32_t threads)
+                   uint32_t N, uint32_t threads)
 {
     uint32_t rows = cpu_dnnl_rung(N);
     struct primitive *p = linear->first;
@@ -208,14 +235,14 @@ int cpu_linear_run(struct cpu_linear *linear, void *y, const void *x, const stru
     int len = 0, rc;
 
     if (w->own != NULL)
-        return own_linear_run(y, x, w->own, bias, N, threads);
+        return own_linear_run(y, x, w->own, w->bias, N, threads);
     omp_set_num_threads((int)threads);
     omp_set_dynamic(0); /* exactly so many, or oneDNN leaves work undone */
     while (p != NULL && (p->rows != rows || p->M != w->M || p->K != w->K || p->threads != threads ||
-                         p->dtype != w->dtype || p->has_bias != (bias != NULL)))
+                         p->dtype != w->dtype || p->has_bias != (w->bias != NULL)))
         p = p->next;
     if (p == NULL) {
-        rc = primitive_make(linear, w, rows, bias != NULL, threads, &p);
+        rc = primitive_make(linear, w, rows, w->bias != NULL, threads, &p);
         if (rc != 0)
             return rc;
     }
@@ -225,8 +252,8 @@ int cpu_linear_run(struct cpu_linear *linear, void *y, const void *x, const stru
     args[len++] = (dnnl_exec_arg_t){DNNL_ARG_WEIGHTS, w->weights};
     args[len++] = (dnnl_exec_arg_t){DNNL_ARG_DST, p->y};
     args[len++] = (dnnl_exec_arg_t){DNNL_ARG_SCRATCHPAD, p->scratch};
-    if (bias != NULL) {
-        dnnl_memory_set_data_handle(p->bias, (void *)(uintptr_t)bias);
+    if (w->bias != NULL) {
+        dnnl_memory_set_data_handle(p->bias, w->bias);
         args[len++] = (dnnl_exec_arg_t){DNNL_ARG_BIAS, p->bias};
     }
     if (dnnl_primitive_execute(p->primitive, linear->stream, len, args) != dnnl_success ||

@@ -415,6 +415,31 @@ static void cpu_train_adamw(struct kctx *k, float *w, float *m, float *v, float 
     }
 }
 
+/* The host's memory is not counted, and scratch grows with the first batches. */
+static size_t cpu_train_scratch_bytes(const struct kshape *most)
+{
+    (void)most;
+    return 0;
+}
+
+static int cpu_train_scratch_open(struct kctx *k, const struct kshape *most)
+{
+    (void)k;
+    (void)most;
+    return 0;
+}
+
+static size_t cpu_train_mat_bytes(uint32_t M, uint32_t K, enum kdtype dtype)
+{
+    return cpu_mat_bytes(M, K, dtype);
+}
+
+static size_t cpu_train_loss_bytes(const struct kloss *most)
+{
+    (void)most;
+    return 0;
+}
+
 #define ENTRY(name) .name = cpu_train_##name,
 const struct backend_training cpu_training = {BACKEND_TRAINING_OPERATIONS(ENTRY)};
 #undef ENTRY

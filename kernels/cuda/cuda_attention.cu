@@ -83,11 +83,11 @@ static __global__ void attention_rows(T *y, const T *qkv, const uint32_t *offset
     }
 }
 
-void cuda_attention(struct kctx *k, struct kview y, struct kview qkv, const uint32_t *offsets,
-                    uint32_t B, uint32_t C, uint32_t H)
+void cuda_attention(struct kctx *k, struct kview y, struct kview qkv, const struct kbatch *batch,
+                    uint32_t C, uint32_t H)
 {
-    const uint32_t *on_device = cuda_offsets(k, offsets, B);
-    const uint32_t dim = C / H, longest = longest_text(offsets, B);
+    const uint32_t *on_device = cuda_offsets(k, batch->offsets, batch->seqs);
+    const uint32_t dim = C / H, B = batch->seqs, longest = batch->longest;
     const dim3 grid(B * H, (longest + QUERIES - 1) / QUERIES);
     const size_t shared_bytes =
         (2 * QUERIES * dim + TILE * (2 * dim + 1) + WARPS * TILE) * sizeof(float);

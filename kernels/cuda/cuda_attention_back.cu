@@ -236,13 +236,17 @@ static void attention_back(struct kctx *k, void *dqkv, float *stats, const void 
     launch(k, grid, WARPS * LANES, bytes, key_gradients<T>, dqkv, stats, dy, qkv, heads);
 }
 
+size_t cuda_attention_back_bytes(uint32_t T, uint32_t H)
+{
+    return (size_t)T * H * STATS * sizeof(float);
+}
+
 void cuda_attention_back(struct kctx *k, struct kview dqkv, struct kview dy, struct kview qkv,
                          const uint32_t *offsets, uint32_t B, uint32_t C, uint32_t H)
 {
     struct heads heads = {cuda_offsets(k, offsets, B), C, H, 1 / sqrtf((float)C / H)};
     const dim3 grid(B * H, (longest_text(offsets, B) + ROWS - 1) / ROWS);
-    float *stats =
-        static_cast<float *>(cuda_scratch(k, (size_t)offsets[B] * H * STATS * sizeof(float)));
+    float *stats = static_cast<float *>(cuda_scratch(k, cuda_attention_back_bytes(offsets[B], H)));
 
     if (heads.offsets == NULL || stats == NULL)
         return;

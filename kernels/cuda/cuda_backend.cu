@@ -35,7 +35,6 @@ static struct {
     pthread_mutex_t copy_lock; /* of what follows */
     struct kctx copies;        /* only its stream, and its failure */
     void *stage;               /* (STAGE_VALUES) fp32, shared */
-    uint64_t age;              /* of what upload() has written: atomic */
 } cuda;
 
 extern const struct backend cuda_table;
@@ -60,7 +59,7 @@ int cuda_errno(cudaError_t error)
     (void)cudaGetLastError(); /* forgets it, unless it is of the second kind */
     if (error == cudaErrorMemoryAllocation)
         return -ENOMEM;
-    if (cudaDeviceSynchronize() != cudaSuccess) {
+    if (cudaStreamSynchronize(cuda.copies.stream) != cudaSuccess) {
         __atomic_store_n(&cuda.lost, true, __ATOMIC_RELAXED);
         return -ENODEV;
     }
@@ -69,14 +68,16 @@ int cuda_errno(cudaError_t error)
 
 void cuda_fail(struct kctx *k, int error)
 {
-    if (k->error == 0)
+    if (k->recording)
+        k->unfit = true; /* it is tried again in earnest, and fails then */
+    else if (k->error == 0)
         k->error = error;
 }
 
 void cuda_check(struct kctx *k, cudaError_t error)
 {
     if (error != cudaSuccess)
-        cuda_fail(k, cuda_errno(error));
+        cuda_fail(k, k->recording ? -EIO : cuda_errno(error)); /* a recording bears no question */
 }
 
 static int sync_ctx(struct kctx *k)
@@ -106,9 +107,9 @@ static int take_shared(size_t bytes, void **ret_data)
     return cuda_errno(cudaHostAlloc(ret_data, bytes, cudaHostAllocMapped | cudaHostAllocPortable));
 }
 
-int cuda_take(size_t bytes, void **ret_data)
+int cuda_take(enum kroom room, size_t bytes, void **ret_data)
 {
-    return cuda_memory_alloc(cuda.memory, bytes, ret_data);
+    return cuda_memory_alloc(cuda.memory, room, bytes, ret_data);
 }
 
 void cuda_give(void *data)
@@ -116,9 +117,11 @@ void cuda_give(void *data)
     cuda_memory_dealloc(cuda.memory, data);
 }
 
-static int reserve(size_t bytes)
+static int reserve(enum kroom room, size_t bytes, size_t shared_bytes)
 {
-    return cuda_memory_reserve(cuda.memory, bytes);
+    int rc = cuda_memory_reserve(cuda.memory, room, bytes);
+
+    return rc == 0 ? cuda_memory_reserve(cuda.shared, room, shared_bytes) : rc;
 }
 
 /* Waits for what the copying stream has enqueued; to be called with the lock. */
@@ -128,10 +131,10 @@ static int copied(void)
     return sync_ctx(&cuda.copies);
 }
 
-static int alloc(size_t bytes, void **ret_data)
+static int alloc(enum kroom room, size_t bytes, void **ret_data)
 {
     void *data;
-    int rc = cuda_take(bytes, &data);
+    int rc = cuda_take(room, bytes, &data);
 
     if (rc != 0)
         return rc;
@@ -148,9 +151,9 @@ static int alloc(size_t bytes, void **ret_data)
     return 0;
 }
 
-static int alloc_shared(size_t bytes, void **ret_data)
+static int alloc_shared(enum kroom room, size_t bytes, void **ret_data)
 {
-    int rc = cuda_memory_alloc(cuda.shared, bytes, ret_data);
+    int rc = cuda_memory_alloc(cuda.shared, room, bytes, ret_data);
 
     if (rc == 0)
         memset(*ret_data, 0, bytes);
@@ -179,7 +182,6 @@ static int upload(void *device, enum kdtype dtype, const float *host, size_t n)
         rc = copied();
     }
     pthread_mutex_unlock(&cuda.copy_lock);
-    __atomic_add_fetch(&cuda.age, 1, __ATOMIC_RELEASE);
     return rc;
 }
 
@@ -201,15 +203,19 @@ static int download(float *host, const void *device, enum kdtype dtype, size_t n
     return rc;
 }
 
-static void memory(uint64_t *ret_used, uint64_t *ret_total)
+/* Of shared memory only how often it was asked for: it is the host's. */
+static void memory(struct kmemory *ret_memory)
 {
+    struct kmemory shared = {};
     size_t left = 0, all = 0;
-    uint64_t used;
 
     cuda_here();
-    cuda_memory_count(cuda.memory, ret_used, &used);
     (void)cudaMemGetInfo(&left, &all);
-    *ret_total = all;
+    *ret_memory = {};
+    cuda_memory_count(cuda.memory, ret_memory);
+    cuda_memory_count(cuda.shared, &shared);
+    ret_memory->asked += shared.asked;
+    ret_memory->total = all;
 }
 
 /* ---- contexts ---------------------------------------------------------------------------------
@@ -231,13 +237,57 @@ static void ctx_close(struct kctx *k)
         return;
     cuda_here();
     (void)cudaStreamSynchronize(k->stream);
+    cuda_graphs_close(k);
     cuda_blas_close(k->blas);
     cuda_give(k->scratch);
     cuda_give(k->offsets);
-    for (uint32_t i = 0; i < k->biases_len; i++)
-        cuda_give(k->biases[i].to);
     (void)cudaStreamDestroy(k->stream);
     free(k);
+}
+
+/* A bigger block in place of *data, once the stream is done with it. What ctx_open and scratch_open
+ * have taken is large enough for what they were told of. */
+static bool grow(struct kctx *k, void **data, size_t bytes)
+{
+    void *bigger;
+    int rc;
+
+    if (k->recording) { /* which bears no waiting either */
+        cuda_fail(k, -ENOMEM);
+        return false;
+    }
+    cuda_here();
+    cuda_check(k, cudaStreamSynchronize(k->stream));
+    rc = cuda_take(k->room, bytes, &bigger);
+    if (rc != 0) {
+        cuda_fail(k, rc);
+        return false;
+    }
+    cuda_give(*data);
+    *data = bigger;
+    return true;
+}
+
+static size_t offsets_bytes(uint32_t B)
+{
+    return ((size_t)B + 1) * sizeof(uint32_t);
+}
+
+static size_t ctx_bytes(uint32_t rows_max, enum kpriority priority)
+{
+    (void)priority;
+    return cuda_blas_bytes() + kroom_bytes(offsets_bytes(rows_max)); /* a text has a row at least */
+}
+
+static bool offsets_open(struct kctx *k, uint32_t B)
+{
+    void *data = k->offsets;
+
+    if (!grow(k, &data, offsets_bytes(B)))
+        return false;
+    k->offsets = static_cast<uint32_t *>(data);
+    k->offsets_room = B + 1;
+    return true;
 }
 
 static int ctx_open(uint32_t rows_max, uint32_t threads_max, enum kpriority priority,
@@ -246,16 +296,20 @@ static int ctx_open(uint32_t rows_max, uint32_t threads_max, enum kpriority prio
     struct kctx *k = static_cast<struct kctx *>(calloc(1, sizeof *k));
     int rc;
 
-    (void)rows_max; /* scratch grows with the first batches, and stays */
     (void)threads_max;
     if (k == NULL)
         return -ENOMEM;
+    k->room = priority == K_SERVING ? K_CONTEXTS : K_RUNS;
     rc = stream_open(priority, &k->stream);
     if (rc != 0) {
         free(k);
         return rc;
     }
-    rc = cuda_blas_open(&cuda_table, k->stream, &k->blas);
+    rc = cuda_graphs_open(k);
+    if (rc == 0)
+        rc = cuda_blas_open(&cuda_table, k->room, k->stream, &k->blas);
+    if (rc == 0 && !offsets_open(k, rows_max))
+        rc = k->error;
     if (rc != 0) {
         ctx_close(k);
         return rc;
@@ -270,24 +324,6 @@ static void ctx_threads(struct kctx *k, uint32_t threads)
     (void)threads;
 }
 
-/* A bigger block in place of *data, once the stream is done with it. */
-static bool grow(struct kctx *k, void **data, size_t bytes)
-{
-    void *bigger;
-    int rc;
-
-    cuda_here();
-    cuda_check(k, cudaStreamSynchronize(k->stream));
-    rc = cuda_take(bytes, &bigger);
-    if (rc != 0) {
-        cuda_fail(k, rc);
-        return false;
-    }
-    cuda_give(*data);
-    *data = bigger;
-    return true;
-}
-
 void *cuda_scratch(struct kctx *k, size_t bytes)
 {
     void *data = k->scratch;
@@ -296,71 +332,23 @@ void *cuda_scratch(struct kctx *k, size_t bytes)
         if (!grow(k, &data, bytes))
             return NULL;
         k->scratch = static_cast<char *>(data);
-        k->scratch_bytes = cuda_memory_block_bytes(bytes);
+        k->scratch_bytes = bytes;
     }
     return data;
 }
 
 const uint32_t *cuda_offsets(struct kctx *k, const uint32_t *offsets, uint32_t B)
 {
-    void *data = k->offsets;
-
     if (offsets == k->offsets_from && B == k->offsets_len)
         return k->offsets;
-    if (B + 1 > k->offsets_room) {
-        if (!grow(k, &data, (B + 1) * sizeof *offsets))
-            return NULL;
-        k->offsets = static_cast<uint32_t *>(data);
-        k->offsets_room = B + 1;
-    }
+    if (B + 1 > k->offsets_room && !offsets_open(k, B))
+        return NULL;
     cuda_here();
     cuda_check(k, cudaMemcpyAsync(k->offsets, offsets, (B + 1) * sizeof *offsets, cudaMemcpyDefault,
                                   k->stream));
     k->offsets_from = offsets;
     k->offsets_len = B;
     return k->offsets;
-}
-
-/* Where the copy of a bias stands, or shall: in place of one that is out of date, or last. */
-static struct bias_copy *bias_place(struct kctx *k, const float *bias, uint32_t M, uint64_t age)
-{
-    struct bias_copy *place = NULL;
-
-    for (uint32_t i = 0; i < k->biases_len; i++) {
-        struct bias_copy *copy = &k->biases[i];
-
-        if (copy->from == bias && copy->len == M && copy->age == age)
-            return copy;
-        if (copy->age != age && place == NULL)
-            place = copy;
-    }
-    if (place == NULL && k->biases_len < BIASES_MAX)
-        place = &k->biases[k->biases_len++];
-    return place != NULL ? place : &k->biases[BIASES_MAX - 1];
-}
-
-const struct bf16 *cuda_bias(struct kctx *k, const float *bias, uint32_t M, bool kept)
-{
-    const uint64_t age = __atomic_load_n(&cuda.age, __ATOMIC_ACQUIRE);
-    struct bias_copy *copy = bias_place(k, bias, M, age);
-    struct kview from = {const_cast<float *>(bias), K_F32}, to;
-    void *data = copy->to;
-
-    if (kept && copy->from == bias && copy->len == M && copy->age == age)
-        return copy->to;
-    copy->age = 0; /* of nothing, until all went well */
-    if (M > copy->room) {
-        if (!grow(k, &data, M * sizeof *copy->to))
-            return NULL;
-        copy->to = static_cast<struct bf16 *>(data);
-        copy->room = M;
-    }
-    to = {copy->to, K_BF16};
-    cuda_convert(k, to, from, M);
-    copy->from = bias;
-    copy->len = M;
-    copy->age = kept ? age : 0;
-    return copy->to;
 }
 
 /* ---- matrices ---------------------------------------------------------------------------------
@@ -374,61 +362,89 @@ static void mat_free(struct kmat *mat)
     free(mat);
 }
 
-static int mat_load(const float *w, uint32_t M, uint32_t K, enum kdtype dtype,
+/* One block: the matrix, room for its bias in fp32, and for that in dtype. */
+static size_t bias_at(uint32_t M, uint32_t K, enum kdtype dtype)
+{
+    return kroom_bytes((size_t)M * K * element_bytes(dtype));
+}
+
+static size_t mat_bytes(uint32_t M, uint32_t K, enum kdtype dtype)
+{
+    return bias_at(M, K, dtype) + kroom_bytes(M * sizeof(float)) +
+           kroom_bytes(M * sizeof(struct bf16));
+}
+
+static int mat_fill(struct kmat *mat, const float *w, const float *bias)
+{
+    char *biases = static_cast<char *>(mat->data) + bias_at(mat->M, mat->K, mat->dtype);
+    int rc = upload(mat->data, mat->dtype, w, (size_t)mat->M * mat->K);
+
+    if (rc != 0 || bias == NULL)
+        return rc;
+    mat->bias = reinterpret_cast<float *>(biases);
+    mat->fused = mat->bias;
+    rc = upload(mat->bias, K_F32, bias, mat->M);
+    if (rc == 0 && mat->dtype == K_BF16) {
+        biases += kroom_bytes(mat->M * sizeof(float));
+        mat->fused = biases;
+        rc = upload(biases, K_BF16, bias, mat->M);
+    }
+    return rc;
+}
+
+static int mat_load(const float *w, const float *bias, uint32_t M, uint32_t K, enum kdtype dtype,
                     struct kmat **ret_mat)
 {
     struct kmat *mat = static_cast<struct kmat *>(calloc(1, sizeof *mat));
-    int rc = mat != NULL ? 0 : -ENOMEM;
+    int rc;
 
-    cuda_here();
+    if (mat == NULL)
+        return -ENOMEM;
+    mat->M = M;
+    mat->K = K;
+    mat->dtype = dtype;
+    rc = cuda_blas_plans(&cuda_table, dtype, M, K, &mat->plans);
     if (rc == 0)
-        rc = cuda_blas_plans(&cuda_table, dtype, M, K, &mat->plans);
+        rc = cuda_take(K_WEIGHTS, mat_bytes(M, K, dtype), &mat->data);
     if (rc == 0)
-        rc = cuda_take((size_t)M * K * element_bytes(dtype), &mat->data);
-    if (rc == 0)
-        rc = upload(mat->data, dtype, w, (size_t)M * K);
+        rc = mat_fill(mat, w, bias);
     if (rc != 0) {
         mat_free(mat);
         return rc;
     }
-    mat->M = M;
-    mat->K = K;
-    mat->dtype = dtype;
     *ret_mat = mat;
     return 0;
 }
 
-/* A bias before gelu is added in fp32 by gelu's kernel; any other is fused, as y's dtype. */
+/* A bias before gelu is added in fp32 by gelu's kernel; any other is fused. */
 static void linear(struct kctx *k, struct kview y, struct kview x, const struct kmat *w,
-                   const float *bias, uint32_t M, enum kact act, uint32_t N)
+                   enum kact act, uint32_t N)
 {
-    const void *fused = NULL;
     int rc;
 
-    if (bias != NULL && act == K_NONE)
-        fused = w->dtype == K_BF16 ? static_cast<const void *>(cuda_bias(k, bias, M, true)) : bias;
     if (k->error != 0 || N == 0)
         return;
     cuda_here();
-    rc = cuda_blas_y(k->blas, w->plans, w->dtype, y.data, x.data, w->data, fused, N, M, w->K);
+    rc = cuda_blas_y(k->blas, w->plans, w->dtype, y.data, x.data, w->data,
+                     act == K_NONE ? w->fused : NULL, N, w->M, w->K);
     if (rc != 0)
         cuda_fail(k, rc);
     else if (act == K_GELU)
-        cuda_bias_gelu(k, y, y, bias, N, M);
+        cuda_bias_gelu(k, y, y, w->bias, N, w->M);
 }
 
 /* ---- the rest of the table --------------------------------------------------------------------
  */
 
 static void embed(struct kctx *k, struct kview y, const int32_t *ids, const uint8_t *types,
-                  const uint32_t *offsets, uint32_t B, struct kview word, struct kview position,
+                  const struct kbatch *batch, struct kview word, struct kview position,
                   struct kview segment, const float *gamma, const float *beta, float eps,
                   uint32_t C)
 {
     const struct kview none = {NULL, y.dtype};
 
-    cuda_embed(k, y, none, NULL, ids, types, offsets, B, word, position, segment, gamma, beta, eps,
-               C, NULL);
+    cuda_embed(k, y, none, NULL, ids, types, batch, word, position, segment, gamma, beta, eps, C,
+               NULL);
 }
 
 static void add_layernorm(struct kctx *k, struct kview y, struct kview x, struct kview residual,
@@ -439,10 +455,10 @@ static void add_layernorm(struct kctx *k, struct kview y, struct kview x, struct
     cuda_add_layernorm(k, y, none, NULL, x, residual, gamma, beta, eps, N, C, NULL);
 }
 
-static void pool(struct kctx *k, float *y, struct kview x, const uint32_t *offsets, uint32_t B,
-                 uint32_t C, enum kpool how)
+static void pool(struct kctx *k, float *y, struct kview x, const struct kbatch *batch, uint32_t C,
+                 enum kpool how)
 {
-    cuda_pool(k, y, NULL, x, offsets, B, C, how);
+    cuda_pool(k, y, NULL, x, batch, C, how);
 }
 
 const struct backend cuda_table = {
@@ -461,7 +477,11 @@ const struct backend cuda_table = {
     .upload = upload,
     .download = download,
     .memory = memory,
+    .mat_bytes = mat_bytes,
+    .ctx_bytes = ctx_bytes,
     .activity = cuda_activity,
+    .widen = cuda_widen,
+    .repeat = cuda_repeat,
     .mat_load = mat_load,
     .mat_free = mat_free,
     .embed = embed,
@@ -531,7 +551,7 @@ static int open_all(char *why, size_t why_bytes)
     if (rc == 0)
         rc = stream_open(K_TRAINING, &cuda.copies.stream);
     if (rc == 0)
-        rc = alloc_shared(STAGE_VALUES * sizeof(float), &stage);
+        rc = alloc_shared(K_WEIGHTS, STAGE_VALUES * sizeof(float), &stage);
     if (rc == 0)
         cuda.stage = stage;
     else
@@ -561,7 +581,6 @@ learnd_backend_open(uint32_t abi, uint32_t ordinal, char *why, size_t why_bytes,
         if (rc == 0)
             rc = cuda_blas_check(why, why_bytes);
         cuda.device = (int)ordinal;
-        cuda.age = 1;
         snprintf(cuda.name, sizeof cuda.name, "cuda:%u", ordinal);
         if (rc == 0)
             rc = open_all(why, why_bytes);

@@ -143,7 +143,13 @@ int cuda_blas_check(char *why, size_t why_bytes)
 /* ---- contexts ---------------------------------------------------------------------------------
  */
 
-int cuda_blas_open(const struct backend *be, void *stream, struct cuda_blas **ret_blas)
+size_t cuda_blas_bytes(void)
+{
+    return WORKSPACE_BYTES;
+}
+
+int cuda_blas_open(const struct backend *be, enum kroom room, void *stream,
+                   struct cuda_blas **ret_blas)
 {
     struct cuda_blas *blas = calloc(1, sizeof *blas);
     int rc;
@@ -152,7 +158,7 @@ int cuda_blas_open(const struct backend *be, void *stream, struct cuda_blas **re
         return -ENOMEM;
     blas->be = be;
     blas->stream = stream;
-    rc = be->alloc(WORKSPACE_BYTES, &blas->workspace);
+    rc = be->alloc(room, WORKSPACE_BYTES, &blas->workspace);
     if (rc == 0)
         rc = errno_of(lt.MatmulDescCreate(&blas->product, CUBLAS_COMPUTE_32F, CUDA_R_32F));
     if (rc == 0)
@@ -478,13 +484,13 @@ static int probe_open(struct probe *p, struct cuda_blas *blas, enum kdtype dtype
     p->part = malloc((size_t)TALLEST * M * sizeof *p->part);
     rc = p->whole != NULL && p->part != NULL ? 0 : -ENOMEM;
     if (rc == 0)
-        rc = be->alloc((size_t)TALLEST * K * value, &p->x);
+        rc = be->alloc(K_WEIGHTS, (size_t)TALLEST * K * value, &p->x);
     if (rc == 0)
-        rc = be->alloc((size_t)M * K * value, &p->w);
+        rc = be->alloc(K_WEIGHTS, (size_t)M * K * value, &p->w);
     if (rc == 0)
-        rc = be->alloc(M * value, &p->bias);
+        rc = be->alloc(K_WEIGHTS, M * value, &p->bias);
     if (rc == 0)
-        rc = be->alloc((size_t)TALLEST * M * value, &p->y);
+        rc = be->alloc(K_WEIGHTS, (size_t)TALLEST * M * value, &p->y);
     if (rc == 0)
         rc = probe_fill(be, p->x, &p->shape, TALLEST, 0, -1);
     if (rc == 0)
@@ -582,7 +588,7 @@ static int plans_locked(const struct backend *be, enum kdtype dtype, uint32_t M,
         p = p->next;
     if (p == NULL) {
         if (plans.blas == NULL)
-            rc = cuda_blas_open(be, NULL, &plans.blas);
+            rc = cuda_blas_open(be, K_WEIGHTS, NULL, &plans.blas);
         if (rc != 0)
             return rc;
         p = calloc(1, sizeof *p);

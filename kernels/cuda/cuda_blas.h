@@ -25,7 +25,9 @@ struct cuda_plans; /* the algorithms of one (M,K) in one dtype; made once, never
 /* Whether matrix products are to be had at all: 0, or -ENODEV with `why`. First of all. */
 int cuda_blas_check(char *why, size_t why_bytes);
 /* be: the backend itself, for memory. stream: a cudaStream_t. 0, -ENOMEM, -EIO, -ENODEV. */
-int cuda_blas_open(const struct backend *be, void *stream, struct cuda_blas **ret_blas);
+int cuda_blas_open(const struct backend *be, enum kroom room, void *stream,
+                   struct cuda_blas **ret_blas);
+size_t cuda_blas_bytes(void); /* what that takes of the room */
 void cuda_blas_close(struct cuda_blas *blas);
 
 /* Any thread; the first call of a shape probes, a tenth of a second. Errors as open. */

@@ -1,7 +1,8 @@
 /* cuda_ctx.h -- the context of the CUDA backend, and how its operations launch kernels.
  *
- * A context is a stream, a cuBLASLt handle with a workspace, and scratch that grows and stays. The
- * first failure is kept until sync(); what is launched after it runs on garbage that nobody reads.
+ * A context is a stream, a cuBLASLt handle with a workspace, and scratch, which it takes when it is
+ * opened; it grows only under what is larger than it was told of, and stays. The first failure is
+ * kept until sync(); what is launched after it runs on garbage that nobody reads.
  * Private to kernels/cuda. C++, as all that includes it.
  */
 #ifndef LEARND_CUDA_CTX_H
@@ -22,18 +23,9 @@ extern "C" {
 #include "kernels/cuda/cuda_blas.h"
 }
 
-static constexpr uint32_t BIASES_MAX = 512;
-
-/* A bias as bf16, which is what cuBLASLt adds to a bf16 product. */
-struct bias_copy {
-    const float *from;
-    struct bf16 *to;
-    uint32_t len, room;
-    uint64_t age; /* of upload() when it was made; another: out of date */
-};
-
 struct kctx {
     cudaStream_t stream;
+    enum kroom room; /* of its memory */
     struct cuda_blas *blas;
     int error; /* first failure */
     char *scratch;
@@ -43,12 +35,15 @@ struct kctx {
     const uint32_t *offsets_from;
     uint32_t offsets_len, offsets_room;
     uint32_t *offsets;
-    struct bias_copy biases[BIASES_MAX];
-    uint32_t biases_len;
+    struct cuda_graphs *graphs;
+    bool recording; /* what is enqueued is recorded, and does not run */
+    bool unfit;     /* and something in it could not be */
 };
 
 struct kmat {
-    void *data; /* (M,K) of dtype */
+    void *data;        /* (M,K) of dtype; the biases stand behind it */
+    float *bias;       /* (M), or NULL */
+    const void *fused; /* the same of dtype, which is what cuBLASLt adds to a product */
     uint32_t M, K;
     enum kdtype dtype;
     struct cuda_plans *plans;
@@ -71,10 +66,8 @@ int cuda_errno(cudaError_t error);
 void *cuda_scratch(struct kctx *k, size_t bytes);
 /* offsets(B+1) on the device, until the next sync. NULL: failed, and kept. */
 const uint32_t *cuda_offsets(struct kctx *k, const uint32_t *offsets, uint32_t B);
-/* The bias as bf16; `kept` where it changes only by upload(). NULL: failed, and kept. */
-const struct bf16 *cuda_bias(struct kctx *k, const float *bias, uint32_t M, bool kept);
 /* Device memory that is not zeroed. */
-int cuda_take(size_t bytes, void **ret_data);
+int cuda_take(enum kroom room, size_t bytes, void **ret_data);
 void cuda_give(void *data);
 
 static inline size_t element_bytes(enum kdtype dtype)

@@ -46,10 +46,15 @@ struct b_of {
     }
 };
 
+size_t cuda_lora_back_bytes(uint32_t M, uint32_t K, uint32_t r)
+{
+    return outer_bytes(M, r, K);
+}
+
 void cuda_lora_back(struct kctx *k, float *da, float *db, const float *dw, const float *a,
                     const float *b, float scale, uint32_t M, uint32_t K, uint32_t r)
 {
-    const size_t bytes = outer_bytes(M, r, K);
+    const size_t bytes = cuda_lora_back_bytes(M, K, r);
     void *parts = bytes > 0 ? cuda_scratch(k, bytes) : NULL;
     struct scaled to_a = {da, scale, K}, to_b = {db, scale, r};
     struct b_of factor = {b, r};

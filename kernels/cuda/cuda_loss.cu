@@ -324,8 +324,7 @@ static size_t lay_out(struct loss_tables *at, void **parts, char *base, const st
 
     at->targets = static_cast<struct kloss_target *>(p.next(l->targets_len * sizeof *at->targets));
     at->teachers = static_cast<float *>(p.next(l->teachers_len * sizeof(float)));
-    at->features =
-        l->features == NULL ? NULL : static_cast<float *>(p.next(features * sizeof(float)));
+    at->features = static_cast<float *>(p.next(features * sizeof(float)));
     at->dots = static_cast<float *>(p.next(table));
     at->slopes = static_cast<float *>(p.next(table));
     at->inverse = static_cast<float *>(p.next(l->L * sizeof(float)));
@@ -334,9 +333,17 @@ static size_t lay_out(struct loss_tables *at, void **parts, char *base, const st
     return p.bytes;
 }
 
+size_t cuda_loss_bytes(const struct kloss *most)
+{
+    struct loss_tables at;
+    void *parts;
+
+    return lay_out(&at, &parts, NULL, most);
+}
+
 static void bring(struct kctx *k, const void *to, const void *from, size_t bytes)
 {
-    if (to != NULL && bytes > 0)
+    if (bytes > 0)
         cuda_check(
             k, cudaMemcpyAsync(const_cast<void *>(to), from, bytes, cudaMemcpyDefault, k->stream));
 }
@@ -345,17 +352,15 @@ void cuda_loss(struct kctx *k, double *losses, float *dx, float *dw, float *dbia
                const float *w, const float *bias, const struct kloss *l)
 {
     const uint32_t B = l->B, C = l->C, L = l->L;
+    const size_t features = l->features != NULL ? (size_t)B * C * sizeof *l->features : 0;
     struct loss_tables at;
     void *parts;
-    char *scratch = static_cast<char *>(cuda_scratch(k, lay_out(&at, &parts, NULL, l)));
 
-    if (scratch == NULL)
-        return;
-    (void)lay_out(&at, &parts, scratch, l);
+    (void)lay_out(&at, &parts, static_cast<char *>(l->scratch), l);
     cuda_here();
     bring(k, at.targets, l->targets, l->targets_len * sizeof *l->targets);
     bring(k, at.teachers, l->teachers, l->teachers_len * sizeof *l->teachers);
-    bring(k, at.features, l->features, (size_t)B * C * sizeof *l->features);
+    bring(k, at.features, l->features, features);
     launch(k, (L + WARPS - 1) / WARPS, THREADS, 0, inverses, at.inverse, w, L, C);
     launch_dots(k, to_dots{at.dots, L}, w, x, L, B, C);
     launch(k, B, THREADS, WARPS * sizeof(double), text_losses, losses, at, x, bias, *l);

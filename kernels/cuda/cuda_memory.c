@@ -1,5 +1,9 @@
 /* cuda_memory.c -- see cuda_memory.h. Never closed: it lives as long as the process, as the
  * backend's table does.
+ *
+ * A room is its blocks in the order of their addresses, used and free ones, in one array. There are
+ * a few hundred, and an encoder's come and go with a tenth of a second of copying: a walk over all
+ * of them is the search, and memmove the rest.
  */
 #include "kernels/cuda/cuda_memory.h"
 
@@ -10,54 +14,28 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { UNIT = 256, CLASSES = 4 * 40, SLAB_BYTES = 8 << 20, SLAB_SHARE = 4 };
+/* A full room asks for so much at least, so that a few hundred small blocks are a few calls. */
+enum { SLAB_BYTES = 8 << 20 };
 
 struct block {
-    char *data; /* NULL: an empty place of the table */
-    uint32_t class;
+    char *at;
+    size_t bytes;
     bool used;
-    uint32_t next; /* of the free list of its class: index + 1, 0 at the end */
+    bool first; /* of its slab: never one with what stands before it */
 };
 
-struct slab {
-    char *at;
-    size_t left;
+struct room {
+    struct block *blocks;
+    uint32_t len, max;
+    uint64_t taken, used;
 };
 
 struct cuda_memory {
     pthread_mutex_t lock;
     int (*take)(size_t bytes, void **ret_data);
-    struct block *blocks; /* never moved within: a block's index is its name */
-    uint32_t blocks_len, blocks_max;
-    uint32_t *places; /* open addressing over data: index + 1 */
-    uint32_t places_max;
-    uint32_t free[CLASSES];
-    struct slab *slabs;
-    uint32_t slabs_len;
-    uint64_t taken, used;
+    struct room rooms[K_ROOMS];
+    uint64_t asked;
 };
-
-/* Class 4 o + q holds (4 + q) / 4 UNIT 2^o. */
-static size_t class_bytes(uint32_t class)
-{
-    return (size_t)UNIT / 4 * (4 + class % 4) << class / 4;
-}
-
-static uint32_t class_of(size_t bytes)
-{
-    uint32_t class = 0;
-
-    while (class < CLASSES && class_bytes(class) < bytes)
-        class ++;
-    return class;
-}
-
-size_t cuda_memory_block_bytes(size_t bytes)
-{
-    uint32_t class = class_of(bytes);
-
-    return class < CLASSES ? (class_bytes(class) + UNIT - 1) / UNIT * UNIT : 0;
-}
 
 int cuda_memory_open(int (*take)(size_t bytes, void **ret_data), struct cuda_memory **ret_memory)
 {
@@ -74,177 +52,195 @@ int cuda_memory_open(int (*take)(size_t bytes, void **ret_data), struct cuda_mem
     return 0;
 }
 
-/* ---- the table of blocks --------------------------------------------------------------------- */
+/* ---- the blocks of a room -------------------------------------------------------------------- */
 
-/* Where the block of `data` stands in places, or would. */
-static uint32_t place_of(const struct cuda_memory *m, const char *data)
+/* Where the first block behind `at` stands, or would. */
+static uint32_t behind(const struct room *r, const char *at)
 {
-    uint64_t at = ((uintptr_t)data / UNIT * UINT64_C(0x9e3779b97f4a7c15)) >> 32;
+    uint32_t low = 0, high = r->len;
 
-    for (at %= m->places_max; m->places[at] != 0; at = (at + 1) % m->places_max)
-        if (m->blocks[m->places[at] - 1].data == data)
-            break;
-    return (uint32_t)at;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+
+        if ((uintptr_t)r->blocks[middle].at > (uintptr_t)at)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
 }
 
-/* Room for one more block. */
-static int blocks_grow(struct cuda_memory *m)
+/* Room for `more` blocks in the array. */
+static int grow(struct room *r, uint32_t more)
 {
-    uint32_t most = m->blocks_max > 0 ? 2 * m->blocks_max : 64;
+    uint32_t max = r->max > 0 ? 2 * r->max : 64;
     struct block *blocks;
-    uint32_t *places;
 
-    if (m->blocks_len < m->blocks_max)
+    if (r->len + more <= r->max)
         return 0;
-    places = calloc(2 * (size_t)most, sizeof *places);
-    if (places == NULL)
+    blocks = realloc(r->blocks, max * sizeof *blocks);
+    if (blocks == NULL)
         return -ENOMEM;
-    blocks = realloc(m->blocks, most * sizeof *blocks);
-    if (blocks == NULL) {
-        free(places);
-        return -ENOMEM;
-    }
-    free(m->places);
-    m->blocks = blocks;
-    m->blocks_max = most;
-    m->places = places;
-    m->places_max = 2 * most;
-    for (uint32_t i = 0; i < m->blocks_len; i++)
-        m->places[place_of(m, m->blocks[i].data)] = i + 1;
+    r->blocks = blocks;
+    r->max = max;
     return 0;
+}
+
+static void insert(struct room *r, uint32_t i, struct block block)
+{
+    memmove(&r->blocks[i + 1], &r->blocks[i], (r->len - i) * sizeof *r->blocks);
+    r->blocks[i] = block;
+    r->len++;
+}
+
+/* Block i + 1, a hole behind a hole, becomes part of block i. */
+static void join(struct room *r, uint32_t i)
+{
+    r->blocks[i].bytes += r->blocks[i + 1].bytes;
+    memmove(&r->blocks[i + 1], &r->blocks[i + 2], (r->len - i - 2) * sizeof *r->blocks);
+    r->len--;
+}
+
+static bool joins(const struct room *r, uint32_t i)
+{
+    return i + 1 < r->len && !r->blocks[i].used && !r->blocks[i + 1].used &&
+           !r->blocks[i + 1].first;
+}
+
+/* The smallest hole that is large enough, the first of those. r->len: there is none. */
+static uint32_t best(const struct room *r, size_t bytes)
+{
+    uint32_t found = r->len;
+
+    for (uint32_t i = 0; i < r->len; i++)
+        if (!r->blocks[i].used && r->blocks[i].bytes >= bytes &&
+            (found == r->len || r->blocks[i].bytes < r->blocks[found].bytes))
+            found = i;
+    return found;
 }
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
-static int slab_add(struct cuda_memory *m, size_t bytes)
+/* 0 and whole units, at least one. */
+static int units(size_t bytes, size_t *ret_bytes)
 {
-    struct slab *slabs = realloc(m->slabs, (m->slabs_len + 1) * sizeof *slabs);
-    void *data;
-    int rc;
-
-    if (slabs == NULL)
+    if (bytes > SIZE_MAX / 2)
         return -ENOMEM;
-    m->slabs = slabs;
+    *ret_bytes = bytes > 0 ? kroom_bytes(bytes) : K_ROOM_UNIT;
+    return 0;
+}
+
+static int slab_add(struct cuda_memory *m, struct room *r, size_t bytes)
+{
+    void *data;
+    int rc = grow(r, 1);
+
+    if (rc != 0)
+        return rc;
+    m->asked++;
     rc = m->take(bytes, &data);
     if (rc != 0)
         return rc;
-    m->slabs[m->slabs_len++] = (struct slab){data, bytes};
-    m->taken += bytes;
+    insert(r, behind(r, data), (struct block){data, bytes, false, true});
+    r->taken += bytes;
     return 0;
 }
 
-/* From a slab that has room, NULL otherwise. */
-static char *slab_cut(struct cuda_memory *m, size_t bytes)
+static int slab_add_for(struct cuda_memory *m, struct room *r, size_t bytes)
 {
-    for (uint32_t i = 0; i < m->slabs_len; i++) {
-        struct slab *s = &m->slabs[i];
+    int rc = slab_add(m, r, bytes < SLAB_BYTES ? SLAB_BYTES : bytes);
 
-        if (s->left >= bytes) {
-            s->left -= bytes;
-            s->at += bytes;
-            return s->at - bytes;
-        }
-    }
-    return NULL;
+    return rc == -ENOMEM && bytes < SLAB_BYTES ? slab_add(m, r, bytes) : rc;
 }
 
-static int block_add(struct cuda_memory *m, uint32_t class, uint32_t *ret_block)
+static int alloc_locked(struct cuda_memory *m, struct room *r, size_t bytes, void **ret_data)
 {
-    size_t bytes = (class_bytes(class) + UNIT - 1) / UNIT * UNIT;
-    void *data;
-    int rc = blocks_grow(m);
+    int rc = grow(r, 2); /* a slab, and what is left of a hole: then no error comes in between */
+    uint32_t i;
+    struct block *b;
 
     if (rc != 0)
         return rc;
-    data = slab_cut(m, bytes);
-    if (data == NULL && bytes <= SLAB_BYTES / SLAB_SHARE && slab_add(m, SLAB_BYTES) == 0)
-        data = slab_cut(m, bytes);
-    if (data == NULL) {
-        rc = m->take(bytes, &data);
+    i = best(r, bytes);
+    if (i == r->len) {
+        rc = slab_add_for(m, r, bytes);
         if (rc != 0)
             return rc;
-        m->taken += bytes;
+        i = best(r, bytes);
     }
-    m->blocks[m->blocks_len] = (struct block){data, class, false, 0};
-    m->places[place_of(m, data)] = m->blocks_len + 1;
-    *ret_block = m->blocks_len++;
+    b = &r->blocks[i];
+    if (b->bytes > bytes) {
+        insert(r, i + 1, (struct block){b->at + bytes, b->bytes - bytes, false, false});
+        b->bytes = bytes;
+    }
+    b->used = true;
+    r->used += bytes;
+    *ret_data = b->at;
     return 0;
 }
 
-/* A free block of the smallest class from .. to, off its list. */
-static bool block_take(struct cuda_memory *m, uint32_t from, uint32_t to, uint32_t *ret_block)
+int cuda_memory_alloc(struct cuda_memory *m, enum kroom room, size_t bytes, void **ret_data)
 {
-    for (uint32_t class = from; class < to && class < CLASSES; class ++)
-        if (m->free[class] != 0) {
-            *ret_block = m->free[class] - 1;
-            m->free[class] = m->blocks[*ret_block].next;
-            return true;
-        }
-    return false;
-}
+    int rc = units(bytes, &bytes);
 
-static int alloc_locked(struct cuda_memory *m, size_t bytes, void **ret_data)
-{
-    uint32_t class = class_of(bytes), at;
-    int rc;
-
-    if (class >= CLASSES)
-        return -ENOMEM;
-    /* One twice as large is better than the driver; where the driver has no more, any. */
-    if (!block_take(m, class, class + 4, &at)) {
-        rc = block_add(m, class, &at);
-        if (rc != 0 && !block_take(m, class, CLASSES, &at))
-            return rc;
-    }
-    m->blocks[at].used = true;
-    m->used += cuda_memory_block_bytes(class_bytes(m->blocks[at].class));
-    *ret_data = m->blocks[at].data;
-    return 0;
-}
-
-int cuda_memory_alloc(struct cuda_memory *m, size_t bytes, void **ret_data)
-{
-    int rc;
-
+    if (rc != 0)
+        return rc;
     pthread_mutex_lock(&m->lock);
-    rc = alloc_locked(m, bytes, ret_data);
+    rc = alloc_locked(m, &m->rooms[room], bytes, ret_data);
     pthread_mutex_unlock(&m->lock);
     return rc;
 }
 
-int cuda_memory_reserve(struct cuda_memory *m, size_t bytes)
+int cuda_memory_reserve(struct cuda_memory *m, enum kroom room, size_t bytes)
 {
-    int rc;
+    int rc = bytes > 0 ? units(bytes, &bytes) : 0;
 
+    if (rc != 0 || bytes == 0)
+        return rc;
     pthread_mutex_lock(&m->lock);
-    rc = slab_add(m, (bytes + UNIT - 1) / UNIT * UNIT);
+    rc = slab_add(m, &m->rooms[room], bytes);
     pthread_mutex_unlock(&m->lock);
     return rc;
+}
+
+/* The block that begins at `data`, if it is of this room. */
+static bool find(const struct room *r, const char *data, uint32_t *ret_i)
+{
+    uint32_t i = behind(r, data);
+
+    if (i == 0 || r->blocks[i - 1].at != data)
+        return false;
+    *ret_i = i - 1;
+    return true;
 }
 
 void cuda_memory_dealloc(struct cuda_memory *m, void *data)
 {
-    uint32_t place;
-    struct block *b;
+    struct room *r = m->rooms;
+    uint32_t i = 0;
 
     if (data == NULL)
         return;
     pthread_mutex_lock(&m->lock);
-    assert(m->places_max > 0);
-    place = m->places[place_of(m, data)];
-    assert(place != 0 && m->blocks[place - 1].used);
-    b = &m->blocks[place - 1];
-    b->used = false;
-    b->next = m->free[b->class];
-    m->free[b->class] = place;
-    m->used -= cuda_memory_block_bytes(class_bytes(b->class));
+    while (r < m->rooms + K_ROOMS && !find(r, data, &i))
+        r++;
+    assert(r < m->rooms + K_ROOMS && r->blocks[i].used);
+    r->blocks[i].used = false;
+    r->used -= r->blocks[i].bytes;
+    if (joins(r, i))
+        join(r, i);
+    if (i > 0 && joins(r, i - 1))
+        join(r, i - 1);
     pthread_mutex_unlock(&m->lock);
 }
 
-void cuda_memory_count(struct cuda_memory *m, uint64_t *ret_taken, uint64_t *ret_used)
+void cuda_memory_count(struct cuda_memory *m, struct kmemory *memory)
 {
     pthread_mutex_lock(&m->lock);
-    *ret_taken = m->taken;
-    *ret_used = m->used;
+    for (int i = 0; i < K_ROOMS; i++) {
+        memory->taken += m->rooms[i].taken;
+        memory->used += m->rooms[i].used;
+    }
+    memory->asked += m->asked;
     pthread_mutex_unlock(&m->lock);
 }

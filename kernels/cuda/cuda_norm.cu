@@ -72,7 +72,7 @@ struct texts {
     const int32_t *ids;
     const uint8_t *types; /* NULL: all 0 */
     const uint32_t *offsets;
-    uint32_t B, T;
+    uint32_t B;
 };
 
 template <typename T, typename Table, uint32_t V>
@@ -84,7 +84,7 @@ static __global__ void embed_rows(T *y, T *s, float *stats, struct texts texts, 
     float *row = room_of_warp(C);
     size_t type;
 
-    if (t >= texts.T)
+    if (t >= texts.offsets[texts.B])
         return;
     word += (size_t)texts.ids[t] * C;
     position += (size_t)(t - texts.offsets[text_of(texts.offsets, texts.B, t)]) * C;
@@ -108,13 +108,13 @@ static __global__ void embed_rows(T *y, T *s, float *stats, struct texts texts, 
 }
 
 void cuda_embed(struct kctx *k, struct kview y, struct kview s, float *stats, const int32_t *ids,
-                const uint8_t *types, const uint32_t *offsets, uint32_t B, struct kview word,
+                const uint8_t *types, const struct kbatch *batch, struct kview word,
                 struct kview position, struct kview segment, const float *gamma, const float *beta,
                 float eps, uint32_t C, const struct kdropout *dropout)
 {
-    struct texts texts = {ids, types, cuda_offsets(k, offsets, B), B, offsets[B]};
+    struct texts texts = {ids, types, cuda_offsets(k, batch->offsets, batch->seqs), batch->seqs};
     struct norm norm = {gamma, beta, eps, C};
-    const uint32_t warps = warps_for(C), blocks = (texts.T + warps - 1) / warps;
+    const uint32_t warps = warps_for(C), blocks = (batch->tokens + warps - 1) / warps;
     bool wide = C % 8 == 0 && aligned(y.data) && aligned(s.data) && aligned(word.data) &&
                 aligned(position.data) && aligned(segment.data) && aligned(gamma) && aligned(beta);
 

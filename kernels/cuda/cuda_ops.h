@@ -8,6 +8,16 @@
 
 extern const struct backend_training cuda_training; /* cuda_training.cu */
 
+/* ---- cuda_graphs.cu ---------------------------------------------------------------------------
+ */
+
+/* widen and repeat of backend.h. */
+bool cuda_widen(struct kbatch *batch, uint32_t seqs_max, uint32_t rows_max);
+void cuda_repeat(struct kctx *k, const struct kkey *key, void (*enqueue)(void *ud), void *ud);
+/* Of a context. 0, -ENOMEM. */
+int cuda_graphs_open(struct kctx *k);
+void cuda_graphs_close(struct kctx *k);
+
 /* ---- cuda_rows.cu -----------------------------------------------------------------------------
  */
 
@@ -35,7 +45,7 @@ void cuda_adamw(struct kctx *k, float *w, float *m, float *v, float *grad, size_
 
 /* s.data, stats and dropout may be NULL; the three tables are of one dtype, fp32 or y's. */
 void cuda_embed(struct kctx *k, struct kview y, struct kview s, float *stats, const int32_t *ids,
-                const uint8_t *types, const uint32_t *offsets, uint32_t B, struct kview word,
+                const uint8_t *types, const struct kbatch *batch, struct kview word,
                 struct kview position, struct kview segment, const float *gamma, const float *beta,
                 float eps, uint32_t C, const struct kdropout *dropout);
 void cuda_add_layernorm(struct kctx *k, struct kview y, struct kview s, float *stats,
@@ -72,11 +82,13 @@ void cuda_bias_back(struct kctx *k, float *db, struct kview dy, uint32_t N, uint
 /* ---- cuda_attention.cu, cuda_attention_mma.cu, cuda_attention_back.cu --------------------------
  */
 
-void cuda_attention(struct kctx *k, struct kview y, struct kview qkv, const uint32_t *offsets,
-                    uint32_t B, uint32_t C, uint32_t H);
+void cuda_attention(struct kctx *k, struct kview y, struct kview qkv, const struct kbatch *batch,
+                    uint32_t C, uint32_t H);
 /* By tensor cores: bf16, heads of 32 or 64, addresses multiples of 16. offsets on the device. */
 void cuda_attention_mma(struct kctx *k, struct kview y, struct kview qkv, const uint32_t *offsets,
                         uint32_t longest, uint32_t B, uint32_t C, uint32_t H);
+/* What of scratch it takes for T tokens. */
+size_t cuda_attention_back_bytes(uint32_t T, uint32_t H);
 void cuda_attention_back(struct kctx *k, struct kview dqkv, struct kview dy, struct kview qkv,
                          const uint32_t *offsets, uint32_t B, uint32_t C, uint32_t H);
 
@@ -84,8 +96,8 @@ void cuda_attention_back(struct kctx *k, struct kview dqkv, struct kview dy, str
  */
 
 /* length may be NULL. */
-void cuda_pool(struct kctx *k, float *y, float *length, struct kview x, const uint32_t *offsets,
-               uint32_t B, uint32_t C, enum kpool how);
+void cuda_pool(struct kctx *k, float *y, float *length, struct kview x, const struct kbatch *batch,
+               uint32_t C, enum kpool how);
 void cuda_pool_back(struct kctx *k, struct kview dx, const float *dy, const float *y,
                     const float *length, const uint32_t *offsets, uint32_t B, uint32_t C,
                     enum kpool how);
@@ -99,10 +111,13 @@ void cuda_head_similarity(struct kctx *k, float *y, const float *x, const uint16
 /* ---- cuda_loss.cu, cuda_lora.cu ---------------------------------------------------------------
  */
 
+size_t cuda_loss_bytes(const struct kloss *most);
 void cuda_loss(struct kctx *k, double *losses, float *dx, float *dw, float *dbias, const float *x,
                const float *w, const float *bias, const struct kloss *l);
 void cuda_lora(struct kctx *k, float *y, const float *w, const float *a, const float *b,
                float scale, uint32_t M, uint32_t K, uint32_t r);
+/* Of scratch. */
+size_t cuda_lora_back_bytes(uint32_t M, uint32_t K, uint32_t r);
 void cuda_lora_back(struct kctx *k, float *da, float *db, const float *dw, const float *a,
                     const float *b, float scale, uint32_t M, uint32_t K, uint32_t r);
 

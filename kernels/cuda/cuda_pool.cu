@@ -26,10 +26,12 @@ static __global__ void pool_text(float *y, float *length, const T *x, const uint
                                  uint32_t C, bool first_only)
 {
     float *row = reinterpret_cast<float *>(shared_memory()) + WARPS; /* (C) */
-    const uint32_t start = offsets[blockIdx.x];
-    const uint32_t len = first_only ? 1 : offsets[blockIdx.x + 1] - start;
+    const uint32_t start = offsets[blockIdx.x], all = offsets[blockIdx.x + 1] - start;
+    const uint32_t len = first_only ? 1 : all;
     float squares = 0, inverse;
 
+    if (all == 0)
+        return;
     for (uint32_t c = threadIdx.x; c < C; c += THREADS) {
         float sum = 0;
 
@@ -46,10 +48,11 @@ static __global__ void pool_text(float *y, float *length, const T *x, const uint
         y[(size_t)blockIdx.x * C + c] = row[c] * inverse;
 }
 
-void cuda_pool(struct kctx *k, float *y, float *length, struct kview x, const uint32_t *offsets,
-               uint32_t B, uint32_t C, enum kpool how)
+void cuda_pool(struct kctx *k, float *y, float *length, struct kview x, const struct kbatch *batch,
+               uint32_t C, enum kpool how)
 {
-    const uint32_t *on_device = cuda_offsets(k, offsets, B);
+    const uint32_t *on_device = cuda_offsets(k, batch->offsets, batch->seqs);
+    const uint32_t B = batch->seqs;
     const size_t shared_bytes = (WARPS + C) * sizeof(float);
 
     if (on_device == NULL)

@@ -16,10 +16,15 @@ static void keep(struct kctx *k, int rc)
 /* ---- matrices ---------------------------------------------------------------------------------
  */
 
+static size_t mat_bytes(uint32_t M, uint32_t K, enum kdtype dtype)
+{
+    return kroom_bytes((size_t)M * K * element_bytes(dtype));
+}
+
 static int mat_open(uint32_t M, uint32_t K, enum kdtype dtype, struct kmat_train **ret_mat)
 {
     struct kmat_train *mat = static_cast<struct kmat_train *>(calloc(1, sizeof *mat));
-    int rc = mat != NULL ? cuda_take((size_t)M * K * element_bytes(dtype), &mat->data) : -ENOMEM;
+    int rc = mat != NULL ? cuda_take(K_RUNS, mat_bytes(M, K, dtype), &mat->data) : -ENOMEM;
 
     if (rc != 0) {
         free(mat);
@@ -52,8 +57,14 @@ static void linear(struct kctx *k, struct kview y, struct kview x, const struct 
 {
     const void *added = bias;
 
-    if (bias != NULL && w->dtype == K_BF16)
-        added = cuda_bias(k, bias, w->M, false);
+    if (bias != NULL && w->dtype == K_BF16) { /* what cuBLASLt adds is of the product's dtype */
+        struct kview from = {const_cast<float *>(bias), K_F32};
+        struct kview to = {cuda_scratch(k, w->M * sizeof(struct bf16)), K_BF16};
+
+        if (to.data != NULL)
+            cuda_convert(k, to, from, w->M);
+        added = to.data;
+    }
     if (k->error == 0)
         keep(k,
              cuda_blas_y(k->blas, NULL, w->dtype, y.data, x.data, w->data, added, N, w->M, w->K));
@@ -89,11 +100,18 @@ static void embed(struct kctx *k, struct kview y, struct kview s, float *stats, 
                               {const_cast<float *>(position), K_F32},
                               {const_cast<float *>(segment), K_F32}};
 
-    cuda_embed(k, y, s, stats, ids, types, offsets, B, tables[0], tables[1], tables[2], gamma, beta,
+    const struct kbatch batch = {offsets, B, offsets[B], longest_text(offsets, B)};
+
+    cuda_embed(k, y, s, stats, ids, types, &batch, tables[0], tables[1], tables[2], gamma, beta,
                eps, C, dropout);
 }
 
-/* Scratch in one piece: ds(T,C), ids(T), types(T), parts. ids and types are asked for many times
+static size_t embed_back_bytes(uint32_t T, uint32_t C)
+{
+    return (size_t)T * C * sizeof(float) + column_bytes(T, C) + T * (sizeof(int32_t) + 1);
+}
+
+/* Scratch in one piece: ds(T,C), parts, ids(T), types(T). ids and types are asked for many times
  * over, and are copied to the device first. */
 static void embed_back(struct kctx *k, float *dword, float *dposition, float *dsegment,
                        float *dgamma, float *dbeta, struct kview dy, struct kview s,
@@ -106,7 +124,7 @@ static void embed_back(struct kctx *k, float *dword, float *dposition, float *ds
     const size_t parts_at = (size_t)T * C * sizeof(float);
     const size_t ids_at = parts_at + column_bytes(T, C), types_at = ids_at + T * sizeof *ids;
     const struct kview none = {NULL, dy.dtype};
-    char *scratch = static_cast<char *>(cuda_scratch(k, types_at + T));
+    char *scratch = static_cast<char *>(cuda_scratch(k, embed_back_bytes(T, C)));
     struct kview ds = {scratch, K_F32};
     struct norm_inputs back = {dy, none, s, stats, gamma, T, C, NULL, dropout};
     uint8_t types_max = 0;
@@ -140,6 +158,14 @@ static void add_layernorm_back(struct kctx *k, struct kview ds, struct kview dx,
 
 /* ---- the rest ---------------------------------------------------------------------------------
  */
+
+static void pool(struct kctx *k, float *y, float *length, struct kview x, const uint32_t *offsets,
+                 uint32_t B, uint32_t C, enum kpool how)
+{
+    const struct kbatch batch = {offsets, B, offsets[B], longest_text(offsets, B)};
+
+    cuda_pool(k, y, length, x, &batch, C, how);
+}
 
 static void gelu(struct kctx *k, struct kview y, struct kview x, uint32_t N, uint32_t M)
 {
@@ -182,7 +208,38 @@ static void adamw(struct kctx *k, float *w, float *m, float *v, float *grad, siz
     cuda_adamw(k, w, m, v, grad, n, &a);
 }
 
+/* The most that one operation asks of a context's scratch. */
+static size_t scratch_bytes(const struct kshape *most)
+{
+    const uint32_t T = most->T, C = most->C, wide = most->F > 3 * C ? most->F : 3 * C;
+    const size_t needs[] = {cuda_lora_back_bytes(wide, C, most->r),
+                            cuda_lora_back_bytes(C, most->F, most->r),
+                            cuda_attention_back_bytes(T, most->H),
+                            embed_back_bytes(T, C),
+                            column_bytes(T, wide),
+                            wide * sizeof(struct bf16),
+                            (CUDA_SUM_PARTS + 1) * sizeof(double)};
+    size_t bytes = 0;
+
+    for (size_t need : needs)
+        bytes = need > bytes ? need : bytes;
+    return kroom_bytes(bytes);
+}
+
+static int scratch_open(struct kctx *k, const struct kshape *most)
+{
+    int rc;
+
+    (void)cuda_scratch(k, scratch_bytes(most));
+    rc = k->error;
+    k->error = 0; /* nothing is enqueued: it may be asked for less */
+    return rc;
+}
+
 const struct backend_training cuda_training = {
+    .scratch_bytes = scratch_bytes,
+    .scratch_open = scratch_open,
+    .mat_bytes = mat_bytes,
     .mat_open = mat_open,
     .mat_close = mat_close,
     .mat_set = mat_set,
@@ -196,8 +253,9 @@ const struct backend_training cuda_training = {
     .gelu = gelu,
     .gelu_back = cuda_gelu_back,
     .attention_back = cuda_attention_back,
-    .pool = cuda_pool,
+    .pool = pool,
     .pool_back = cuda_pool_back,
+    .loss_bytes = cuda_loss_bytes,
     .loss = cuda_loss,
     .lora = cuda_lora,
     .lora_back = cuda_lora_back,

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,7 @@ struct encoder_ctx {
     struct kctx *k;
     uint32_t tokens_max, seqs_max;
     uint32_t narrow_max, wide_max; /* columns that the views have room for */
+    uint32_t layout;               /* how often they have moved */
     enum kdtype dtype;
     struct kview x, a, wide; /* (T,C) (T,C) (T, 3C or F) */
     /* What host and device both see. */
@@ -28,12 +30,16 @@ struct encoder_ctx {
     uint8_t *types;    /* (T) */
     uint32_t *offsets; /* (B+1) */
     float *y;          /* (B,C) */
+    /* In hand: its shape may be wider than its texts. */
+    struct kbatch batch;
+    bool typed; /* types are not all 0 */
 };
 
 int encoder_open(const struct backend *backend, const char *folder,
                  enum encoder_precision precision, char *why, size_t why_bytes,
                  struct encoder **ret_encoder)
 {
+    static atomic_ullong opened;
     struct encoder *e = calloc(1, sizeof *e);
     int rc;
 
@@ -41,6 +47,7 @@ int encoder_open(const struct backend *backend, const char *folder,
         snprintf(why, why_bytes, "out of memory");
         return -ENOMEM;
     }
+    e->number = atomic_fetch_add(&opened, 1);
     e->backend = backend;
     e->dtype = precision == ENCODER_BF16 ? K_BF16 : K_F32;
     rc = encoder_config_read(folder, why, why_bytes, &e->config);
@@ -82,7 +89,7 @@ static int view_reopen(struct encoder_ctx *ctx, uint32_t columns, struct kview *
 {
     size_t row = columns * (size_t)(ctx->dtype == K_BF16 ? 2 : 4);
     void *data;
-    int rc = ctx->backend->alloc(ctx->backend->rows(ctx->tokens_max) * row, &data);
+    int rc = ctx->backend->alloc(K_CONTEXTS, ctx->backend->rows(ctx->tokens_max) * row, &data);
 
     if (rc != 0)
         return rc;
@@ -94,7 +101,8 @@ static int view_reopen(struct encoder_ctx *ctx, uint32_t columns, struct kview *
 static int y_reopen(struct encoder_ctx *ctx, uint32_t columns)
 {
     void *data;
-    int rc = ctx->backend->alloc_shared((size_t)ctx->seqs_max * columns * sizeof(float), &data);
+    int rc = ctx->backend->alloc_shared(K_CONTEXTS, (size_t)ctx->seqs_max * columns * sizeof(float),
+                                        &data);
 
     if (rc != 0)
         return rc;
@@ -112,6 +120,7 @@ int encoder_ctx_use(struct encoder_ctx *ctx, const struct encoder *e)
         return -EXDEV;
     if (e->dtype != ctx->dtype)
         return -EINVAL;
+    ctx->layout += C > ctx->narrow_max || wide > ctx->wide_max;
     if (C > ctx->narrow_max) {
         rc = view_reopen(ctx, C, &ctx->x);
         if (rc == 0)
@@ -135,16 +144,17 @@ int encoder_ctx_use(struct encoder_ctx *ctx, const struct encoder *e)
 static int batch_open(struct encoder_ctx *ctx)
 {
     void *ids, *types, *offsets;
-    int rc = ctx->backend->alloc_shared(ctx->tokens_max * sizeof *ctx->ids, &ids);
+    int rc = ctx->backend->alloc_shared(K_CONTEXTS, ctx->tokens_max * sizeof *ctx->ids, &ids);
 
     if (rc != 0)
         return rc;
     ctx->ids = ids;
-    rc = ctx->backend->alloc_shared(ctx->tokens_max, &types);
+    rc = ctx->backend->alloc_shared(K_CONTEXTS, ctx->tokens_max, &types);
     if (rc != 0)
         return rc;
     ctx->types = types;
-    rc = ctx->backend->alloc_shared(((size_t)ctx->seqs_max + 1) * sizeof *ctx->offsets, &offsets);
+    rc = ctx->backend->alloc_shared(K_CONTEXTS, ((size_t)ctx->seqs_max + 1) * sizeof *ctx->offsets,
+                                    &offsets);
     if (rc == 0)
         ctx->offsets = offsets;
     return rc;
@@ -174,6 +184,21 @@ int encoder_ctx_open(const struct encoder *e, uint32_t tokens_max, uint32_t seqs
     }
     *ret_ctx = ctx;
     return 0;
+}
+
+void encoder_ctx_bytes(const struct backend *backend, const struct encoder_info *info,
+                       uint32_t tokens_max, uint32_t seqs_max, uint64_t *ret_bytes,
+                       uint64_t *ret_shared_bytes)
+{
+    const uint32_t C = info->dim, wide = info->ffn > 3 * C ? info->ffn : 3 * C;
+    const size_t rows =
+        backend->rows(tokens_max) * (size_t)(info->precision == ENCODER_BF16 ? 2 : 4);
+
+    *ret_bytes = backend->ctx_bytes(tokens_max, K_SERVING) + 2 * kroom_bytes(rows * C) +
+                 kroom_bytes(rows * wide);
+    *ret_shared_bytes = kroom_bytes(tokens_max * sizeof(int32_t)) + kroom_bytes(tokens_max) +
+                        kroom_bytes(((size_t)seqs_max + 1) * sizeof(uint32_t)) +
+                        kroom_bytes((size_t)seqs_max * C * sizeof(float));
 }
 
 void encoder_ctx_close(struct encoder_ctx *ctx)
@@ -208,33 +233,63 @@ static int check(const struct encoder_ctx *ctx, const struct encoder_batch *b)
     return 0;
 }
 
-static void layer_forward(struct encoder_ctx *ctx, const struct encoder_layer *layer, uint32_t B)
+static void layer_forward(struct encoder_ctx *ctx, const struct encoder_layer *layer)
 {
     const struct backend *be = ctx->encoder->backend;
     const struct encoder_config *c = &ctx->encoder->config;
+    const uint32_t T = ctx->batch.tokens;
     struct kctx *k = ctx->k;
-    uint32_t T = ctx->offsets[B];
 
-    be->linear(k, ctx->wide, ctx->x, layer->qkv, layer->qkv_bias, 3 * c->C, K_NONE, T);
-    be->attention(k, ctx->a, ctx->wide, ctx->offsets, B, c->C, c->H);
-    be->linear(k, ctx->wide, ctx->a, layer->out, layer->out_bias, c->C, K_NONE, T);
+    be->linear(k, ctx->wide, ctx->x, layer->qkv, K_NONE, T);
+    be->attention(k, ctx->a, ctx->wide, &ctx->batch, c->C, c->H);
+    be->linear(k, ctx->wide, ctx->a, layer->out, K_NONE, T);
     be->add_layernorm(k, ctx->x, ctx->wide, ctx->x, layer->attention_gamma, layer->attention_beta,
                       c->eps, T, c->C);
-    be->linear(k, ctx->wide, ctx->x, layer->up, layer->up_bias, c->F, K_GELU, T);
-    be->linear(k, ctx->a, ctx->wide, layer->down, layer->down_bias, c->C, K_NONE, T);
+    be->linear(k, ctx->wide, ctx->x, layer->up, K_GELU, T);
+    be->linear(k, ctx->a, ctx->wide, layer->down, K_NONE, T);
     be->add_layernorm(k, ctx->x, ctx->a, ctx->x, layer->output_gamma, layer->output_beta, c->eps, T,
                       c->C);
 }
 
-/* The batch to where the device sees it, a few kB: nothing beside the forward. */
-static void take_batch(struct encoder_ctx *ctx, const struct encoder_batch *b)
+/* The batch to where the device sees it, a few kB: nothing beside the forward. True: in a shape
+ * that comes again, with texts of no tokens at its end. */
+static bool take_batch(struct encoder_ctx *ctx, const struct encoder_batch *b)
 {
-    uint32_t T = b->offsets[b->seqs];
+    const struct backend *be = ctx->backend;
+    const uint32_t T = b->offsets[b->seqs];
+    struct kbatch *shape = &ctx->batch;
+    bool again;
 
     memcpy(ctx->ids, b->ids, T * sizeof *ctx->ids);
-    if (b->types != NULL)
+    ctx->typed = b->types != NULL;
+    if (ctx->typed)
         memcpy(ctx->types, b->types, T);
     memcpy(ctx->offsets, b->offsets, ((size_t)b->seqs + 1) * sizeof *ctx->offsets);
+    *shape = (struct kbatch){ctx->offsets, b->seqs, T, 0};
+    for (uint32_t i = 0; i < b->seqs; i++) {
+        uint32_t len = b->offsets[i + 1] - b->offsets[i];
+
+        shape->longest = len > shape->longest ? len : shape->longest;
+    }
+    again = be->widen != NULL && be->widen(shape, ctx->seqs_max, be->rows(ctx->tokens_max));
+    for (uint32_t i = b->seqs; i < shape->seqs; i++)
+        ctx->offsets[i + 1] = T;
+    return again;
+}
+
+/* The forward of the batch in hand, operation by operation. */
+static void enqueue(void *ud)
+{
+    struct encoder_ctx *ctx = ud;
+    const struct encoder *e = ctx->encoder;
+    const struct backend *be = e->backend;
+
+    be->embed(ctx->k, ctx->x, ctx->ids, ctx->typed ? ctx->types : NULL, &ctx->batch, e->word,
+              e->position, e->segment, e->gamma, e->beta, e->config.eps, e->config.C);
+    for (uint32_t i = 0; i < e->config.layers; i++)
+        layer_forward(ctx, &e->layers[i]);
+    be->pool(ctx->k, ctx->y, ctx->x, &ctx->batch, e->config.C,
+             e->config.pooling == ENCODER_POOL_CLS ? K_POOL_CLS : K_POOL_MEAN);
 }
 
 int encoder_forward(struct encoder_ctx *ctx, const struct encoder_batch *b, uint32_t threads,
@@ -247,14 +302,15 @@ int encoder_forward(struct encoder_ctx *ctx, const struct encoder_batch *b, uint
 
     if (rc != 0)
         return rc;
-    take_batch(ctx, b);
     be->ctx_threads(ctx->k, threads);
-    be->embed(ctx->k, ctx->x, ctx->ids, b->types != NULL ? ctx->types : NULL, ctx->offsets, b->seqs,
-              e->word, e->position, e->segment, e->gamma, e->beta, e->config.eps, e->config.C);
-    for (uint32_t i = 0; i < e->config.layers; i++)
-        layer_forward(ctx, &e->layers[i], b->seqs);
-    be->pool(ctx->k, ctx->y, ctx->x, ctx->offsets, b->seqs, e->config.C,
-             e->config.pooling == ENCODER_POOL_CLS ? K_POOL_CLS : K_POOL_MEAN);
+    if (take_batch(ctx, b)) {
+        const struct kkey key = {e->number, ctx->batch.seqs, ctx->batch.tokens, ctx->batch.longest,
+                                 2 * ctx->layout + ctx->typed};
+
+        be->repeat(ctx->k, &key, enqueue, ctx);
+    } else {
+        enqueue(ctx);
+    }
     rc = be->sync(ctx->k);
     if (rc != 0)
         return rc;

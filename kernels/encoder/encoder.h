@@ -51,7 +51,7 @@ struct encoder_info {
     uint32_t positions; /* max_position_embeddings: the hard limit of one text. */
     uint64_t parameters;
     uint64_t fingerprint;   /* of the weights as they were read: the same for the same numbers */
-    uint64_t weights_bytes; /* of device memory, about: what a device pads is not counted */
+    uint64_t weights_bytes; /* of the device's K_WEIGHTS, to the byte (the CPU's: about) */
     enum encoder_pooling pooling;
     enum encoder_precision precision;
     const char *backend; /* "cpu" */
@@ -74,6 +74,10 @@ const struct encoder_info *encoder_info(const struct encoder *encoder);
 int encoder_ctx_open(const struct encoder *encoder, uint32_t tokens_max, uint32_t seqs_max,
                      struct encoder_ctx **ret_ctx);
 void encoder_ctx_close(struct encoder_ctx *ctx);
+/* What that takes of K_CONTEXTS, to the byte, as device and as shared memory. */
+void encoder_ctx_bytes(const struct backend *backend, const struct encoder_info *info,
+                       uint32_t tokens_max, uint32_t seqs_max, uint64_t *ret_bytes,
+                       uint64_t *ret_shared_bytes);
 /* The following forwards are by this encoder: of the same precision, of any size (scratch grows
  * with it). What the device has prepared for a shape stays, so going from one version to the next
  * of the same shape costs nothing. The encoder before may be gone. 0; as before: -ENOMEM, -EIO,

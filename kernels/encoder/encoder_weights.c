@@ -16,8 +16,13 @@ struct loading {
     struct encoder *encoder;
     struct safetensors *file;
     const char *prefix; /* "bert." or "" */
-    float *buffer; /* the largest tensor, or qkv whole; NULL on the first walk, which measures it */
+    /* The largest tensor, or qkv whole, with its bias behind it; NULL on the first walk, which
+     * measures it. */
+    float *buffer;
     size_t buffer_len;
+    /* The matrix that stands in the buffer until its bias is there too. */
+    struct kmat **mat;
+    uint32_t M, K;
     char *why;
     size_t why_bytes;
 };
@@ -83,19 +88,54 @@ static uint64_t fingerprint(uint64_t hash, const float *values, size_t len)
 static int keep(struct loading *l, size_t values, enum kdtype dtype, void **ret_data)
 {
     const struct backend *b = l->encoder->backend;
-    int rc = b->alloc(values * (dtype == K_BF16 ? 2 : 4), ret_data);
+    int rc = b->alloc(K_WEIGHTS, values * (dtype == K_BF16 ? 2 : 4), ret_data);
 
     return rc != 0 ? rc : b->upload(*ret_data, dtype, l->buffer, values);
 }
 
-/* One row of the lists. `field` is a struct kview, a float pointer or a kmat pointer, as `how`
- * says. */
+/* What is in the buffer, whole, to where it belongs: `field` is a struct kview, a float pointer or
+ * a kmat pointer, as `how` says, and NULL for a bias. */
+static int take(struct loading *l, uint32_t rows, uint32_t columns, enum encoder_how how,
+                void *field)
+{
+    const enum kdtype dtype = l->encoder->dtype;
+    struct kview *view = field;
+
+    switch (how) {
+    case TABLE:
+        view->dtype = dtype;
+        return keep(l, (size_t)rows * columns, dtype, &view->data);
+    case VEC:
+        return keep(l, rows, K_F32, field);
+    case BIAS:
+    case VALUE_BIAS:
+        return l->encoder->backend->mat_load(l->buffer, l->buffer + (size_t)l->M * l->K, l->M, l->K,
+                                             dtype, l->mat);
+    default: /* the bias comes next */
+        l->mat = field;
+        return 0;
+    }
+}
+
+/* What the device will take for a row of the lists: a matrix's bias and parts come with it. */
+static size_t taken(const struct encoder *e, uint32_t rows, uint32_t columns, enum encoder_how how)
+{
+    const size_t value = e->dtype == K_BF16 && how == TABLE ? 2 : 4;
+
+    if (encoder_part(how) > 0 || (how >= BIAS && how < MAT))
+        return 0;
+    return how >= MAT ? e->backend->mat_bytes(encoder_parts(how) * rows, columns, e->dtype)
+                      : kroom_bytes((size_t)rows * columns * value);
+}
+
+/* One row of the lists. */
 static int load(struct loading *l, const char *scope, const char *name, uint32_t rows,
                 uint32_t columns, enum encoder_how how, void *field)
 {
-    size_t part = (size_t)rows * columns, values = how >= QUERY ? 3 * part : part;
-    uint32_t all = how >= QUERY ? 3 * rows : rows;
+    const size_t part = (size_t)rows * columns, values = encoder_parts(how) * part;
+    const uint32_t last = encoder_parts(how) - 1;
     const struct safetensor *t;
+    size_t from = 0;
     char full[256];
     int rc;
 
@@ -103,36 +143,44 @@ static int load(struct loading *l, const char *scope, const char *name, uint32_t
     rc = encoder_tensor_find(l->file, full, rows, columns, l->why, l->why_bytes, &t);
     if (rc != 0)
         return rc;
+    if (how >= MAT) {
+        l->M = encoder_parts(how) * rows;
+        l->K = columns;
+    } else if (how >= BIAS) {
+        from = (size_t)l->M * l->K;
+    }
     if (l->buffer == NULL) {
-        bool exact = columns == 1 || l->encoder->dtype == K_F32;
-
-        l->buffer_len = values > l->buffer_len ? values : l->buffer_len;
-        l->encoder->info.weights_bytes += part * (exact ? 4 : 2);
+        l->buffer_len = from + values > l->buffer_len ? from + values : l->buffer_len;
+        l->encoder->info.weights_bytes += taken(l->encoder, rows, columns, how);
         return 0;
     }
-    if (safetensor_read(t, l->buffer + (how >= QUERY ? part * (how - QUERY) : 0)) != 0) {
+    if (safetensor_read(t, l->buffer + from + part * encoder_part(how)) != 0) {
         snprintf(l->why, l->why_bytes, "model.safetensors: tensor %s holds NaN or infinity",
                  t->name);
         return -EINVAL;
     }
-    if (how == QUERY || how == KEY)
+    if (encoder_part(how) < last)
         return 0;
-    l->encoder->info.fingerprint = fingerprint(l->encoder->info.fingerprint, l->buffer, values);
-    if (how == TABLE) {
-        struct kview *view = field;
-
-        view->dtype = l->encoder->dtype;
-        rc = keep(l, values, view->dtype, &view->data);
-    } else if (columns == 1) {
-        rc = keep(l, values, K_F32, field);
-    } else {
-        rc = l->encoder->backend->mat_load(l->buffer, all, columns, l->encoder->dtype, field);
-    }
+    l->encoder->info.fingerprint =
+        fingerprint(l->encoder->info.fingerprint, l->buffer + from, values);
+    rc = take(l, rows, columns, how, field);
     if (rc != 0)
         snprintf(l->why, l->why_bytes, "tensor %s%s: %s", scope, name,
                  rc == -ENOMEM ? "out of memory" : "the device refused it");
     return rc;
 }
+
+/* Where a row of the lists goes: a bias into its matrix. */
+#define FIELD_TABLE(field) &at->field
+#define FIELD_VEC(field) &at->field
+#define FIELD_MAT(field) &at->field
+#define FIELD_QUERY(field) &at->field
+#define FIELD_KEY(field) &at->field
+#define FIELD_VALUE(field) &at->field
+#define FIELD_BIAS(field) NULL
+#define FIELD_QUERY_BIAS(field) NULL
+#define FIELD_KEY_BIAS(field) NULL
+#define FIELD_VALUE_BIAS(field) NULL
 
 /* One walk. */
 static int load_all(struct loading *l)
@@ -145,20 +193,19 @@ static int load_all(struct loading *l)
 
 #define LOAD(field, name, rows, columns, how)                                                      \
     if (rc == 0)                                                                                   \
-        rc = load(l, scope, name, rows, columns, how, &at->field);
-    struct encoder *at = e;
-    ENCODER_EMBEDDING_PARAMETERS(LOAD)
+        rc = load(l, scope, name, rows, columns, how, FIELD_##how(field));
+    {
+        struct encoder *at = e;
+
+        ENCODER_EMBEDDING_PARAMETERS(LOAD)
+    }
     for (uint32_t i = 0; i < e->config.layers && rc == 0; i++) {
-        struct encoder_layer *in = &e->layers[i];
+        struct encoder_layer *at = &e->layers[i];
 
         snprintf(scope, sizeof scope, "encoder.layer.%u.", i);
-#undef LOAD
-#define LOAD(field, name, rows, columns, how)                                                      \
-    if (rc == 0)                                                                                   \
-        rc = load(l, scope, name, rows, columns, how, &in->field);
         ENCODER_LAYER_PARAMETERS(LOAD)
-#undef LOAD
     }
+#undef LOAD
     return rc;
 }
 
@@ -180,14 +227,14 @@ static uint64_t parameters(const struct encoder_config *c)
 static void no_memory(const struct encoder *e, char *why, size_t why_bytes)
 {
     const double MIB = 1 << 20;
-    uint64_t used = 0, total = 0;
+    struct kmemory memory;
     int at = snprintf(why, why_bytes, "out of memory: the weights need %.1f MiB on %s",
                       (double)e->info.weights_bytes / MIB, e->backend->name);
 
-    e->backend->memory(&used, &total);
-    if (total > 0 && at > 0 && (size_t)at < why_bytes)
+    e->backend->memory(&memory);
+    if (memory.total > 0 && at > 0 && (size_t)at < why_bytes)
         snprintf(why + at, why_bytes - (size_t)at, ", which has %.1f MiB; learnd holds %.1f of it",
-                 (double)total / MIB, (double)used / MIB);
+                 (double)memory.total / MIB, (double)memory.taken / MIB);
 }
 
 int encoder_weights_read(struct encoder *e, const char *folder, char *why, size_t why_bytes)
@@ -230,9 +277,8 @@ void encoder_weights_free(struct encoder *e)
     for (uint32_t i = 0; i < e->config.layers && e->layers != NULL; i++) {
         struct encoder_layer *layer = &e->layers[i];
         struct kmat *mats[] = {layer->qkv, layer->out, layer->up, layer->down};
-        float *vectors[] = {layer->qkv_bias,     layer->out_bias,        layer->up_bias,
-                            layer->down_bias,    layer->attention_gamma, layer->attention_beta,
-                            layer->output_gamma, layer->output_beta};
+        float *vectors[] = {layer->attention_gamma, layer->attention_beta, layer->output_gamma,
+                            layer->output_beta};
 
         for (size_t m = 0; m < sizeof mats / sizeof *mats; m++)
             b->mat_free(mats[m]);

@@ -2,8 +2,9 @@
  *
  * Names, shapes, the struct's fields, the loader's walk and its checks all come from these two
  * lists. X(field, file name, rows, columns, how): rows x columns in the letters of struct
- * encoder_config, columns 1 for a vector. how: TABLE is looked up by row, MAT multiplies, VEC stays
- * fp32. QUERY, KEY and VALUE are parts of one matrix, side by side in that order.
+ * encoder_config, columns 1 for a vector. how: TABLE is looked up by row, MAT multiplies, BIAS is
+ * added to what the matrix just before it gives, VEC stays fp32. QUERY, KEY and VALUE are parts of
+ * one matrix, side by side in that order, and so are those of its bias.
  */
 #ifndef LEARND_ENCODER_WEIGHTS_H
 #define LEARND_ENCODER_WEIGHTS_H
@@ -23,25 +24,37 @@
     X(qkv, "attention.self.query.weight", C, C, QUERY)                                             \
     X(qkv, "attention.self.key.weight", C, C, KEY)                                                 \
     X(qkv, "attention.self.value.weight", C, C, VALUE)                                             \
-    X(qkv_bias, "attention.self.query.bias", C, 1, QUERY)                                          \
-    X(qkv_bias, "attention.self.key.bias", C, 1, KEY)                                              \
-    X(qkv_bias, "attention.self.value.bias", C, 1, VALUE)                                          \
+    X(qkv_bias, "attention.self.query.bias", C, 1, QUERY_BIAS)                                     \
+    X(qkv_bias, "attention.self.key.bias", C, 1, KEY_BIAS)                                         \
+    X(qkv_bias, "attention.self.value.bias", C, 1, VALUE_BIAS)                                     \
     X(out, "attention.output.dense.weight", C, C, MAT)                                             \
-    X(out_bias, "attention.output.dense.bias", C, 1, VEC)                                          \
+    X(out_bias, "attention.output.dense.bias", C, 1, BIAS)                                         \
     X(attention_gamma, "attention.output.LayerNorm.weight", C, 1, VEC)                             \
     X(attention_beta, "attention.output.LayerNorm.bias", C, 1, VEC)                                \
     X(up, "intermediate.dense.weight", F, C, MAT)                                                  \
-    X(up_bias, "intermediate.dense.bias", F, 1, VEC)                                               \
+    X(up_bias, "intermediate.dense.bias", F, 1, BIAS)                                              \
     X(down, "output.dense.weight", C, F, MAT)                                                      \
-    X(down_bias, "output.dense.bias", C, 1, VEC)                                                   \
+    X(down_bias, "output.dense.bias", C, 1, BIAS)                                                  \
     X(output_gamma, "output.LayerNorm.weight", C, 1, VEC)                                          \
     X(output_beta, "output.LayerNorm.bias", C, 1, VEC)
 
-enum encoder_how { TABLE, VEC, MAT, QUERY, KEY, VALUE };
+enum encoder_how { TABLE, VEC, BIAS, QUERY_BIAS, KEY_BIAS, VALUE_BIAS, MAT, QUERY, KEY, VALUE };
+
+/* Which of three parts a row is, 0 where it is whole; and of how many. */
+static inline uint32_t encoder_part(enum encoder_how how)
+{
+    return how >= QUERY                             ? (uint32_t)(how - QUERY)
+           : how >= QUERY_BIAS && how <= VALUE_BIAS ? (uint32_t)(how - QUERY_BIAS)
+                                                    : 0;
+}
+
+static inline uint32_t encoder_parts(enum encoder_how how)
+{
+    return how >= QUERY || (how >= QUERY_BIAS && how <= VALUE_BIAS) ? 3 : 1;
+}
 
 struct encoder_layer {
-    struct kmat *qkv, *out, *up, *down; /* (3C,C) (C,C) (F,C) (C,F) */
-    float *qkv_bias, *out_bias, *up_bias, *down_bias;
+    struct kmat *qkv, *out, *up, *down; /* (3C,C) (C,C) (F,C) (C,F), each with its bias */
     float *attention_gamma, *attention_beta, *output_gamma, *output_beta;
 };
 
@@ -49,6 +62,7 @@ struct encoder {
     struct encoder_config config;
     struct encoder_info info;
     const struct backend *backend;
+    uint64_t number;                      /* no other encoder of the process ever has it */
     enum kdtype dtype;                    /* of activations, tables and matrices */
     struct kview word, position, segment; /* (V,C) (P,C) (S,C) */
     float *gamma, *beta;                  /* (C) of the embeddings' layer norm */

@@ -41,7 +41,7 @@ static size_t aligned(size_t at)
 
 static bool is_matrix(const struct master *p)
 {
-    return p->how != TABLE && p->columns > 1;
+    return p->how >= MAT;
 }
 
 static void place(struct masters *m, bool matrices, struct master row, struct master **field)
@@ -50,7 +50,7 @@ static void place(struct masters *m, bool matrices, struct master row, struct ma
 
     if (is_matrix(&row) != matrices)
         return;
-    if (row.how != KEY && row.how != VALUE) {
+    if (encoder_part(row.how) == 0) {
         m->len = aligned(m->len);
         *field = p;
     }
@@ -88,6 +88,7 @@ static void place_all(struct train *t, bool matrices)
 static int lay_out(struct train *t)
 {
     struct masters *m = &t->masters;
+    const size_t C = t->config.C, F = t->config.F;
     const struct train_settings *s = &t->settings;
 
     m->layers = calloc(t->config.layers, sizeof *m->layers);
@@ -104,6 +105,7 @@ static int lay_out(struct train *t)
     m->head = m->len = aligned(m->len);
     m->biases = m->len += (size_t)s->labels_len * t->config.C;
     m->len += s->kind == TRAIN_MULTI ? s->labels_len : 0;
+    m->largest = C * (F > 3 * C ? F : 3 * C);
     m->trained = s->lora != TRAIN_LORA_NONE ? m->encoder_end : 0;
     return 0;
 }
@@ -111,20 +113,43 @@ static int lay_out(struct train *t)
 static int block_open(struct train *t, size_t len, float **ret_block)
 {
     void *data;
-    int rc = t->backend->alloc(len * sizeof(float), &data);
+    int rc = t->backend->alloc(K_RUNS, len * sizeof(float), &data);
 
     if (rc == 0)
         *ret_block = data;
     return rc;
 }
 
+static bool has_mat(const struct master *p)
+{
+    return is_matrix(p) && encoder_part(p->how) == 0;
+}
+
+int masters_measure(struct train *t, uint64_t *ret_bytes)
+{
+    const struct masters *m = &t->masters;
+    uint64_t bytes = 0;
+    int rc = lay_out(t);
+
+    if (rc != 0)
+        return rc;
+    bytes += 2 * kroom_bytes(m->len * sizeof(float));
+    bytes += 2 * kroom_bytes((m->len - m->trained) * sizeof(float));
+    if (t->settings.lora != TRAIN_LORA_NONE)
+        bytes += kroom_bytes(m->largest * sizeof(float));
+    for (uint32_t i = 0; i < m->list_len; i++)
+        if (has_mat(&m->list[i]))
+            bytes += t->ops->mat_bytes(encoder_parts(m->list[i].how) * m->list[i].rows,
+                                       m->list[i].columns, t->dtype);
+    *ret_bytes = bytes;
+    return 0;
+}
+
 static int blocks_open(struct train *t)
 {
     struct masters *m = &t->masters;
-    size_t square = (size_t)t->config.C * 3 * t->config.C, wide = (size_t)t->config.F * t->config.C;
     int rc = block_open(t, m->len, &m->w);
 
-    m->largest = wide > square ? wide : square;
     if (rc == 0)
         rc = block_open(t, m->len, &m->grad);
     if (rc == 0)
@@ -136,9 +161,8 @@ static int blocks_open(struct train *t)
     for (uint32_t i = 0; i < m->list_len && rc == 0; i++) {
         struct master *p = &m->list[i];
 
-        if (is_matrix(p) && p->how != KEY && p->how != VALUE)
-            rc = t->ops->mat_open(p->how == QUERY ? 3 * p->rows : p->rows, p->columns, t->dtype,
-                                  &p->mat);
+        if (has_mat(p))
+            rc = t->ops->mat_open(encoder_parts(p->how) * p->rows, p->columns, t->dtype, &p->mat);
     }
     return rc;
 }
@@ -344,7 +368,7 @@ static void mat_settle(struct train *t, const struct master *p)
     const float *w = m->w + p->at;
 
     if (m->adapters_len > 0) {
-        lora_merge(t, p->at, p->how == QUERY ? 3 * p->rows : p->rows, p->columns);
+        lora_merge(t, p->at, encoder_parts(p->how) * p->rows, p->columns);
         w = m->effective;
     }
     t->ops->mat_set(t->k, p->mat, w);

@@ -96,6 +96,12 @@ int train_open(const struct backend *backend, const char *folder,
                const struct train_settings *settings, const uint8_t *used, uint32_t used_len,
                const float *prototypes, char *why, size_t why_bytes, struct train **ret_train);
 void train_close(struct train *train);
+/* What a train of these settings takes of the device's K_RUNS, as device and as shared memory, for
+ * the folder's whole vocabulary and batches of at most seqs_max texts; nothing is asked of the
+ * device. 0, or as train_open. */
+int train_measure(const struct backend *backend, const char *folder,
+                  const struct train_settings *settings, uint32_t seqs_max, char *why,
+                  size_t why_bytes, uint64_t *ret_bytes, uint64_t *ret_shared_bytes);
 
 /* One step: forward, backward, clip, AdamW. 0; -EDOM: the loss or a gradient is not finite;
  * -ENOMEM; -EINVAL: an example out of range; -EIO, -ENODEV; or what `between` answered. After an

@@ -17,7 +17,6 @@
 #include "kernels/encoder/encoder_weights.h"
 #include "kernels/train/train.h"
 #include "kernels/train/train_math.h"
-
 enum { TRAIN_NAME_BYTES = 128 };
 
 /* A row of the lists of encoder_weights.h. A field of struct train_layer points at the first row of
@@ -30,15 +29,17 @@ struct master {
     size_t at;              /* in the block */
     struct kmat_train *mat; /* of a matrix, for all of its parts; else NULL */
 };
-
 #define TRAIN_NO_LAYER UINT32_MAX
-
 #define MASTER_TABLE(field) struct master *field;
 #define MASTER_VEC(field) struct master *field;
-#define MASTER_MAT(field) struct master *field;
-#define MASTER_QUERY(field) struct master *field;
+#define MASTER_MAT MASTER_VEC
+#define MASTER_BIAS MASTER_VEC
+#define MASTER_QUERY MASTER_VEC
+#define MASTER_QUERY_BIAS MASTER_VEC
 #define MASTER_KEY(field)
+#define MASTER_KEY_BIAS(field)
 #define MASTER_VALUE(field)
+#define MASTER_VALUE_BIAS(field)
 #define MASTER_FIELD(field, name, rows, columns, how) MASTER_##how(field)
 
 struct train_embedding {
@@ -80,33 +81,34 @@ struct kept_layer {
     float *stats1, *stats2;    /* (T,2) */
 };
 
+/* What the losses of a piece are given and answer; all shared. */
+struct kept_loss {
+    struct kloss given;
+    double *losses;               /* (B,K_LOSSES) */
+    struct kloss_text *texts;     /* (B) */
+    struct kloss_target *targets; /* (targets_max) */
+    float *teachers, *features;   /* (teachers_max) (B,C) */
+    size_t targets_max, teachers_max;
+};
+
 /* One piece of a batch, packed, and the memory of its forward and backward: one allocation of the
  * device's, and one that both sides see. */
 struct piece {
     void *memory, *shared;
     uint32_t tokens_max, seqs_max;
-    uint32_t tokens, seqs; /* T, B */
-    int32_t *ids;          /* (T) rows of the cut word table; shared */
-    uint8_t *types;        /* (T) shared */
-    uint32_t *offsets;     /* (B+1) shared */
-    uint64_t *keys;        /* (T) of dropout; shared */
-    struct kview s0, x0;   /* (T,C) */
+    uint32_t tokens, seqs, longest; /* T, B, of the longest text */
+    int32_t *ids;                   /* (T) rows of the cut word table; shared */
+    uint8_t *types;                 /* (T) shared */
+    uint32_t *offsets;              /* (B+1) shared */
+    uint64_t *keys;                 /* (T) of dropout; shared */
+    struct kview s0, x0;            /* (T,C) */
     float *stats0;
     struct kept_layer *layers;      /* the host's */
     struct kview dy, dres, dx;      /* (T,C) gradients on their way down; dx: forwards scratch */
     struct kview wide;              /* (T, 3C or F) */
     float *y, *dembedding, *length; /* (B,C) (B,C) (B) */
-};
-
-/* What the losses of a piece are given and answer: one allocation that both sides see. */
-struct loss_piece {
-    void *shared;
-    size_t room;
-    struct kloss loss;
-    double *losses; /* (B,K_LOSSES) */
-    struct kloss_text *texts;
-    struct kloss_target *targets;
-    float *teachers, *features;
+    void *loss_scratch;
+    struct kept_loss loss;
 };
 
 struct train {
@@ -121,7 +123,6 @@ struct train {
     uint64_t untrained; /* hash of the word table's rows that are not in the block */
     struct masters masters;
     struct piece piece;
-    struct loss_piece losses;
     uint64_t step;
     uint32_t tokens_max;
     bool stale; /* the matrices of the device are older than the block */
@@ -140,6 +141,7 @@ static inline bool train_host_sees(const struct train *t)
 int masters_open(struct train *t, const uint8_t *used, const float *prototypes, char *why,
                  size_t why_bytes);
 void masters_close(struct train *t);
+int masters_measure(struct train *t, uint64_t *ret_bytes); /* lays out; what opening would take */
 /* Brings the device's matrices up to the block. 0, -EIO, -ENODEV, -ENOMEM. */
 int masters_settle(struct train *t);
 /* Values of a block to the host and back; nothing enqueued may use them. 0, -EIO, -ENODEV. */
@@ -160,29 +162,22 @@ void lora_merge(struct train *t, size_t at, uint32_t rows, uint32_t columns);
 /* From the gradients of the matrices those of the adapters; the former become 0. */
 void lora_gradients(struct train *t);
 
-/* Memory that is measured by one walk (base NULL), and handed out by a second one. */
-struct carving {
-    uint8_t *base;
-    size_t bytes;
-    uint32_t rows;
-    enum kdtype dtype;
-};
-void *carve(struct carving *c, size_t bytes); /* train_layers.c */
-
-/* train_layers.c. Packs examples as the piece, taking the memory that it needs: 0, -ENOMEM. */
+/* train_layers.c. Memory for a piece, which forgets what is packed where it needs more: 0, -ENOMEM.
+ * Packs examples as the piece, taking the memory that it needs: 0, -ENOMEM. */
+int piece_reserve(struct train *t, uint32_t tokens, uint32_t seqs, size_t targets, size_t teachers);
 int piece_pack(struct train *t, const struct train_example *batch, uint32_t len);
 void piece_free(struct train *t);
-/* piece.y(B,C); with dropout, unless `exact`. */
-void piece_forward(struct train *t, bool exact);
-/* From piece.dembedding(B,C), adding to the gradients of the encoder. */
-void piece_backward(struct train *t);
+void piece_measure(struct train *t, uint32_t seqs, uint64_t *ret_bytes, uint64_t *ret_shared);
+void piece_forward(struct train *t, bool exact); /* piece.y(B,C); with dropout, unless exact */
+void piece_backward(struct train *t); /* from piece.dembedding(B,C), adding to masters.grad */
 
 /* train_loss.c. Whether the examples of a batch carry what they may carry: 0, -EINVAL. */
 int loss_check(const struct train *t, const struct train_example *batch, uint32_t len);
-/* Lays out what the losses of the piece's examples are given: 0, -ENOMEM. */
-int loss_pack(struct train *t, const struct train_example *examples, uint32_t len,
-              uint32_t batch_len, float alpha);
-void loss_free(struct train *t);
+/* Memory for a piece of these with all that their losses are given: 0, -ENOMEM. */
+int loss_reserve(struct train *t, const struct train_example *examples, uint32_t len);
+/* Lays out what the losses of the packed examples are given. */
+void loss_pack(struct train *t, const struct train_example *examples, uint32_t batch_len,
+               float alpha);
 /* From piece.y, to piece.dembedding, adding to the gradients of the head. */
 void loss_run(struct train *t);
 /* After a sync: the losses, each divided by the batch's length, added to *sum. */
@@ -193,7 +188,6 @@ void loss_report(const struct train *t, const struct train_example *examples,
  * -EINVAL, -ENOMEM, -EIO; *report untouched then and the gradients 0 again. */
 int train_gradients(struct train *t, const struct train_example *batch, uint32_t len,
                     struct train_report *report);
-
 /* Goes on with a hash of values. */
 uint64_t train_hash(uint64_t hash, const void *bytes, size_t bytes_len);
 

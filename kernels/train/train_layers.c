@@ -15,7 +15,15 @@
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
-void *carve(struct carving *c, size_t bytes)
+/* One walk measures (base NULL), a second one hands out. */
+struct carving {
+    uint8_t *base;
+    size_t bytes;
+    uint32_t rows;
+    enum kdtype dtype;
+};
+
+static void *carve(struct carving *c, size_t bytes)
 {
     size_t at = c->bytes;
 
@@ -50,6 +58,11 @@ static void carve_layer(struct carving *c, const struct train *t, struct kept_la
 static void carve_device(struct carving *c, const struct train *t, struct piece *p)
 {
     const uint32_t C = t->config.C, F = t->config.F;
+    const struct kloss most = {.B = p->seqs_max,
+                               .C = C,
+                               .L = t->settings.labels_len,
+                               .targets_len = p->loss.targets_max,
+                               .teachers_len = p->loss.teachers_max};
     size_t vectors = (size_t)p->seqs_max * C * sizeof(float);
 
     p->s0 = carve_view(c, C);
@@ -64,31 +77,38 @@ static void carve_device(struct carving *c, const struct train *t, struct piece 
     p->y = carve(c, vectors);
     p->dembedding = carve(c, vectors);
     p->length = carve(c, p->seqs_max * sizeof *p->length);
+    p->loss_scratch = carve(c, t->ops->loss_bytes(&most));
 }
 
 static void carve_shared(struct carving *c, const struct train *t, struct piece *p)
 {
-    size_t rows = c->rows;
+    size_t rows = c->rows, seqs = p->seqs_max;
+    struct kept_loss *l = &p->loss;
 
-    (void)t;
     p->ids = carve(c, rows * sizeof *p->ids);
     p->types = carve(c, rows);
     p->offsets = carve(c, ((size_t)p->seqs_max + 1) * sizeof *p->offsets);
     p->keys = carve(c, rows * sizeof *p->keys);
+    l->losses = carve(c, seqs * K_LOSSES * sizeof *l->losses);
+    l->texts = carve(c, seqs * sizeof *l->texts);
+    l->targets = carve(c, l->targets_max * sizeof *l->targets);
+    l->teachers = carve(c, l->teachers_max * sizeof *l->teachers);
+    l->features = carve(c, seqs * t->config.C * sizeof *l->features);
 }
 
 typedef void carve_fn(struct carving *c, const struct train *t, struct piece *p);
 
 /* Measured, asked for, handed out. */
 static int carve_memory(struct train *t, carve_fn *carve_it, uint32_t rows,
-                        int (*alloc)(size_t bytes, void **ret_data), void **ret_memory)
+                        int (*alloc)(enum kroom room, size_t bytes, void **ret_data),
+                        void **ret_memory)
 {
     struct carving c = {.rows = rows, .dtype = t->dtype};
     void *memory;
     int rc;
 
     carve_it(&c, t, &t->piece);
-    rc = alloc(c.bytes, &memory);
+    rc = alloc(K_RUNS, c.bytes, &memory);
     if (rc != 0)
         return rc;
     *ret_memory = c.base = memory;
@@ -102,26 +122,52 @@ static uint32_t upto(uint32_t n, uint32_t step)
     return (n + step - 1) / step * step;
 }
 
-static int reserve(struct train *t, uint32_t tokens, uint32_t seqs)
+static size_t larger(size_t a, size_t b)
 {
+    return a > b ? a : b;
+}
+
+int piece_reserve(struct train *t, uint32_t tokens, uint32_t seqs, size_t targets, size_t teachers)
+{
+    const struct piece old = t->piece;
     struct piece *p = &t->piece;
     int rc = -ENOMEM;
 
-    if (tokens <= p->tokens_max && seqs <= p->seqs_max)
+    if (tokens <= old.tokens_max && seqs <= old.seqs_max && targets <= old.loss.targets_max &&
+        teachers <= old.loss.teachers_max)
         return 0;
-    tokens = upto(tokens > p->tokens_max ? tokens : p->tokens_max, 64);
-    seqs = upto(seqs > p->seqs_max ? seqs : p->seqs_max, 16);
     piece_free(t); /* first, so that the old and the new do not stand beside each other */
-    p->tokens_max = tokens;
-    p->seqs_max = seqs;
+    p->tokens_max = upto((uint32_t)larger(tokens, old.tokens_max), 64);
+    p->seqs_max = upto((uint32_t)larger(seqs, old.seqs_max), 16);
+    p->loss.targets_max = larger(targets, old.loss.targets_max);
+    p->loss.teachers_max = larger(teachers, old.loss.teachers_max);
     p->layers = calloc(t->config.layers, sizeof *p->layers);
     if (p->layers != NULL)
-        rc = carve_memory(t, carve_shared, tokens, t->backend->alloc_shared, &p->shared);
+        rc = carve_memory(t, carve_shared, p->tokens_max, t->backend->alloc_shared, &p->shared);
     if (rc == 0)
-        rc = carve_memory(t, carve_device, t->backend->rows(tokens), t->backend->alloc, &p->memory);
+        rc = carve_memory(t, carve_device, t->backend->rows(p->tokens_max), t->backend->alloc,
+                          &p->memory);
     if (rc != 0)
         piece_free(t);
     return rc;
+}
+
+void piece_measure(struct train *t, uint32_t seqs, uint64_t *ret_bytes, uint64_t *ret_shared)
+{
+    struct kept_layer *layers = calloc(t->config.layers, sizeof *layers);
+    struct carving shared = {.rows = upto(t->tokens_max, 64), .dtype = t->dtype};
+    struct carving device = {.rows = t->backend->rows(shared.rows), .dtype = t->dtype};
+    struct piece p = {.seqs_max = upto(seqs, 16), .layers = layers};
+    const size_t labels = (size_t)seqs * t->settings.labels_len;
+
+    p.loss.targets_max = p.loss.teachers_max = labels; /* every text with all of them */
+
+    carve_shared(&shared, t, &p);
+    if (layers != NULL)
+        carve_device(&device, t, &p);
+    *ret_bytes = kroom_bytes(device.bytes);
+    *ret_shared = kroom_bytes(shared.bytes);
+    free(layers);
 }
 
 void piece_free(struct train *t)
@@ -150,15 +196,17 @@ int piece_pack(struct train *t, const struct train_example *batch, uint32_t len)
 
     for (uint32_t i = 0; i < len; i++)
         tokens += batch[i].len;
-    rc = reserve(t, tokens, len);
+    rc = piece_reserve(t, tokens, len, 0, 0);
     if (rc != 0)
         return rc;
     p->tokens = tokens;
     p->seqs = len;
+    p->longest = 0;
     p->offsets[0] = 0;
     for (uint32_t i = 0; i < len; i++) {
         const struct train_example *e = &batch[i];
 
+        p->longest = e->len > p->longest ? e->len : p->longest;
         for (uint32_t n = 0; n < e->len; n++, at++) {
             p->ids[at] = t->masters.row_of[e->ids[n]];
             p->types[at] = e->types != NULL ? e->types[n] : 0;
@@ -232,12 +280,13 @@ static void layer_forward(struct train *t, uint32_t layer, bool exact)
     const struct kept_layer *kept = &t->piece.layers[layer];
     const struct piece *p = &t->piece;
     const uint32_t C = t->config.C, T = p->tokens;
+    const struct kbatch batch = {p->offsets, p->seqs, T, p->longest};
     struct kview x = layer_input(t, layer);
     struct kdropout drop1 = dropout(t, SITE_LAYERS + 2 * layer, exact);
     struct kdropout drop2 = dropout(t, SITE_LAYERS + 2 * layer + 1, exact);
 
     t->ops->linear(t->k, kept->qkv, x, l->qkv->mat, weights(t, l->qkv_bias), T);
-    t->backend->attention(t->k, kept->a, kept->qkv, p->offsets, p->seqs, C, t->config.H);
+    t->backend->attention(t->k, kept->a, kept->qkv, &batch, C, t->config.H);
     t->ops->linear(t->k, p->dx, kept->a, l->out->mat, weights(t, l->out_bias), T);
     t->ops->add_layernorm(t->k, kept->x1, kept->s1, kept->stats1, p->dx, x,
                           weights(t, l->attention_gamma), weights(t, l->attention_beta),

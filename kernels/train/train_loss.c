@@ -31,16 +31,12 @@ static int targets_check(const struct train *t, const struct train_example *e)
 
 int loss_check(const struct train *t, const struct train_example *batch, uint32_t len)
 {
-    uint64_t targets = 0;
-
-    for (uint32_t i = 0; i < len; i++) {
+    for (uint32_t i = 0; i < len; i++)
         if (targets_check(t, &batch[i]) != 0 ||
             (batch[i].teacher != NULL &&
              (batch[i].teacher_len < 1 || batch[i].teacher_len > t->settings.labels_len)))
             return -EINVAL;
-        targets += batch[i].targets_len;
-    }
-    return targets <= UINT32_MAX ? 0 : -EINVAL;
+    return 0;
 }
 
 /* ---- a piece --------------------------------------------------------------------------------- */
@@ -55,119 +51,84 @@ static bool featured(const struct train *t, const struct train_example *e)
     return e->embedding != NULL && t->settings.feature > 0;
 }
 
-/* How much of everything the examples hold. */
-static struct kloss measure(const struct train *t, const struct train_example *examples,
-                            uint32_t len, bool *ret_features)
+int loss_reserve(struct train *t, const struct train_example *examples, uint32_t len)
+{
+    size_t targets = 0, teachers = 0;
+    uint32_t tokens = 0;
+
+    for (uint32_t i = 0; i < len; i++) {
+        tokens += examples[i].len;
+        targets += examples[i].targets_len;
+        teachers += teacher_len(t, &examples[i]);
+    }
+    return piece_reserve(t, tokens, len, targets, teachers);
+}
+
+/* One text, behind those before it. */
+static void text_pack(const struct train *t, struct kept_loss *p, const struct train_example *e,
+                      float alpha, uint32_t b)
+{
+    const uint32_t C = t->config.C;
+    struct kloss *l = &p->given;
+    struct kloss_text text = {.weight = l->share * (double)(e->old ? 1 : alpha),
+                              .target = l->targets_len,
+                              .targets_len = e->targets_len,
+                              .teacher = l->teachers_len,
+                              .teacher_len = teacher_len(t, e),
+                              .featured = featured(t, e)};
+
+    for (uint32_t i = 0; i < e->targets_len; i++)
+        p->targets[l->targets_len++] =
+            (struct kloss_target){e->targets[i].label, e->targets[i].value};
+    if (text.teacher_len > 0)
+        memcpy(p->teachers + text.teacher, e->teacher, text.teacher_len * sizeof *e->teacher);
+    l->teachers_len += text.teacher_len;
+    if (text.featured) {
+        memcpy(p->features + (size_t)b * C, e->embedding, C * sizeof *e->embedding);
+        l->features = p->features;
+    }
+    p->texts[b] = text;
+}
+
+void loss_pack(struct train *t, const struct train_example *examples, uint32_t batch_len,
+               float alpha)
 {
     const struct train_settings *s = &t->settings;
-    struct kloss l = {.sets = s->kind == TRAIN_MULTI,
-                      .B = len,
-                      .C = t->config.C,
-                      .L = s->labels_len,
-                      .scale = s->scale,
-                      .distill = s->distill,
-                      .temperature = s->temperature,
-                      .feature = s->feature};
+    struct kept_loss *p = &t->piece.loss;
 
-    *ret_features = false;
-    for (uint32_t i = 0; i < len; i++) {
-        l.targets_len += examples[i].targets_len;
-        l.teachers_len += teacher_len(t, &examples[i]);
-        *ret_features = *ret_features || featured(t, &examples[i]);
-    }
-    return l;
-}
-
-/* Where everything stands in memory from `base` on. Returns its bytes. */
-static size_t lay_out(struct loss_piece *p, struct kloss *l, bool features, uint8_t *base)
-{
-    struct carving c = {.base = base};
-
-    p->losses = carve(&c, (size_t)l->B * K_LOSSES * sizeof *p->losses);
-    p->texts = carve(&c, l->B * sizeof *p->texts);
-    p->targets = carve(&c, ((size_t)l->targets_len + 1) * sizeof *p->targets);
-    p->teachers = carve(&c, (l->teachers_len + 1) * sizeof *p->teachers);
-    p->features = features ? carve(&c, (size_t)l->B * l->C * sizeof *p->features) : NULL;
-    l->texts = p->texts;
-    l->targets = p->targets;
-    l->teachers = p->teachers;
-    l->features = p->features;
-    return c.bytes;
-}
-
-static int reserve(struct train *t, size_t bytes)
-{
-    struct loss_piece *p = &t->losses;
-    int rc;
-
-    if (bytes <= p->room)
-        return 0;
-    loss_free(t);
-    bytes += bytes / 4; /* batches differ */
-    rc = t->backend->alloc_shared(bytes, &p->shared);
-    if (rc == 0)
-        p->room = bytes;
-    return rc;
-}
-
-void loss_free(struct train *t)
-{
-    t->backend->dealloc_shared(t->losses.shared);
-    t->losses = (struct loss_piece){0};
-}
-
-int loss_pack(struct train *t, const struct train_example *examples, uint32_t len,
-              uint32_t batch_len, float alpha)
-{
-    struct loss_piece *p = &t->losses;
-    bool features;
-    struct kloss l = measure(t, examples, len, &features);
-    uint32_t target = 0;
-    size_t teacher = 0;
-    int rc = reserve(t, lay_out(p, &l, features, NULL));
-
-    if (rc != 0)
-        return rc;
-    (void)lay_out(p, &l, features, p->shared);
-    l.share = 1.0 / batch_len;
-    for (uint32_t b = 0; b < len; b++) {
-        const struct train_example *e = &examples[b];
-        struct kloss_text *text = &p->texts[b];
-
-        *text = (struct kloss_text){.weight = l.share * (double)(e->old ? 1 : alpha),
-                                    .target = target,
-                                    .targets_len = e->targets_len,
-                                    .teacher = teacher,
-                                    .teacher_len = teacher_len(t, e),
-                                    .featured = featured(t, e)};
-        for (uint32_t i = 0; i < e->targets_len; i++)
-            p->targets[target++] = (struct kloss_target){e->targets[i].label, e->targets[i].value};
-        if (text->teacher_len > 0)
-            memcpy(p->teachers + teacher, e->teacher, text->teacher_len * sizeof *e->teacher);
-        if (text->featured)
-            memcpy(p->features + (size_t)b * l.C, e->embedding, l.C * sizeof *e->embedding);
-        teacher += text->teacher_len;
-    }
-    p->loss = l;
-    return 0;
+    p->given = (struct kloss){.sets = s->kind == TRAIN_MULTI,
+                              .B = t->piece.seqs,
+                              .C = t->config.C,
+                              .L = s->labels_len,
+                              .scale = s->scale,
+                              .distill = s->distill,
+                              .temperature = s->temperature,
+                              .feature = s->feature,
+                              .share = 1.0 / batch_len,
+                              .texts = p->texts,
+                              .targets = p->targets,
+                              .teachers = p->teachers,
+                              .scratch = t->piece.loss_scratch};
+    for (uint32_t b = 0; b < t->piece.seqs; b++)
+        text_pack(t, p, &examples[b], alpha, b);
 }
 
 void loss_run(struct train *t)
 {
     const struct masters *m = &t->masters;
     const struct piece *p = &t->piece;
-    bool sets = t->losses.loss.sets;
+    bool sets = p->loss.given.sets;
 
-    t->ops->loss(t->k, t->losses.losses, p->dembedding, m->grad + m->head,
+    t->ops->loss(t->k, p->loss.losses, p->dembedding, m->grad + m->head,
                  sets ? m->grad + m->biases : NULL, p->y, m->w + m->head,
-                 sets ? m->w + m->biases : NULL, &t->losses.loss);
+                 sets ? m->w + m->biases : NULL, &p->loss.given);
 }
 
 void loss_report(const struct train *t, const struct train_example *examples,
                  struct train_report *sum)
 {
-    const struct loss_piece *p = &t->losses;
-    const struct kloss *l = &p->loss;
+    const struct kept_loss *p = &t->piece.loss;
+    const struct kloss *l = &p->given;
 
     for (uint32_t b = 0; b < l->B; b++) {
         const double *losses = p->losses + (size_t)b * K_LOSSES;

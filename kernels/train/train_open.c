@@ -72,11 +72,28 @@ static int settings_check(const struct train_settings *s, char *why, size_t why_
     return 0;
 }
 
-static int ctx_open(struct train *t)
+/* The largest piece: a text alone may be longer than tokens_max. */
+static struct kshape shape_of(const struct train *t)
 {
-    uint32_t rows = t->config.positions > t->tokens_max ? t->config.positions : t->tokens_max;
+    const struct encoder_config *c = &t->config;
 
-    return t->backend->ctx_open(rows, t->settings.threads, K_TRAINING, &t->k);
+    return (struct kshape){c->positions > t->tokens_max ? c->positions : t->tokens_max, c->C, c->F,
+                           c->H, t->settings.lora != TRAIN_LORA_NONE ? t->settings.lora_rank : 0};
+}
+
+static int scratch_open(struct train *t)
+{
+    struct kshape most = shape_of(t);
+    int rc = t->backend->ctx_open(most.T, t->settings.threads, K_TRAINING, &t->k);
+
+    if (rc == 0)
+        rc = t->ops->scratch_open(t->k, &most);
+    while (rc == -ENOMEM && t->k != NULL && t->tokens_max > t->config.positions) {
+        t->tokens_max /= 2; /* as when activations do not fit */
+        most = shape_of(t);
+        rc = t->ops->scratch_open(t->k, &most);
+    }
+    return rc;
 }
 
 static int open_all(struct train *t, const uint8_t *used, uint32_t used_len,
@@ -93,7 +110,7 @@ static int open_all(struct train *t, const uint8_t *used, uint32_t used_len,
     }
     rc = masters_open(t, used, prototypes, why, why_bytes);
     if (rc == 0)
-        rc = ctx_open(t);
+        rc = scratch_open(t);
     if (rc == 0)
         t->backend->ctx_threads(t->k, t->settings.threads);
     return rc;
@@ -107,6 +124,43 @@ static void no_memory(const struct train *t, char *why, size_t why_bytes)
              "out of memory: weights, gradients and moments need %.1f MiB on %s, and activations "
              "more",
              (double)(4 * m->len - 2 * m->trained) * sizeof(float) / (1 << 20), t->backend->name);
+}
+
+static struct train train_of(const struct backend *backend, const struct train_settings *settings)
+{
+    return (struct train){.settings = *settings,
+                          .backend = backend,
+                          .ops = backend->training,
+                          .dtype = settings->fp32 ? K_F32 : K_BF16,
+                          .tokens_max = settings->tokens_max};
+}
+
+int train_measure(const struct backend *backend, const char *folder,
+                  const struct train_settings *settings, uint32_t seqs_max, char *why,
+                  size_t why_bytes, uint64_t *ret_bytes, uint64_t *ret_shared_bytes)
+{
+    struct train t = train_of(backend, settings);
+    uint64_t masters = 0, piece = 0;
+    struct kshape most;
+    int rc = settings_check(settings, why, why_bytes);
+
+    if (rc == 0)
+        rc = encoder_config_read(folder, why, why_bytes, &t.config);
+    if (rc != 0)
+        return rc;
+    most = shape_of(&t);
+    t.masters.words = t.config.V;
+    t.tokens_max = most.T;
+    rc = masters_measure(&t, &masters);
+    if (rc == 0) {
+        piece_measure(&t, seqs_max, &piece, ret_shared_bytes);
+        *ret_bytes =
+            masters + piece + backend->ctx_bytes(most.T, K_TRAINING) + t.ops->scratch_bytes(&most);
+    } else {
+        snprintf(why, why_bytes, "out of memory");
+    }
+    masters_close(&t);
+    return rc;
 }
 
 int train_open(const struct backend *backend, const char *folder,
@@ -127,11 +181,7 @@ int train_open(const struct backend *backend, const char *folder,
         snprintf(why, why_bytes, "out of memory");
         return -ENOMEM;
     }
-    t->settings = *settings;
-    t->backend = backend;
-    t->ops = backend->training;
-    t->dtype = settings->fp32 ? K_F32 : K_BF16;
-    t->tokens_max = settings->tokens_max;
+    *t = train_of(backend, settings);
     t->folder = strdup(folder);
     rc = t->folder != NULL ? open_all(t, used, used_len, prototypes, why, why_bytes) : -ENOMEM;
     if (rc == -ENOMEM)
@@ -149,7 +199,6 @@ void train_close(struct train *t)
     if (t == NULL)
         return;
     piece_free(t);
-    loss_free(t);
     masters_close(t);
     t->backend->ctx_close(t->k);
     free(t->folder);

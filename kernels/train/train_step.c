@@ -58,7 +58,6 @@ static bool halve(struct train *t, const struct train_example *batch, uint32_t l
         return false;
     t->tokens_max = tokens / 2;
     piece_free(t);
-    loss_free(t);
     return true;
 }
 
@@ -83,11 +82,12 @@ static int gradients_once(struct train *t, const struct train_example *batch, ui
         if (from > 0 && t->between != NULL)
             rc = t->between(t->between_ud);
         if (rc == 0)
-            rc = piece_pack(t, batch + from, n);
+            rc = loss_reserve(t, batch + from, n);
         if (rc == 0)
-            rc = loss_pack(t, batch + from, n, len, alpha);
+            rc = piece_pack(t, batch + from, n);
         if (rc != 0)
             break;
+        loss_pack(t, batch + from, len, alpha);
         piece_forward(t, false);
         loss_run(t);
         piece_backward(t);

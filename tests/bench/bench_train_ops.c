@@ -104,7 +104,8 @@ static struct kview view(const struct step *s, enum kdtype dtype, uint32_t colum
 {
     struct kview v = {NULL, dtype};
 
-    if (s->be->alloc((size_t)s->be->rows(s->T) * columns * (dtype == K_BF16 ? 2 : 4), &v.data) != 0)
+    if (s->be->alloc(K_RUNS, (size_t)s->be->rows(s->T) * columns * (dtype == K_BF16 ? 2 : 4),
+                     &v.data) != 0)
         err(1, "memory");
     return v;
 }
@@ -113,7 +114,7 @@ static float *floats(const struct step *s, size_t n)
 {
     void *data;
 
-    if (s->be->alloc(n * sizeof(float), &data) != 0)
+    if (s->be->alloc(K_CONTEXTS, n * sizeof(float), &data) != 0)
         err(1, "memory");
     return data;
 }
@@ -251,6 +252,7 @@ static void linear_back(struct step *s, struct layer *l, int i, struct kview dx,
 
 static void forward(struct step *s)
 {
+    const struct kbatch batch = {s->offsets, s->B, s->T, s->T};
     struct kdropout d = dropout(s, 0);
 
     CLOCKED(EMBED,
@@ -260,7 +262,7 @@ static void forward(struct step *s)
         struct layer *l = &s->layers[i];
 
         linear(s, l, 0, l->qkv, l->x);
-        CLOCKED(ATTENTION, s->be->attention(s->k, l->attended, l->qkv, s->offsets, s->B, C, HEADS));
+        CLOCKED(ATTENTION, s->be->attention(s->k, l->attended, l->qkv, &batch, C, HEADS));
         linear(s, l, 1, l->projected, l->attended);
         d = dropout(s, 1 + 2 * (uint32_t)i);
         CLOCKED(NORM, s->t->add_layernorm(s->k, l->mid, l->s1, l->stats[0], l->projected, l->x,

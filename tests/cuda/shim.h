@@ -43,6 +43,33 @@ const void *shim_exchange(const void *mine, size_t bytes);
 /* Ends the program where a kernel breaks a rule of the device. */
 void shim_expect(int fine, const char *rule);
 
+/* ---- streams (shim_streams.c): numbers that are returned are cudaError_t ----------------------
+ */
+
+struct shim_stream;
+struct shim_graph; /* what was recorded: bodies and copies of their arguments */
+
+struct shim_stream *shim_stream_open(void);
+void shim_stream_close(struct shim_stream *stream);
+/* body(argument) now; or, where the stream is being recorded, whenever that is run. */
+int shim_enqueue(struct shim_stream *stream, void (*body)(void *argument), const void *argument,
+                 size_t bytes);
+/* A call that a thread which records may not make, and which spoils what it records. */
+int shim_wait(void);
+int shim_record(struct shim_stream *stream);
+int shim_record_end(struct shim_stream *stream, struct shim_graph **ret_graph);
+int shim_graph_copy(const struct shim_graph *graph, struct shim_graph **ret_copy);
+/* The arguments of `graph` into a copy of one that is like it. */
+int shim_graph_update(struct shim_graph *copy, const struct shim_graph *graph);
+int shim_graph_run(const struct shim_graph *copy, struct shim_stream *stream);
+void shim_graph_free(struct shim_graph *graph);
+/* How many have been copied, updated and run. */
+void learnd_shim_graphs(unsigned long long *ret_recorded, unsigned long long *ret_updated,
+                        unsigned long long *ret_launched);
+
+/* ---- memory, and failures that are asked for --------------------------------------------------
+ */
+
 /* Of 256-byte alignment, filled with NaN. */
 void *shim_malloc(size_t bytes);
 /* What a call of the runtime says: 0, or the code of the failure that is due. */

@@ -5,9 +5,18 @@
 #include <string.h>
 
 #include "kernels/cuda/cuda_blas.h"
+#include "tests/cuda/shim.h"
 
 struct cuda_blas {
-    int unused;
+    struct shim_stream *stream;
+};
+
+/* A product as it is enqueued. */
+struct product {
+    enum kdtype dtype;
+    void *out;
+    const void *a, *b, *bias;
+    uint32_t N, M, K;
 };
 
 int cuda_blas_check(char *why, size_t why_bytes)
@@ -17,14 +26,21 @@ int cuda_blas_check(char *why, size_t why_bytes)
     return 0;
 }
 
-int cuda_blas_open(const struct backend *be, void *stream, struct cuda_blas **ret_blas)
+size_t cuda_blas_bytes(void)
+{
+    return 0;
+}
+
+int cuda_blas_open(const struct backend *be, enum kroom room, void *stream,
+                   struct cuda_blas **ret_blas)
 {
     struct cuda_blas *blas = calloc(1, sizeof *blas);
 
     (void)be;
-    (void)stream;
+    (void)room;
     if (blas == NULL)
         return -ENOMEM;
+    blas->stream = stream;
     *ret_blas = blas;
     return 0;
 }
@@ -105,49 +121,48 @@ static void product(float *y, const float *a, const float *b, size_t b_k, size_t
     free(wide);
 }
 
-int cuda_blas_y(struct cuda_blas *blas, const struct cuda_plans *plans, enum kdtype dtype, void *y,
-                const void *x, const void *w, const void *bias, uint32_t N, uint32_t M, uint32_t K)
+static void run_y(void *argument)
 {
-    float *a = values(x, dtype, (size_t)N * K), *b = values(w, dtype, (size_t)M * K);
-    float *sums = malloc(((size_t)N * M + 1) * sizeof *sums);
+    const struct product *p = argument;
+    const uint32_t N = p->N, M = p->M, K = p->K;
+    float *a = values(p->a, p->dtype, (size_t)N * K), *b = values(p->b, p->dtype, (size_t)M * K);
+    float *sums = calloc((size_t)N * M + 1, sizeof *sums);
 
-    (void)blas;
-    (void)plans;
     if (sums == NULL)
         abort();
     product(sums, a, b, 1, K, N, M, K);
     for (size_t i = 0; i < (size_t)N * M; i++)
-        put(y, dtype, i, bias != NULL ? sums[i] + value(bias, dtype, i % M) : sums[i]);
+        put(p->out, p->dtype, i,
+            p->bias != NULL ? sums[i] + value(p->bias, p->dtype, i % M) : sums[i]);
     free(a);
     free(b);
     free(sums);
-    return 0;
 }
 
-int cuda_blas_dx(struct cuda_blas *blas, enum kdtype dtype, void *dx, const void *dy, const void *w,
-                 uint32_t N, uint32_t M, uint32_t K)
+static void run_dx(void *argument)
 {
-    float *a = values(dy, dtype, (size_t)N * M), *b = values(w, dtype, (size_t)M * K);
-    float *sums = malloc(((size_t)N * K + 1) * sizeof *sums);
+    const struct product *p = argument;
+    const uint32_t N = p->N, M = p->M, K = p->K;
+    float *a = values(p->a, p->dtype, (size_t)N * M), *b = values(p->b, p->dtype, (size_t)M * K);
+    float *sums = calloc((size_t)N * K + 1, sizeof *sums);
 
-    (void)blas;
     if (sums == NULL)
         abort();
     product(sums, a, b, K, 1, N, K, M);
     for (size_t i = 0; i < (size_t)N * K; i++)
-        put(dx, dtype, i, sums[i]);
+        put(p->out, p->dtype, i, sums[i]);
     free(a);
     free(b);
     free(sums);
-    return 0;
 }
 
-int cuda_blas_dw(struct cuda_blas *blas, enum kdtype dtype, float *dw, const void *dy,
-                 const void *x, uint32_t N, uint32_t M, uint32_t K)
+static void run_dw(void *argument)
 {
-    float *a = values(dy, dtype, (size_t)N * M), *b = values(x, dtype, (size_t)N * K);
+    const struct product *p = argument;
+    const uint32_t N = p->N, M = p->M, K = p->K;
+    float *a = values(p->a, p->dtype, (size_t)N * M), *b = values(p->b, p->dtype, (size_t)N * K);
+    float *dw = p->out;
 
-    (void)blas;
     for (uint32_t m = 0; m < M; m++) {
         float *row = calloc(K, sizeof *row);
 
@@ -162,5 +177,28 @@ int cuda_blas_dw(struct cuda_blas *blas, enum kdtype dtype, float *dw, const voi
     }
     free(a);
     free(b);
-    return 0;
+}
+
+static int enqueue(struct cuda_blas *blas, void (*run)(void *argument), struct product p)
+{
+    return shim_enqueue(blas->stream, run, &p, sizeof p) == 0 ? 0 : -EIO;
+}
+
+int cuda_blas_y(struct cuda_blas *blas, const struct cuda_plans *plans, enum kdtype dtype, void *y,
+                const void *x, const void *w, const void *bias, uint32_t N, uint32_t M, uint32_t K)
+{
+    (void)plans;
+    return enqueue(blas, run_y, (struct product){dtype, y, x, w, bias, N, M, K});
+}
+
+int cuda_blas_dx(struct cuda_blas *blas, enum kdtype dtype, void *dx, const void *dy, const void *w,
+                 uint32_t N, uint32_t M, uint32_t K)
+{
+    return enqueue(blas, run_dx, (struct product){dtype, dx, dy, w, NULL, N, M, K});
+}
+
+int cuda_blas_dw(struct cuda_blas *blas, enum kdtype dtype, float *dw, const void *dy,
+                 const void *x, uint32_t N, uint32_t M, uint32_t K)
+{
+    return enqueue(blas, run_dw, (struct product){dtype, dw, dy, x, NULL, N, M, K});
 }

@@ -23,17 +23,19 @@ int cuda_memory_open(int (*take)(size_t bytes, void **ret_data), struct cuda_mem
     return 0;
 }
 
-int cuda_memory_reserve(struct cuda_memory *m, size_t bytes)
+int cuda_memory_reserve(struct cuda_memory *m, enum kroom room, size_t bytes)
 {
+    (void)room;
     (void)m;
     (void)bytes;
     return 0;
 }
 
-int cuda_memory_alloc(struct cuda_memory *m, size_t bytes, void **ret_data)
+int cuda_memory_alloc(struct cuda_memory *m, enum kroom room, size_t bytes, void **ret_data)
 {
     int rc = m->take(bytes, ret_data);
 
+    (void)room;
     if (rc == 0)
         __atomic_add_fetch(&m->taken, bytes, __ATOMIC_RELAXED);
     return rc;
@@ -45,14 +47,12 @@ void cuda_memory_dealloc(struct cuda_memory *m, void *data)
     free(data);
 }
 
-void cuda_memory_count(struct cuda_memory *m, uint64_t *ret_taken, uint64_t *ret_used)
+void cuda_memory_count(struct cuda_memory *m, struct kmemory *memory)
 {
-    *ret_taken = *ret_used = __atomic_load_n(&m->taken, __ATOMIC_RELAXED);
-}
+    const uint64_t taken = __atomic_load_n(&m->taken, __ATOMIC_RELAXED);
 
-size_t cuda_memory_block_bytes(size_t bytes)
-{
-    return bytes;
+    memory->taken += taken;
+    memory->used += taken;
 }
 
 void cuda_activity_open(const char *bus)

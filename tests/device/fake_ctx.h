@@ -24,6 +24,7 @@ struct kctx {
     enum kpriority priority;
     int error;
     bool dead;
+    size_t scratch_bytes; /* of a run */
     struct fake_output outputs[FAKE_OUTPUTS];
     uint32_t outputs_len;
 };

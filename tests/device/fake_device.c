@@ -15,16 +15,28 @@ enum { CTX_BYTES = 4096, DEVICES = 2 };
 
 /* ---- contexts -------------------------------------------------------------------------------- */
 
+static enum kroom room_of(enum kpriority priority)
+{
+    return priority == K_SERVING ? K_CONTEXTS : K_RUNS;
+}
+
+static size_t ctx_bytes(uint32_t rows_max, enum kpriority priority)
+{
+    (void)rows_max;
+    (void)priority;
+    return CTX_BYTES;
+}
+
 static int ctx_open(uint32_t rows_max, uint32_t threads_max, enum kpriority priority,
                     struct kctx **ret_ctx)
 {
     struct kctx *k = calloc(1, sizeof *k);
-    int rc = k != NULL ? fake_take(CTX_BYTES) : -ENOMEM;
+    int rc = k != NULL ? fake_take(room_of(priority), CTX_BYTES) : -ENOMEM;
 
     if (rc == 0) {
         rc = backend_cpu()->ctx_open(rows_max, threads_max, priority, &k->cpu);
         if (rc != 0)
-            fake_give(CTX_BYTES);
+            fake_give(room_of(priority), CTX_BYTES);
     }
     if (rc != 0) {
         free(k);
@@ -42,7 +54,8 @@ static void ctx_close(struct kctx *k)
     for (uint32_t i = 0; i < k->outputs_len; i++)
         free(k->outputs[i].laid);
     backend_cpu()->ctx_close(k->cpu);
-    fake_give(CTX_BYTES);
+    fake_give(K_RUNS, k->scratch_bytes);
+    fake_give(room_of(k->priority), CTX_BYTES);
     free(k);
 }
 
@@ -133,19 +146,25 @@ static int activity(uint32_t *ret_busy_percent, uint32_t *ret_clock_mhz)
     return 0;
 }
 
-static int mat_load(const float *w, uint32_t M, uint32_t K, enum kdtype dtype,
+static size_t mat_bytes(uint32_t M, uint32_t K, enum kdtype dtype)
+{
+    return kroom_bytes((size_t)M * K * element(dtype) + M * sizeof(float));
+}
+
+static int mat_load(const float *w, const float *bias, uint32_t M, uint32_t K, enum kdtype dtype,
                     struct kmat **ret_mat)
 {
-    size_t bytes = (size_t)M * K * element(dtype);
+    size_t bytes = mat_bytes(M, K, dtype);
     struct kmat *mat = malloc(sizeof *mat);
-    int rc = mat != NULL ? fake_take(bytes) : -ENOMEM;
+    int rc = mat != NULL ? fake_take(K_WEIGHTS, bytes) : -ENOMEM;
 
     fake_host("mat_load", w);
+    fake_host("mat_load, bias", bias);
     if (rc == 0) {
         *mat = (struct kmat){.bytes = bytes};
-        rc = backend_cpu()->mat_load(w, M, K, dtype, &mat->cpu);
+        rc = backend_cpu()->mat_load(w, bias, M, K, dtype, &mat->cpu);
         if (rc != 0)
-            fake_give(bytes);
+            fake_give(K_WEIGHTS, bytes);
     }
     if (rc != 0) {
         free(mat);
@@ -160,31 +179,60 @@ static void mat_free(struct kmat *mat)
     if (mat == NULL)
         return;
     backend_cpu()->mat_free(mat->cpu);
-    fake_give(mat->bytes);
+    fake_give(K_WEIGHTS, mat->bytes);
     free(mat);
 }
 
 /* ---- operations ------------------------------------------------------------------------------ */
 
+/* Every shape is wider than its batch, as far as there is room: two texts that are none, and five
+ * rows of nobody's. */
+static bool widen(struct kbatch *batch, uint32_t seqs_max, uint32_t rows_max)
+{
+    batch->seqs = batch->seqs + 2 <= seqs_max ? batch->seqs + 2 : seqs_max;
+    batch->tokens = batch->tokens + 5 <= rows_max ? batch->tokens + 5 : rows_max;
+    batch->longest = batch->longest + 3 <= batch->tokens ? batch->longest + 3 : batch->tokens;
+    return true;
+}
+
+static void repeat(struct kctx *k, const struct kkey *key, void (*enqueue)(void *ud), void *ud)
+{
+    (void)k;
+    (void)key;
+    enqueue(ud);
+}
+
+static struct kbatch fake_batch(const struct kbatch *batch)
+{
+    struct kbatch there = *batch;
+
+    there.offsets = SHARED(batch->offsets);
+    return there;
+}
+
 static void embed(struct kctx *k, struct kview y, const int32_t *ids, const uint8_t *types,
-                  const uint32_t *offsets, uint32_t B, struct kview word, struct kview position,
+                  const struct kbatch *batch, struct kview word, struct kview position,
                   struct kview segment, const float *gamma, const float *beta, float eps,
                   uint32_t C)
 {
-    backend_cpu()->embed(k->cpu, VIEW(y), SHARED(ids), SHARED_OR_NULL(types), SHARED(offsets), B,
-                         VIEW(word), VIEW(position), VIEW(segment), DEV(gamma), DEV(beta), eps, C);
+    const struct kbatch there = fake_batch(batch);
+
+    backend_cpu()->embed(k->cpu, VIEW(y), SHARED(ids), SHARED_OR_NULL(types), &there, VIEW(word),
+                         VIEW(position), VIEW(segment), DEV(gamma), DEV(beta), eps, C);
 }
 
 static void linear(struct kctx *k, struct kview y, struct kview x, const struct kmat *w,
-                   const float *bias, uint32_t M, enum kact act, uint32_t N)
+                   enum kact act, uint32_t N)
 {
-    backend_cpu()->linear(k->cpu, VIEW(y), VIEW(x), w->cpu, DEV_OR_NULL(bias), M, act, N);
+    backend_cpu()->linear(k->cpu, VIEW(y), VIEW(x), w->cpu, act, N);
 }
 
-static void attention(struct kctx *k, struct kview y, struct kview qkv, const uint32_t *offsets,
-                      uint32_t B, uint32_t C, uint32_t H)
+static void attention(struct kctx *k, struct kview y, struct kview qkv, const struct kbatch *batch,
+                      uint32_t C, uint32_t H)
 {
-    backend_cpu()->attention(k->cpu, VIEW(y), VIEW(qkv), SHARED(offsets), B, C, H);
+    const struct kbatch there = fake_batch(batch);
+
+    backend_cpu()->attention(k->cpu, VIEW(y), VIEW(qkv), &there, C, H);
 }
 
 static void add_layernorm(struct kctx *k, struct kview y, struct kview x, struct kview residual,
@@ -194,11 +242,13 @@ static void add_layernorm(struct kctx *k, struct kview y, struct kview x, struct
                                  eps, N, C);
 }
 
-static void pool(struct kctx *k, float *y, struct kview x, const uint32_t *offsets, uint32_t B,
-                 uint32_t C, enum kpool how)
+static void pool(struct kctx *k, float *y, struct kview x, const struct kbatch *batch, uint32_t C,
+                 enum kpool how)
 {
-    backend_cpu()->pool(k->cpu, fake_output(k, "pool, y", y, (size_t)B * C * sizeof *y), VIEW(x),
-                        SHARED(offsets), B, C, how);
+    const struct kbatch there = fake_batch(batch);
+
+    backend_cpu()->pool(k->cpu, fake_output(k, "pool, y", y, (size_t)batch->seqs * C * sizeof *y),
+                        VIEW(x), &there, C, how);
 }
 
 /* The head's operations are the host's (encoder.h says why): whoever asks the device for them has
@@ -223,7 +273,11 @@ int learnd_backend_open(uint32_t abi, uint32_t ordinal, char *why, size_t why_by
         .upload = upload,
         .download = download,
         .memory = fake_memory,
+        .mat_bytes = mat_bytes,
+        .ctx_bytes = ctx_bytes,
         .activity = activity,
+        .widen = widen,
+        .repeat = repeat,
         .mat_load = mat_load,
         .mat_free = mat_free,
         .embed = embed,

@@ -13,17 +13,21 @@ struct region {
     struct region *next;
     uintptr_t at;
     size_t bytes;
+    enum kroom room;
     bool shared;
 };
 
 struct control {
-    uint64_t total, refuse, lost, fail, fail_training, skip, dies;
+    uint64_t total, runs, refuse, lost, fail, fail_training, skip, dies;
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct region *regions;
-static uint64_t used;
-static struct control control = {.total = 1 << 30};
+static struct room {
+    uint64_t taken, used;
+} rooms[2][K_ROOMS]; /* of the device's memory, of shared memory */
+static uint64_t taken, asked;
+static struct control control = {.total = 1 << 30, .runs = UINT64_MAX};
 static char seen[512]; /* the file when it was read last */
 
 /* ---- the control file ------------------------------------------------------------------------ */
@@ -33,16 +37,13 @@ static void parse(char *text)
     struct {
         const char *name;
         uint64_t *value;
-    } rows[] = {{"total", &control.total},
-                {"refuse", &control.refuse},
-                {"lost", &control.lost},
-                {"fail", &control.fail},
-                {"fail_training", &control.fail_training},
-                {"skip", &control.skip},
-                {"dies", &control.dies}};
+    } rows[] = {{"total", &control.total},   {"runs", &control.runs},
+                {"refuse", &control.refuse}, {"lost", &control.lost},
+                {"fail", &control.fail},     {"fail_training", &control.fail_training},
+                {"skip", &control.skip},     {"dies", &control.dies}};
     char *save = NULL;
 
-    control = (struct control){.total = 1 << 30};
+    control = (struct control){.total = 1 << 30, .runs = UINT64_MAX};
     for (char *line = strtok_r(text, "\n", &save); line != NULL;
          line = strtok_r(NULL, "\n", &save)) {
         char name[32];
@@ -129,63 +130,109 @@ int fake_sync(enum kpriority priority)
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
-int fake_take(size_t bytes)
+static bool is_for_runs(const struct room *r)
 {
+    return r == &rooms[false][K_RUNS] || r == &rooms[true][K_RUNS];
+}
+
+/* More for a room, of the device. Under the lock. */
+static int grow(struct room *r, uint64_t bytes)
+{
+    if (control.lost)
+        return -ENODEV;
+    if (taken + bytes > control.total || (is_for_runs(r) && r->taken + bytes > control.runs))
+        return -ENOMEM;
+    asked++;
+    taken += bytes;
+    r->taken += bytes;
+    return 0;
+}
+
+static int take(struct room *r, size_t bytes)
+{
+    uint64_t units = kroom_bytes(bytes);
     int rc = 0;
 
     pthread_mutex_lock(&lock);
     look();
     if (control.lost)
         rc = -ENODEV;
-    else if (used + bytes > control.total)
-        rc = -ENOMEM;
-    else
-        used += bytes;
+    else if (r->used + units > r->taken)
+        rc = grow(r, r->used + units - r->taken);
+    if (rc == 0)
+        r->used += units;
     pthread_mutex_unlock(&lock);
     return rc;
 }
 
-void fake_give(size_t bytes)
+/* Where nothing is in use any more the process might as well begin. Under the lock. */
+static void forget(void)
+{
+    for (int i = 0; i < K_ROOMS; i++)
+        if (rooms[false][i].used > 0 || rooms[true][i].used > 0)
+            return;
+    memset(rooms, 0, sizeof rooms);
+    taken = 0;
+}
+
+static void give(struct room *r, size_t bytes)
 {
     pthread_mutex_lock(&lock);
-    used -= bytes;
+    r->used -= kroom_bytes(bytes);
+    forget();
     pthread_mutex_unlock(&lock);
 }
 
-int fake_reserve(size_t bytes)
+int fake_take(enum kroom room, size_t bytes)
 {
-    int rc = fake_take(bytes);
+    return take(&rooms[false][room], bytes);
+}
 
-    if (rc == 0)
-        fake_give(bytes);
+void fake_give(enum kroom room, size_t bytes)
+{
+    give(&rooms[false][room], bytes);
+}
+
+int fake_reserve(enum kroom room, size_t bytes, size_t shared_bytes)
+{
+    int rc = 0;
+
+    pthread_mutex_lock(&lock);
+    look();
+    if (bytes > 0)
+        rc = grow(&rooms[false][room], bytes);
+    if (rc == 0 && shared_bytes > 0)
+        rc = grow(&rooms[true][room], shared_bytes);
+    pthread_mutex_unlock(&lock);
     return rc;
 }
 
-void fake_memory(uint64_t *ret_used, uint64_t *ret_total)
+void fake_memory(struct kmemory *ret_memory)
 {
     pthread_mutex_lock(&lock);
     look();
-    *ret_used = used;
-    *ret_total = control.total;
+    *ret_memory = (struct kmemory){.total = control.total, .taken = taken, .asked = asked};
+    for (int i = 0; i < K_ROOMS; i++)
+        ret_memory->used += rooms[false][i].used + rooms[true][i].used;
     pthread_mutex_unlock(&lock);
 }
 
-static int region_open(size_t bytes, bool shared, void **ret_data)
+static int region_open(enum kroom room, size_t bytes, bool shared, void **ret_data)
 {
     struct region *r = malloc(sizeof *r);
     void *data = NULL;
-    int rc = r != NULL ? fake_take(bytes) : -ENOMEM;
+    int rc = r != NULL ? take(&rooms[shared][room], bytes) : -ENOMEM;
 
     if (rc == 0) {
-        rc = backend_cpu()->alloc(bytes, &data);
+        rc = backend_cpu()->alloc(room, bytes, &data);
         if (rc != 0)
-            fake_give(bytes);
+            give(&rooms[shared][room], bytes);
     }
     if (rc != 0) {
         free(r);
         return rc;
     }
-    *r = (struct region){.at = (uintptr_t)data, .bytes = bytes, .shared = shared};
+    *r = (struct region){.at = (uintptr_t)data, .bytes = bytes, .room = room, .shared = shared};
     pthread_mutex_lock(&lock);
     r->next = regions;
     regions = r;
@@ -194,14 +241,14 @@ static int region_open(size_t bytes, bool shared, void **ret_data)
     return 0;
 }
 
-int fake_alloc(size_t bytes, void **ret_data)
+int fake_alloc(enum kroom room, size_t bytes, void **ret_data)
 {
-    return region_open(bytes, false, ret_data);
+    return region_open(room, bytes, false, ret_data);
 }
 
-int fake_alloc_shared(size_t bytes, void **ret_data)
+int fake_alloc_shared(enum kroom room, size_t bytes, void **ret_data)
 {
-    return region_open(bytes, true, ret_data);
+    return region_open(room, bytes, true, ret_data);
 }
 
 static void die(const char *what, const char *why)
@@ -224,7 +271,8 @@ void fake_dealloc(void *data)
     if (gone == NULL || gone->shared != (((uintptr_t)data & TAG) == 0))
         die("dealloc", "this is not what was allocated");
     *r = gone->next;
-    used -= gone->bytes;
+    rooms[gone->shared][gone->room].used -= kroom_bytes(gone->bytes);
+    forget();
     pthread_mutex_unlock(&lock);
     backend_cpu()->dealloc((void *)gone->at);
     free(gone);

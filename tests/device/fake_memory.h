@@ -7,7 +7,8 @@
  *
  * The file that LEARND_FAKE_DEVICE names is read again with every call that may fail. A line each:
  *
- *   total N          bytes of device memory (1 GiB)
+ *   total N          bytes of device memory (1 GiB), shared memory among them
+ *   runs N           of them at most so many for runs (all)
  *   refuse 1         there is no such device
  *   lost 1           the device is gone: -ENODEV from everything
  *   fail N           the next N syncs of serving contexts fail
@@ -25,14 +26,16 @@
 #include "kernels/backend.h"
 
 /* Zeroed; 0, -ENOMEM, -ENODEV. */
-int fake_alloc(size_t bytes, void **ret_data);
-int fake_alloc_shared(size_t bytes, void **ret_data);
+int fake_alloc(enum kroom room, size_t bytes, void **ret_data);
+int fake_alloc_shared(enum kroom room, size_t bytes, void **ret_data);
 void fake_dealloc(void *data); /* either kind; NULL is fine */
 /* Memory that has no address of its own: of matrices, and of contexts. */
-int fake_take(size_t bytes);
-void fake_give(size_t bytes);
-int fake_reserve(size_t bytes);
-void fake_memory(uint64_t *ret_used, uint64_t *ret_total);
+int fake_take(enum kroom room, size_t bytes);
+void fake_give(enum kroom room, size_t bytes);
+/* Room by room and in sum, as if nothing were ever in pieces: what is taken beyond what was
+ * reserved or held before is a request to the driver. */
+int fake_reserve(enum kroom room, size_t bytes, size_t shared_bytes);
+void fake_memory(struct kmemory *ret_memory);
 
 /* What the CPU sees of an argument of an operation; ends the process where it is none. what: the
  * operation and the argument. NULL stays NULL where `may_be_null`. */

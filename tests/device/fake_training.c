@@ -9,17 +9,38 @@ static const struct backend_training *cpu(void)
     return backend_cpu()->training;
 }
 
+/* Scratch that has no address, and goes with the context. */
+static size_t scratch_bytes(const struct kshape *most)
+{
+    return kroom_bytes((size_t)most->T * most->C);
+}
+
+static int scratch_open(struct kctx *k, const struct kshape *most)
+{
+    size_t bytes = scratch_bytes(most);
+    int rc = fake_take(K_RUNS, bytes);
+
+    if (rc == 0)
+        k->scratch_bytes = bytes;
+    return rc;
+}
+
+static size_t mat_bytes(uint32_t M, uint32_t K, enum kdtype dtype)
+{
+    return kroom_bytes((size_t)M * K * (dtype == K_BF16 ? 4 : 8)); /* in two forms */
+}
+
 static int mat_open(uint32_t M, uint32_t K, enum kdtype dtype, struct kmat_train **ret_mat)
 {
-    size_t bytes = (size_t)M * K * (dtype == K_BF16 ? 4 : 8); /* in two forms */
+    size_t bytes = mat_bytes(M, K, dtype);
     struct kmat_train *mat = malloc(sizeof *mat);
-    int rc = mat != NULL ? fake_take(bytes) : -ENOMEM;
+    int rc = mat != NULL ? fake_take(K_RUNS, bytes) : -ENOMEM;
 
     if (rc == 0) {
         *mat = (struct kmat_train){.bytes = bytes};
         rc = cpu()->mat_open(M, K, dtype, &mat->cpu);
         if (rc != 0)
-            fake_give(bytes);
+            fake_give(K_RUNS, bytes);
     }
     if (rc != 0) {
         free(mat);
@@ -34,7 +55,7 @@ static void mat_close(struct kmat_train *mat)
     if (mat == NULL)
         return;
     cpu()->mat_close(mat->cpu);
-    fake_give(mat->bytes);
+    fake_give(K_RUNS, mat->bytes);
     free(mat);
 }
 
@@ -140,11 +161,17 @@ static void pool_back(struct kctx *k, struct kview dx, const float *dy, const fl
     cpu()->pool_back(k->cpu, VIEW(dx), DEV(dy), DEV(y), DEV(length), SHARED(offsets), B, C, how);
 }
 
+static size_t loss_bytes(const struct kloss *most)
+{
+    return (size_t)most->B * most->L * sizeof(float);
+}
+
 static void loss(struct kctx *k, double *losses, float *dx, float *dw, float *dbias, const float *x,
                  const float *w, const float *bias, const struct kloss *l)
 {
     double *laid = fake_output(k, "loss, losses", losses, l->B * K_LOSSES * sizeof *losses);
 
+    (void)fake_device_room("loss, scratch", l->scratch, loss_bytes(l));
     (void)SHARED(l->texts);
     (void)SHARED(l->targets);
     (void)SHARED(l->teachers);

@@ -3,6 +3,7 @@ held apart. What it answers and trains is the CPU's to the bit; and whatever bef
 answer is wrong and the daemon serves on.
 """
 import hashlib
+import re
 import threading
 from pathlib import Path
 
@@ -112,6 +113,8 @@ def test_a_device_answers_and_trains_as_the_cpu_does(make_daemon, on_device):
     assert float(said["learnd_device_memory_used_bytes"]) == held(fake)
     assert float(said["learnd_device_clock_hertz"]) > 0
     assert f"of {ROOM >> 20} MiB held" in ctl(fake, "status")
+    # Two runs, two swaps, and everything from what was taken at the start.
+    assert said["learnd_device_memory_requests_total"] == "0"
 
 
 def test_a_run_goes_on_after_a_restart_and_ends_in_the_cpu_s_bits(make_daemon, on_device):
@@ -151,7 +154,7 @@ def test_swaps_keep_the_memory_of_the_device_flat(on_device):
     ("plugin:{}:9", [], "there is no fake device 9"),
     ("plugin:{}", ["refuse 1"], "there is no fake device 0"),
     ("plugin:{}", ["total 2000"], "the weights need 0.1 MiB on fake:0, which has 0.0 MiB"),
-    ("plugin:{}", ["total 100000"], "no 0.1 MiB for a second and a third encoder"),
+    ("plugin:{}", ["total 100000"], "MiB for three encoders beside the base"),
     pytest.param("plugin:{}", ["total 300000"], "no room for 2 lanes beside the encoders",
                  marks=pytest.mark.sanitizer),
     ("plugin:/nowhere/x.so", [], "/nowhere/x.so"),
@@ -278,10 +281,19 @@ def test_a_device_that_fails_a_run_serves_on(on_device, device):
     assert checks(fake)[0] == "degraded"
 
 
-def test_a_run_that_has_no_room_trains_on_the_cpu(on_device, device):
+def test_a_run_that_needs_more_than_it_was_given_asks_for_it(on_device, device):
+    """Room for small pieces only: it trains on the device all the same."""
+    device.tell(f"total {ROOM}", "runs 1600000")
     fake = taught(on_device(), 60)
+    row = ended(fake, fake.post("/v1/models/default/runs", RUN, 202)["run"])
+    assert row["state"] == "accepted" and row["progress"]["device"] == "fake:0"
+
+
+def test_a_run_that_has_no_room_trains_on_the_cpu(on_device, device):
+    device.tell(f"total {ROOM}", "runs 1000")
+    fake = taught(on_device(), 60)
+    assert re.search(r"device_training_on_cpu.*fake:0 has no \d+\.\d MiB for a run", fake.text())
     with EventStream(fake, "types=warning") as stream:
-        device.tell(f"total {held(fake) + 100_000}")
         run = fake.post("/v1/models/default/runs", {**RUN, "force": False}, 202)["run"]
         row = ended(fake, run)
         event = next(stream)

@@ -26,7 +26,7 @@ static int buffer(const struct grad_run *run, uint32_t rows, uint32_t columns, e
                   struct kview *ret_view)
 {
     ret_view->dtype = dtype;
-    return run->be->alloc((size_t)run->be->rows(rows) * columns * 4, &ret_view->data);
+    return run->be->alloc(K_CONTEXTS, (size_t)run->be->rows(rows) * columns * 4, &ret_view->data);
 }
 
 static int put(const struct grad_run *run, struct kview to, const double *values, size_t len,
@@ -311,6 +311,8 @@ void grad_device(struct grad_run *run, struct kctx *k)
     const struct backend_training *t = run->training;
     const struct grad_case *c = run->c;
     struct grad_input *in = run->in;
+    const struct kbatch batch = {run->offsets, run->units, run->offsets[run->units],
+                                 run->offsets[run->units]};
     struct kview dy = run->dy_device[0];
 
     reset(run);
@@ -335,7 +337,7 @@ void grad_device(struct grad_run *run, struct kctx *k)
             memcpy(in[0].grad.data, dy.data, in[0].len * (c->dtype == K_BF16 ? 2 : 4));
         break;
     case GRAD_ATTENTION:
-        run->be->attention(k, run->y, in[0].device, run->offsets, run->units, c->M, c->K);
+        run->be->attention(k, run->y, in[0].device, &batch, c->M, c->K);
         t->attention_back(k, in[0].grad, dy, in[0].device, run->offsets, run->units, c->M, c->K);
         break;
     case GRAD_POOL:

@@ -152,7 +152,9 @@ static void report(const struct backend *be, const struct ops_case *c, const cha
 static int view_open(const struct ops_run *run, struct kview *ret_view)
 {
     ret_view->dtype = run->y_dtype;
-    return run->be->alloc((size_t)run->be->rows(run->y_rows) * run->y_columns * 4, &ret_view->data);
+    return run->be->alloc(K_CONTEXTS,
+                          (size_t)run->be->rows(run->y_rows + OPS_WIDER) * run->y_columns * 4,
+                          &ret_view->data);
 }
 
 static size_t element_bytes(const struct ops_run *run)
@@ -200,7 +202,8 @@ static bool run_part(const struct ops_run *run, struct kctx *k, uint32_t from, u
     return run->be->sync(k) == 0;
 }
 
-/* Each unit alone (of many rows a sample), the halves, and all of it with more threads. */
+/* Each unit alone (of many rows a sample), the halves, all of it told as a wider batch, and all of
+ * it with more threads. */
 static bool stands_alone(struct ops_run *run, struct kctx *k, struct kview whole, struct kview part,
                          char *problem, size_t bytes)
 {
@@ -221,6 +224,12 @@ static bool stands_alone(struct ops_run *run, struct kctx *k, struct kview whole
                  from + len - 1);
         return false;
     }
+    run->wider = true;
+    if (!run_part(run, k, 0, run->units, part) || !same_bits(run, whole, part, 0, run->units)) {
+        snprintf(problem, bytes, "other bits as a wider batch");
+        return false;
+    }
+    run->wider = false;
     for (size_t i = 0; i < (run->be == backend_cpu() ? TEAMS : 1); i++) { /* a device has one */
         run->threads = team_sizes[i];
         run->be->ctx_threads(k, run->threads);

@@ -68,8 +68,8 @@ static void *pass(const void *host, size_t bytes, enum way way, enum place place
     if (mirror.len++ == ARGUMENTS_MAX)
         abort();
     *a = (struct argument){(void *)(uintptr_t)host, NULL, bytes, way, place};
-    if ((place == SHARED ? mirror.be->alloc_shared(bytes, &a->device)
-                         : mirror.be->alloc((bytes + 3) / 4 * 4, &a->device)) != 0)
+    if ((place == SHARED ? mirror.be->alloc_shared(K_CONTEXTS, bytes, &a->device)
+                         : mirror.be->alloc(K_CONTEXTS, (bytes + 3) / 4 * 4, &a->device)) != 0)
         abort();
     if (place == SHARED)
         memcpy(a->device, host, bytes);
@@ -161,40 +161,49 @@ static const int32_t *ids_of(const int32_t *ids, uint32_t T)
     return pass(ids, T * sizeof *ids, IN, SHARED);
 }
 
+static struct kbatch batch_of(const struct kbatch *batch)
+{
+    struct kbatch there = *batch;
+
+    there.offsets = offsets_of(batch->offsets, batch->seqs);
+    return there;
+}
+
 /* ---- serving ----------------------------------------------------------------------------------
  */
 
 static void embed(struct kctx *k, struct kview y, const int32_t *ids, const uint8_t *types,
-                  const uint32_t *offsets, uint32_t B, struct kview word, struct kview position,
+                  const struct kbatch *batch, struct kview word, struct kview position,
                   struct kview segment, const float *gamma, const float *beta, float eps,
                   uint32_t C)
 {
-    struct extents e = extents_of(ids, types, offsets, B);
+    struct extents e = extents_of(ids, types, batch->offsets, batch->seqs);
+    const struct kbatch there = batch_of(batch);
 
-    mirror.be->embed(k, view(y, (size_t)e.T * C, OUT), ids_of(ids, e.T),
-                     pass(types, e.T, IN, SHARED), offsets_of(offsets, B), B,
-                     view(word, (size_t)e.words * C, IN), view(position, e.positions * C, IN),
-                     view(segment, e.segments * C, IN), floats(gamma, C, IN), floats(beta, C, IN),
-                     eps, C);
+    mirror.be->embed(k, view(y, (size_t)batch->tokens * C, OUT), ids_of(ids, e.T),
+                     pass(types, e.T, IN, SHARED), &there, view(word, (size_t)e.words * C, IN),
+                     view(position, e.positions * C, IN), view(segment, e.segments * C, IN),
+                     floats(gamma, C, IN), floats(beta, C, IN), eps, C);
     done(k);
 }
 
 /* The shape of the matrix is the backend's secret; the mirror's name for it tells. */
 struct kmat {
     struct kmat *there;
-    uint32_t K;
+    uint32_t M, K;
 };
 
-static int mat_load(const float *w, uint32_t M, uint32_t K, enum kdtype dtype,
+static int mat_load(const float *w, const float *bias, uint32_t M, uint32_t K, enum kdtype dtype,
                     struct kmat **ret_mat)
 {
     struct kmat *mat = calloc(1, sizeof *mat);
 
     if (mat == NULL)
         abort();
+    mat->M = M;
     mat->K = K;
     *ret_mat = mat;
-    return mirror.be->mat_load(w, M, K, dtype, &mat->there);
+    return mirror.be->mat_load(w, bias, M, K, dtype, &mat->there);
 }
 
 static void mat_free(struct kmat *mat)
@@ -205,20 +214,21 @@ static void mat_free(struct kmat *mat)
 }
 
 static void linear(struct kctx *k, struct kview y, struct kview x, const struct kmat *w,
-                   const float *bias, uint32_t M, enum kact act, uint32_t N)
+                   enum kact act, uint32_t N)
 {
-    mirror.be->linear(k, view(y, (size_t)N * M, OUT), view(x, (size_t)N * w->K, IN), w->there,
-                      floats(bias, M, IN), M, act, N);
+    mirror.be->linear(k, view(y, (size_t)N * w->M, OUT), view(x, (size_t)N * w->K, IN), w->there,
+                      act, N);
     done(k);
 }
 
-static void attention(struct kctx *k, struct kview y, struct kview qkv, const uint32_t *offsets,
-                      uint32_t B, uint32_t C, uint32_t H)
+static void attention(struct kctx *k, struct kview y, struct kview qkv, const struct kbatch *batch,
+                      uint32_t C, uint32_t H)
 {
-    size_t T = offsets[B];
+    const size_t T = batch->offsets[batch->seqs];
+    const struct kbatch there = batch_of(batch);
 
-    mirror.be->attention(k, view(y, T * C, OUT), view(qkv, T * 3 * C, IN), offsets_of(offsets, B),
-                         B, C, H);
+    mirror.be->attention(k, view(y, batch->tokens * (size_t)C, OUT), view(qkv, T * 3 * C, IN),
+                         &there, C, H);
     done(k);
 }
 
@@ -232,11 +242,13 @@ static void add_layernorm(struct kctx *k, struct kview y, struct kview x, struct
     done(k);
 }
 
-static void pool(struct kctx *k, float *y, struct kview x, const uint32_t *offsets, uint32_t B,
-                 uint32_t C, enum kpool how)
+static void pool(struct kctx *k, float *y, struct kview x, const struct kbatch *batch, uint32_t C,
+                 enum kpool how)
 {
-    mirror.be->pool(k, pass(y, (size_t)B * C * sizeof *y, OUT, SHARED),
-                    view(x, (size_t)offsets[B] * C, IN), offsets_of(offsets, B), B, C, how);
+    const struct kbatch there = batch_of(batch);
+
+    mirror.be->pool(k, pass(y, (size_t)batch->seqs * C * sizeof *y, OUT, SHARED),
+                    view(x, (size_t)batch->offsets[batch->seqs] * C, IN), &there, C, how);
     done(k);
 }
 

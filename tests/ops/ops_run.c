@@ -91,7 +91,7 @@ static int fill(struct ops_run *run, int at, uint32_t rows, uint32_t columns, en
     if (rc == 0 && b->exact == NULL)
         rc = -ENOMEM;
     if (rc == 0)
-        rc = run->be->alloc(all * 4, &b->device.data);
+        rc = run->be->alloc(K_CONTEXTS, all * 4, &b->device.data);
     for (size_t i = 0; i < all && rc == 0; i++)
         host[i] = i < len ? ops_draw(seed + (uint64_t)at, i) * scale + shift : NAN;
     if (rc == 0)
@@ -149,6 +149,8 @@ static int make_embed(struct ops_run *run, uint64_t seed)
 static int make_linear(struct ops_run *run, uint64_t seed)
 {
     const struct ops_case *c = run->c;
+    size_t len = (size_t)c->M * c->K;
+    const float *bias;
     float *w;
     int rc = fill(run, 0, c->N, c->K, c->dtype, 1, 0, seed);
 
@@ -158,13 +160,16 @@ static int make_linear(struct ops_run *run, uint64_t seed)
         rc = fill(run, 2, 1, c->M, K_F32, 0.5f, 0, seed);
     if (rc != 0)
         return rc;
-    w = malloc(run->in[1].len * sizeof *w);
+    w = malloc((len + c->M) * sizeof *w);
     if (w == NULL)
         return -ENOMEM;
-    for (size_t i = 0; i < run->in[1].len; i++)
+    for (size_t i = 0; i < len; i++)
         w[i] = (float)run->in[1].exact[i];
+    for (uint32_t m = 0; m < c->M; m++)
+        w[len + m] = (float)run->in[2].exact[m];
+    bias = c->how == 2 ? NULL : w + len;
     rc = c->op == OP_OWN_LINEAR ? own_mat_load(w, c->M, c->K, c->dtype, &run->own)
-                                : run->be->mat_load(w, c->M, c->K, c->dtype, &run->mat);
+                                : run->be->mat_load(w, bias, c->M, c->K, c->dtype, &run->mat);
     free(w);
     return rc;
 }
@@ -271,8 +276,7 @@ static void device_rows(const struct ops_run *run, struct kctx *k, uint32_t from
 
     switch (c->op) {
     case OP_LINEAR:
-        be->linear(k, y, x, run->mat, c->how == 2 ? NULL : run->in[2].device.data, c->M,
-                   c->how == 1 ? K_GELU : K_NONE, len);
+        be->linear(k, y, x, run->mat, c->how == 1 ? K_GELU : K_NONE, len);
         break;
     case OP_OWN_LINEAR:
         if (own_linear_run(y.data, x.data, run->own, c->how == 2 ? NULL : run->in[2].device.data,
@@ -307,7 +311,9 @@ void ops_run_device(const struct ops_run *run, struct kctx *k, uint32_t from, ui
                     struct kview y)
 {
     const struct ops_case *c = run->c;
-    uint32_t offsets[OPS_TEXTS_MAX + 1], start = run->offsets[c->lens[0] > 0 ? from : 0];
+    uint32_t offsets[OPS_TEXTS_MAX + OPS_WIDER + 1],
+        start = run->offsets[c->lens[0] > 0 ? from : 0];
+    struct kbatch batch = {.offsets = offsets, .seqs = len};
 
     if (c->lens[0] == 0) {
         device_rows(run, k, from, len, y);
@@ -315,14 +321,24 @@ void ops_run_device(const struct ops_run *run, struct kctx *k, uint32_t from, ui
     }
     for (uint32_t b = 0; b <= len; b++)
         offsets[b] = run->offsets[from + b] - start;
+    for (uint32_t b = 0; b < len; b++)
+        batch.longest = c->lens[from + b] > batch.longest ? c->lens[from + b] : batch.longest;
+    batch.tokens = offsets[len];
+    if (run->wider) {
+        batch.seqs += OPS_WIDER;
+        batch.tokens += OPS_WIDER;
+        batch.longest += OPS_WIDER;
+        for (uint32_t b = 0; b < OPS_WIDER; b++)
+            offsets[len + b + 1] = offsets[len];
+    }
     if (c->op == OP_EMBED)
-        run->be->embed(k, y, run->ids + start, c->how == 1 ? NULL : run->types + start, offsets,
-                       len, run->in[0].device, run->in[1].device, run->in[2].device,
+        run->be->embed(k, y, run->ids + start, c->how == 1 ? NULL : run->types + start, &batch,
+                       run->in[0].device, run->in[1].device, run->in[2].device,
                        run->in[4].device.data, run->in[5].device.data, EPS, c->M);
     else if (c->op == OP_ATTENTION)
-        run->be->attention(k, y, from_row(&run->in[0], start), offsets, len, c->M, c->K);
+        run->be->attention(k, y, from_row(&run->in[0], start), &batch, c->M, c->K);
     else
-        run->be->pool(k, y.data, from_row(&run->in[0], start), offsets, len, c->M,
+        run->be->pool(k, y.data, from_row(&run->in[0], start), &batch, c->M,
                       c->how == 1 ? K_POOL_CLS : K_POOL_MEAN);
 }
 

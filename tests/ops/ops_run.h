@@ -11,7 +11,8 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/own_linear.h"
 
-enum { OPS_TEXTS_MAX = 12, OPS_BUFFERS = 6 };
+/* OPS_WIDER: texts, rows and length by which a batch is made wider than it is. */
+enum { OPS_TEXTS_MAX = 12, OPS_BUFFERS = 6, OPS_WIDER = 3 };
 
 enum op_kind {
     OP_EMBED,
@@ -59,6 +60,7 @@ struct ops_run {
     enum kdtype y_dtype;
     uint32_t y_columns, y_rows;
     uint32_t threads; /* for own_linear, which has no context */
+    bool wider;       /* batches of texts are told as wider ones */
 };
 
 const char *ops_name(enum op_kind op);

@@ -69,8 +69,8 @@ const struct backend *fake_fixture_open(void)
 
 uint64_t fake_fixture_used(void)
 {
-    uint64_t used, total;
+    struct kmemory memory;
 
-    fake_fixture_open()->memory(&used, &total);
-    return used;
+    fake_fixture_open()->memory(&memory);
+    return memory.used;
 }

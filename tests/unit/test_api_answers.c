@@ -17,6 +17,7 @@
 
 #include "proto/api.h"
 #include "tests/unit/contract_fixture.h"
+#include "tests/unit/fault_alloc.h"
 
 static const uint8_t ID[API_ID_BYTES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 #define ID_TEXT "000102030405060708090a0b0c0d0e0f"
@@ -577,29 +578,24 @@ static void test_answers_keep_the_contract(void **state)
         contract_check(ROWS[i].schema, ROWS[i].write);
 }
 
-static long fail_at, taken;
-
-static void *take(size_t bytes)
-{
-    return ++taken == fail_at ? NULL : malloc(bytes);
-}
-
 static void test_no_memory_sticks(void **state)
 {
+    int64_t held = fault_alloc_held();
+
     (void)state;
-    api_alloc_set(take, free);
-    for (fail_at = 1; fail_at < 3; fail_at++) {
+    for (uint64_t n = 1; n < 3; n++) {
         struct api_buffer b = API_BUFFER_INIT;
-        taken = 0;
+
+        fault_alloc_arm(n, false);
         for (int i = 0; i < 3; i++)
             write_classify(&b);
         write_embed(&b);
         write_example(&b);
+        assert_true(fault_alloc_disarm());
         assert_int_equal(b.rc, -ENOMEM);
         api_buffer_done(&b);
     }
-    fail_at = 0;
-    api_alloc_set(malloc, free);
+    assert_int_equal(fault_alloc_held(), held);
 }
 
 int main(void)
@@ -619,5 +615,6 @@ int main(void)
         cmocka_unit_test(test_no_memory_sticks),
     };
 
+    fault_alloc_install();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

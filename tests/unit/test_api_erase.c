@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "proto/api.h"
+#include "tests/unit/body_fixture.h"
 
 static struct api_erase *good(const char *body)
 {
@@ -20,16 +21,19 @@ static struct api_erase *good(const char *body)
     return erase;
 }
 
-static void bad(const char *body, int status, const char *code, const char *field)
+static int try_erase(const char *body, size_t bytes, struct api_problem *problem)
 {
     struct api_erase *erase = NULL;
-    struct api_problem problem;
+    int rc = api_parse_erase(body, bytes, &erase, problem);
 
-    assert_int_equal(api_parse_erase(body, strlen(body), &erase, &problem), -EINVAL);
-    assert_null(erase);
-    assert_int_equal(problem.status, status);
-    assert_string_equal(problem.code, code);
-    assert_string_equal(problem.field, field);
+    assert_true((rc == 0) == (erase != NULL));
+    api_erase_free(erase);
+    return rc;
+}
+
+static void bad(const char *body, int status, const char *code, const char *field)
+{
+    body_bad(try_erase, &(struct bad_body){body, status, code, field});
 }
 
 static void test_what_is_read(void **state)

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "proto/api.h"
+#include "tests/unit/body_fixture.h"
 #include "tests/unit/contract_fixture.h"
 #include "tests/unit/fault_alloc.h"
 
@@ -22,16 +23,19 @@ static struct api_key_create *good(const char *body)
     return create;
 }
 
-static void bad(const char *body, int status, const char *code, const char *field)
+static int try_create(const char *body, size_t bytes, struct api_problem *problem)
 {
     struct api_key_create *create = NULL;
-    struct api_problem problem;
+    int rc = api_parse_key_create(body, bytes, &create, problem);
 
-    assert_int_equal(api_parse_key_create(body, strlen(body), &create, &problem), -EINVAL);
-    assert_null(create);
-    assert_int_equal(problem.status, status);
-    assert_string_equal(problem.code, code);
-    assert_string_equal(problem.field, field);
+    assert_true((rc == 0) == (create != NULL));
+    api_key_create_free(create);
+    return rc;
+}
+
+static void bad(const char *body, int status, const char *code, const char *field)
+{
+    body_bad(try_create, &(struct bad_body){body, status, code, field});
 }
 
 static void test_what_is_read(void **state)
@@ -84,30 +88,9 @@ static void test_what_is_refused(void **state)
 
 static void test_without_memory(void **state)
 {
-    static const char body[] = "{\"name\":\"a\",\"role\":\"admin\",\"rate_per_s\":1,"
-                               "\"expires_at\":\"2027-01-01T00:00:00Z\"}";
-    int64_t held = fault_alloc_held();
-    uint64_t n;
-
     (void)state;
-    for (n = 1;; n++) {
-        struct api_key_create *create = NULL;
-        struct api_problem problem;
-        int rc;
-
-        fault_alloc_arm(n, false);
-        rc = api_parse_key_create(body, sizeof body - 1, &create, &problem);
-        if (!fault_alloc_disarm()) {
-            assert_int_equal(rc, 0);
-            api_key_create_free(create);
-            break;
-        }
-        assert_int_equal(rc, -ENOMEM);
-        assert_null(create);
-        assert_string_equal(problem.code, "out_of_memory");
-    }
-    assert_true(n > 3);
-    assert_int_equal(fault_alloc_held(), held);
+    body_without_memory(try_create, "{\"name\":\"a\",\"role\":\"admin\",\"rate_per_s\":1,"
+                                    "\"expires_at\":\"2027-01-01T00:00:00Z\"}");
 }
 
 static void test_roles(void **state)

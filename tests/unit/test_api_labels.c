@@ -15,11 +15,11 @@
 #include "proto/api.h"
 #include "proto/json.h"
 #include "proto/openapi.h"
+#include "tests/unit/body_fixture.h"
+#include "tests/unit/fault_alloc.h"
 
 #define ID "000102030405060708090a0b0c0d0e0f"
 #define ID2 "F00102030405060708090A0B0C0D0E0F"
-
-typedef int try_fn(const char *body, size_t bytes, struct api_problem *problem);
 
 static int try_patch(const char *body, size_t bytes, struct api_problem *problem)
 {
@@ -54,51 +54,42 @@ static int try_split(const char *body, size_t bytes, struct api_problem *problem
 static void test_bad(void **state)
 {
     static const struct {
-        try_fn *try;
-        const char *body;
-        int status;
-        const char *code, *field;
+        body_fn *try;
+        struct bad_body bad;
     } rows[] = {
-        {try_patch, "", 400, "malformed_json", ""},
-        {try_patch, "[]", 422, "wrong_type", ""},
-        {try_patch, "{}", 422, "missing_field", ""},
-        {try_patch, "{\"label\":null}", 422, "wrong_type", "label"},
-        {try_patch, "{\"label\":\"\"}", 422, "invalid_name", "label"},
-        {try_patch, "{\"label\":\"a\\nb\"}", 422, "invalid_name", "label"},
-        {try_patch, "{\"status\":\"merged\"}", 422, "invalid_value", "status"},
-        {try_patch, "{\"status\":null}", 422, "wrong_type", "status"},
-        {try_patch, "{\"status\":true}", 422, "wrong_type", "status"},
-        {try_patch, "{\"score_min\":1.01}", 422, "out_of_range", "score_min"},
-        {try_patch, "{\"score_min\":-0.01}", 422, "out_of_range", "score_min"},
-        {try_patch, "{\"score_min\":\"0.5\"}", 422, "wrong_type", "score_min"},
-        {try_patch, "{\"score_min\":0.5,\"into\":\"x\"}", 422, "unknown_field", "into"},
-        {try_patch, "{\"payload\":{\"a\":1,\"a\":2}}", 400, "duplicate_field", ""},
-        {try_merge, "{}", 422, "missing_field", "into"},
-        {try_merge, "{\"into\":[\"a\"]}", 422, "wrong_type", "into"},
-        {try_merge, "{\"into\":\"\"}", 422, "invalid_name", "into"},
-        {try_merge, "{\"into\":\"a\",\"label\":\"b\"}", 422, "unknown_field", "label"},
-        {try_split, "{\"examples\":[\"" ID "\"]}", 422, "missing_field", "label"},
-        {try_split, "{\"label\":\"x\"}", 422, "missing_field", "examples"},
-        {try_split, "{\"label\":\"x\",\"examples\":\"" ID "\"}", 422, "wrong_type", "examples"},
-        {try_split, "{\"label\":\"x\",\"examples\":[]}", 422, "out_of_range", "examples"},
-        {try_split, "{\"label\":\"x\",\"examples\":[7]}", 422, "wrong_type", "examples[0]"},
-        {try_split, "{\"label\":\"x\",\"examples\":[\"" ID "\",\"0f\"]}", 422, "invalid_id",
-         "examples[1]"},
-        {try_split, "{\"label\":\"x\",\"examples\":[\"" ID "\",\"" ID2 "\",\"" ID "\"]}", 422,
-         "invalid_value", "examples"},
+        {try_patch, {"", 400, "malformed_json", ""}},
+        {try_patch, {"[]", 422, "wrong_type", ""}},
+        {try_patch, {"{}", 422, "missing_field", ""}},
+        {try_patch, {"{\"label\":null}", 422, "wrong_type", "label"}},
+        {try_patch, {"{\"label\":\"\"}", 422, "invalid_name", "label"}},
+        {try_patch, {"{\"label\":\"a\\nb\"}", 422, "invalid_name", "label"}},
+        {try_patch, {"{\"status\":\"merged\"}", 422, "invalid_value", "status"}},
+        {try_patch, {"{\"status\":null}", 422, "wrong_type", "status"}},
+        {try_patch, {"{\"status\":true}", 422, "wrong_type", "status"}},
+        {try_patch, {"{\"score_min\":1.01}", 422, "out_of_range", "score_min"}},
+        {try_patch, {"{\"score_min\":-0.01}", 422, "out_of_range", "score_min"}},
+        {try_patch, {"{\"score_min\":\"0.5\"}", 422, "wrong_type", "score_min"}},
+        {try_patch, {"{\"score_min\":0.5,\"into\":\"x\"}", 422, "unknown_field", "into"}},
+        {try_patch, {"{\"payload\":{\"a\":1,\"a\":2}}", 400, "duplicate_field", ""}},
+        {try_merge, {"{}", 422, "missing_field", "into"}},
+        {try_merge, {"{\"into\":[\"a\"]}", 422, "wrong_type", "into"}},
+        {try_merge, {"{\"into\":\"\"}", 422, "invalid_name", "into"}},
+        {try_merge, {"{\"into\":\"a\",\"label\":\"b\"}", 422, "unknown_field", "label"}},
+        {try_split, {"{\"examples\":[\"" ID "\"]}", 422, "missing_field", "label"}},
+        {try_split, {"{\"label\":\"x\"}", 422, "missing_field", "examples"}},
+        {try_split, {"{\"label\":\"x\",\"examples\":\"" ID "\"}", 422, "wrong_type", "examples"}},
+        {try_split, {"{\"label\":\"x\",\"examples\":[]}", 422, "out_of_range", "examples"}},
+        {try_split, {"{\"label\":\"x\",\"examples\":[7]}", 422, "wrong_type", "examples[0]"}},
+        {try_split,
+         {"{\"label\":\"x\",\"examples\":[\"" ID "\",\"0f\"]}", 422, "invalid_id", "examples[1]"}},
+        {try_split,
+         {"{\"label\":\"x\",\"examples\":[\"" ID "\",\"" ID2 "\",\"" ID "\"]}", 422,
+          "invalid_value", "examples"}},
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        struct api_problem problem = {0, "none", "", ""};
-        int rc = rows[i].try(rows[i].body, strlen(rows[i].body), &problem);
-
-        if (rc != -EINVAL || problem.status != rows[i].status ||
-            strcmp(problem.code, rows[i].code) != 0 || strcmp(problem.field, rows[i].field) != 0)
-            fail_msg("%s: rc %d, %d %s at '%s' (%s)", rows[i].body, rc, problem.status,
-                     problem.code, problem.field, problem.detail);
-        assert_true(problem.detail[0] != '\0');
-    }
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        body_bad(rows[i].try, &rows[i].bad);
 }
 
 static struct api_label_patch *patch_of(const char *body)
@@ -206,27 +197,10 @@ static void test_split_of_too_many(void **state)
 /* ---- the contract -------------------------------------------------------------------------------
  */
 
-static int check_known(void *ud, const char *key, const struct json_value *value)
-{
-    struct api_buffer b = API_BUFFER_INIT;
-    struct api_problem problem = {0, "none", "", ""};
-
-    (void)value;
-    json_open_object(&b);
-    json_write_key(&b, key);
-    json_write_null(&b);
-    json_close_object(&b);
-    (*(try_fn **)ud)(b.bytes, b.len, &problem);
-    if (strcmp(problem.code, "unknown_field") == 0)
-        fail_msg("%s is not read", key);
-    api_buffer_done(&b);
-    return 0;
-}
-
 static void test_contract_is_kept(void **state)
 {
     static const struct {
-        try_fn *try;
+        body_fn *try;
         const char *schema;
     } rows[] = {{try_patch, "LabelPatch"}, {try_merge, "LabelMerge"}, {try_split, "LabelSplit"}};
     size_t bytes;
@@ -236,51 +210,29 @@ static void test_contract_is_kept(void **state)
     (void)state;
     assert_int_equal(json_parse(text, bytes, NULL, &doc, NULL), 0);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        try_fn *try = rows[i].try;
-        const struct json_value *schema, *examples;
+        const struct json_value *examples;
         char path[100];
 
-        snprintf(path, sizeof path, "components.schemas.%s", rows[i].schema);
-        schema = json_get(doc, path);
-        assert_true(json_len(json_member(schema, "properties")) > 0);
-        json_each(json_member(schema, "properties"), check_known, &try);
-        examples = json_member(schema, "examples");
+        body_known(rows[i].try, rows[i].schema);
+        snprintf(path, sizeof path, "components.schemas.%s.examples", rows[i].schema);
+        examples = json_get(doc, path);
         assert_true(json_len(examples) > 0);
         for (size_t e = 0; e < json_len(examples); e++) {
             struct api_buffer b = API_BUFFER_INIT;
             struct api_problem problem;
 
             json_write_value(&b, json_at(examples, e));
-            assert_int_equal(try(b.bytes, b.len, &problem), 0);
+            assert_int_equal(rows[i].try(b.bytes, b.len, &problem), 0);
             api_buffer_done(&b);
         }
     }
     json_free(doc);
 }
 
-/* ---- no memory ----------------------------------------------------------------------------------
- */
-
-static long fail_at, taken, held;
-
-static void *take(size_t bytes)
-{
-    if (++taken == fail_at)
-        return NULL;
-    held++;
-    return malloc(bytes);
-}
-
-static void give(void *memory)
-{
-    held -= memory != NULL;
-    free(memory);
-}
-
 static void test_every_allocation_fails(void **state)
 {
     static const struct {
-        try_fn *try;
+        body_fn *try;
         const char *body;
     } rows[] = {
         {try_patch, "{\"label\":\"x\",\"payload\":{\"a\":[1,2]},\"score_min\":0.5}"},
@@ -289,27 +241,8 @@ static void test_every_allocation_fails(void **state)
     };
 
     (void)state;
-    api_alloc_set(take, give);
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        for (fail_at = 1;; fail_at++) {
-            struct api_problem problem = {0, "none", "", ""};
-            int rc;
-
-            taken = held = 0;
-            rc = rows[i].try(rows[i].body, strlen(rows[i].body), &problem);
-            assert_int_equal(held, 0);
-            if (taken < fail_at) {
-                assert_int_equal(rc, 0);
-                break;
-            }
-            if (rc != -ENOMEM)
-                fail_msg("%s: allocation %ld: rc %d", rows[i].body, fail_at, rc);
-            assert_int_equal(problem.status, 503);
-        }
-        assert_true(fail_at > 5);
-    }
-    fail_at = 0;
-    api_alloc_set(malloc, free);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        body_without_memory(rows[i].try, rows[i].body);
 }
 
 int main(void)
@@ -324,5 +257,6 @@ int main(void)
         cmocka_unit_test(test_every_allocation_fails),
     };
 
+    fault_alloc_install();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

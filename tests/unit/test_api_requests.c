@@ -15,7 +15,8 @@
 
 #include "proto/api.h"
 #include "proto/json.h"
-#include "proto/openapi.h"
+#include "tests/unit/body_fixture.h"
+#include "tests/unit/fault_alloc.h"
 
 #define ID "00112233445566778899aabbccddeeff"
 #define NAME_129                                                                                   \
@@ -88,34 +89,17 @@ static int try_label(const char *body, size_t bytes, struct api_problem *problem
     return rc;
 }
 
-typedef int try_fn(const char *body, size_t bytes, struct api_problem *problem);
-
-struct bad {
-    const char *body;
-    int status;
-    const char *code, *field;
-};
-
-static void check_bad(try_fn *try, const struct bad *rows, size_t rows_len)
+static void check_bad(body_fn *try, const struct bad_body *rows, size_t rows_len)
 {
-    for (size_t i = 0; i < rows_len; i++) {
-        struct api_problem problem = {0, "none", "", ""};
-        int rc = try(rows[i].body, strlen(rows[i].body), &problem);
-        if (rc != -EINVAL || problem.status != rows[i].status ||
-            strcmp(problem.code, rows[i].code) != 0 || strcmp(problem.field, rows[i].field) != 0)
-            fail_msg("%s: rc %d, %d %s at '%s' (%s)", rows[i].body, rc, problem.status,
-                     problem.code, problem.field, problem.detail);
-        assert_true(problem.detail[0] != '\0');
-        if (strstr(problem.detail, "SECRET"))
-            fail_msg("%s: quoted in '%s'", rows[i].body, problem.detail);
-    }
+    for (size_t i = 0; i < rows_len; i++)
+        body_bad(try, &rows[i]);
 }
 
 #define CHECK_BAD(try, rows) check_bad(try, rows, sizeof(rows) / sizeof((rows)[0]))
 
 static void test_any_body(void **state)
 {
-    static const struct bad ROWS[] = {
+    static const struct bad_body ROWS[] = {
         {"", 400, "malformed_json", ""},
         {"SECRET", 400, "malformed_json", ""},
         {"{\"SECRET\":", 400, "malformed_json", ""},
@@ -130,8 +114,8 @@ static void test_any_body(void **state)
         {"null", 422, "wrong_type", ""},
         {"{\"nosuch\":\"SECRET\"}", 422, "unknown_field", "nosuch"},
     };
-    static try_fn *const ALL[] = {try_classify, try_embed, try_feedback, try_line,
-                                  try_create,   try_patch, try_label};
+    static body_fn *const ALL[] = {try_classify, try_embed, try_feedback, try_line,
+                                   try_create,   try_patch, try_label};
 
     (void)state;
     for (size_t i = 0; i < sizeof ALL / sizeof ALL[0]; i++)
@@ -140,7 +124,7 @@ static void test_any_body(void **state)
 
 static void test_classify_bad(void **state)
 {
-    static const struct bad ROWS[] = {
+    static const struct bad_body ROWS[] = {
         {"{}", 422, "missing_field", "inputs"},
         {"{\"inputs\":3}", 422, "wrong_type", "inputs"},
         {"{\"inputs\":null}", 422, "wrong_type", "inputs"},
@@ -189,7 +173,7 @@ static void test_classify_bad(void **state)
         {"{\"inputs\":\"a\",\"deadline_ms\":600001}", 422, "out_of_range", "deadline_ms"},
         {"{\"inputs\":\"a\",\"store\":\"no\"}", 422, "wrong_type", "store"},
     };
-    static const struct bad EMBED[] = {
+    static const struct bad_body EMBED[] = {
         {"{}", 422, "missing_field", "inputs"},
         {"{\"inputs\":[\"\"]}", 422, "empty_text", "inputs[0]"},
         {"{\"inputs\":\"a\",\"model\":7}", 422, "wrong_type", "model"},
@@ -279,7 +263,7 @@ static char *repeated(const char *key, const char *element, size_t n, const char
     return api_buffer_take(&b, &bytes);
 }
 
-static void check_count(try_fn *try, const char *key, const char *element, size_t n,
+static void check_count(body_fn *try, const char *key, const char *element, size_t n,
                         const char *rest, const char *code, const char *field)
 {
     char *body = repeated(key, element, n, rest);
@@ -315,7 +299,7 @@ static void test_counts(void **state)
 
 static void test_feedback_bad(void **state)
 {
-    static const struct bad ROWS[] = {
+    static const struct bad_body ROWS[] = {
         {"{}", 422, "missing_field", "text"},
         {"{\"text\":\"SECRET\"}", 422, "missing_field", "label"},
         {"{\"label\":\"SECRET\"}", 422, "missing_field", "text"},
@@ -373,7 +357,7 @@ static void test_feedback_bad(void **state)
 
 static void test_batch_and_line_bad(void **state)
 {
-    static const struct bad BATCH[] = {
+    static const struct bad_body BATCH[] = {
         {"{\"items\":{}}", 422, "wrong_type", "items"},
         {"{\"items\":null}", 422, "wrong_type", "items"},
         {"{\"items\":[]}", 422, "out_of_range", "items"},
@@ -382,7 +366,7 @@ static void test_batch_and_line_bad(void **state)
         {"{\"items\":[{}],\"annotator\":3}", 422, "wrong_type", "annotator"},
         {"{\"items\":[{}],\"weight\":3}", 422, "unknown_field", "weight"},
     };
-    static const struct bad LINE[] = {
+    static const struct bad_body LINE[] = {
         {"{\"items\":[{}]}", 422, "unknown_field", "items"},
         {"{\"text\":\"a\",\"label\":\"a\"}\n{}", 400, "malformed_json", ""},
     };
@@ -534,7 +518,7 @@ static void test_canonical(void **state)
 
 static void test_manage_bad(void **state)
 {
-    static const struct bad CREATE[] = {
+    static const struct bad_body CREATE[] = {
         {"{}", 422, "missing_field", "name"},
         {"{\"name\":7}", 422, "wrong_type", "name"},
         {"{\"name\":\"\"}", 422, "invalid_name", "name"},
@@ -575,7 +559,7 @@ static void test_manage_bad(void **state)
         {"{\"name\":\"m\",\"settings\":{\"rejection_budget\":\"5%\"}}", 422, "wrong_type",
          "settings.rejection_budget"},
     };
-    static const struct bad PATCH[] = {
+    static const struct bad_body PATCH[] = {
         {"{}", 422, "missing_field", "settings"},
         {"{\"settings\":7}", 422, "wrong_type", "settings"},
         {"{\"name\":\"n\"}", 422, "unknown_field", "name"},
@@ -586,7 +570,7 @@ static void test_manage_bad(void **state)
          "settings.features"},
         {"{\"settings\":{\"score_min\":-1}}", 422, "out_of_range", "settings.score_min"},
     };
-    static const struct bad LABEL[] = {
+    static const struct bad_body LABEL[] = {
         {"{}", 422, "missing_field", "label"},
         {"{\"label\":1}", 422, "wrong_type", "label"},
         {"{\"label\":\"\"}", 422, "invalid_name", "label"},
@@ -641,74 +625,21 @@ static void test_manage_good(void **state)
     api_label_add_free(add);
 }
 
-/* A field of the contract that a parser does not know would be a promise that is not kept. */
-struct schema_walk {
-    try_fn *try;
-    const char *schema;
-};
-
-static int check_known(void *ud, const char *key, const struct json_value *value)
-{
-    const struct schema_walk *walk = ud;
-    struct api_buffer b = API_BUFFER_INIT;
-    struct api_problem problem = {0, "none", "", ""};
-
-    (void)value;
-    json_open_object(&b);
-    json_write_key(&b, key);
-    json_open_object(&b);
-    json_close_object(&b);
-    json_close_object(&b);
-    if (walk->try(b.bytes, b.len, &problem) == 0 || strcmp(problem.code, "unknown_field") == 0)
-        fail_msg("%s: %s is not read", walk->schema, key);
-    api_buffer_done(&b);
-    return 0;
-}
-
 static void test_contract_is_kept(void **state)
 {
-    static const struct schema_walk ROWS[] = {
-        {try_classify, "ClassifyRequest"}, {try_embed, "EmbedRequest"},
-        {try_feedback, "FeedbackOne"},     {try_line, "FeedbackOne"},
-        {try_create, "ModelCreate"},       {try_label, "LabelAdd"},
-    };
-    size_t bytes;
-    const char *text = openapi_json(&bytes);
-    struct json_value *doc = NULL;
-    char path[100];
-
     (void)state;
-    assert_int_equal(json_parse(text, bytes, NULL, &doc, NULL), 0);
-    for (size_t i = 0; i < sizeof ROWS / sizeof ROWS[0]; i++) {
-        struct schema_walk walk = ROWS[i];
-        snprintf(path, sizeof path, "components.schemas.%s.properties", walk.schema);
-        const struct json_value *fields = json_get(doc, path);
-        assert_true(json_len(fields) > 0);
-        json_each(fields, check_known, &walk);
-    }
-    json_free(doc);
-}
-
-static long fail_at, taken, held;
-
-static void *take(size_t bytes)
-{
-    if (++taken == fail_at)
-        return NULL;
-    held++;
-    return malloc(bytes);
-}
-
-static void give(void *memory)
-{
-    held--;
-    free(memory);
+    body_known(try_classify, "ClassifyRequest");
+    body_known(try_embed, "EmbedRequest");
+    body_known(try_feedback, "FeedbackOne");
+    body_known(try_line, "FeedbackOne");
+    body_known(try_create, "ModelCreate");
+    body_known(try_label, "LabelAdd");
 }
 
 static void test_every_allocation_fails(void **state)
 {
     static const struct {
-        try_fn *try;
+        body_fn *try;
         const char *body;
     } ROWS[] = {
         {try_classify, "{\"inputs\":[{\"text\":\"a\",\"id\":\"b\"},{\"text\":\"c\"}],"
@@ -723,26 +654,8 @@ static void test_every_allocation_fails(void **state)
     };
 
     (void)state;
-    api_alloc_set(take, give);
-    for (size_t i = 0; i < sizeof ROWS / sizeof ROWS[0]; i++) {
-        for (fail_at = 1;; fail_at++) {
-            struct api_problem problem = {0, "none", "", ""};
-            taken = held = 0;
-            int rc = ROWS[i].try(ROWS[i].body, strlen(ROWS[i].body), &problem);
-            assert_int_equal(held, 0);
-            if (taken < fail_at) {
-                assert_int_equal(rc, 0);
-                break;
-            }
-            if (rc != -ENOMEM)
-                fail_msg("%s: allocation %ld: rc %d", ROWS[i].body, fail_at, rc);
-            assert_int_equal(problem.status, 503);
-            assert_string_equal(problem.code, "out_of_memory");
-        }
-        assert_true(fail_at > 5);
-    }
-    fail_at = 0;
-    api_alloc_set(malloc, free);
+    for (size_t i = 0; i < sizeof ROWS / sizeof ROWS[0]; i++)
+        body_without_memory(ROWS[i].try, ROWS[i].body);
 }
 
 /* Bodies cut short and with a byte changed: a refusal or a request, never anything else. ASan and
@@ -754,7 +667,7 @@ static void test_damaged_bodies(void **state)
         "id\":"
         "\"r\",\"action\":\"reject\"},{\"example\":\"" ID "\",\"action\":\"withdraw\"}],"
         "\"inputs\":[{\"text\":\"a\"}],\"settings\":{\"seed\":1},\"wait\":\"applied\"}";
-    static try_fn *const ALL[] = {try_classify, try_feedback, try_line, try_create, try_patch};
+    static body_fn *const ALL[] = {try_classify, try_feedback, try_line, try_create, try_patch};
     char body[sizeof BODY];
     uint32_t seed = 99;
 
@@ -795,5 +708,6 @@ int main(void)
         cmocka_unit_test(test_damaged_bodies),
     };
 
+    fault_alloc_install();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,7 +2,6 @@
  * calls failing one after the other (tests/cuda/shim.h): the first failure comes out of sync(), the
  * next sync is clean again, and a device that is lost stays lost.
  */
-#include <dlfcn.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -18,37 +16,24 @@
 
 #include "kernels/backend_load.h"
 #include "kernels/backend_training.h"
+#include "tests/unit/shim_fixture.h"
 
 enum { OUT_OF_MEMORY = 2, LAUNCH_FAILURE = 719, N = 5, C = 32, CALLS_MAX = 200 };
 
 static const struct backend *be;
-static void (*fail_after)(int calls, int code, int stays);
-
-/* The library beside this program: BUILD/tests/unit/X -> BUILD/tests/cuda/shim-cuda.so. */
-static void shim_path(char *path, size_t bytes)
-{
-    ssize_t len = readlink("/proc/self/exe", path, bytes - 40);
-
-    assert_true(len > 0);
-    path[len] = '\0';
-    *strrchr(path, '/') = '\0';
-    *strrchr(path, '/') = '\0';
-    strncat(path, "/cuda/shim-cuda.so", 30);
-}
+static shim_fail_fn *fail_after;
 
 static int setup(void **state)
 {
     char path[4096], why[256] = "";
     const struct backend *none = NULL;
-    void *library, *symbol;
+    void *symbol;
     int (*open)(uint32_t abi, uint32_t ordinal, char *why, size_t why_bytes,
                 const struct backend **ret_backend);
 
     (void)state;
     shim_path(path, sizeof path);
-    library = dlopen(path, RTLD_NOW);
-    assert_non_null(library);
-    symbol = dlsym(library, "learnd_backend_open");
+    symbol = shim_symbol("learnd_backend_open");
     memcpy(&open, &symbol, sizeof open);
     assert_int_equal(open(BACKEND_ABI + 1, 0, why, sizeof why, &none), -EPROTO);
     assert_non_null(strstr(why, "ABI"));
@@ -57,7 +42,7 @@ static int setup(void **state)
     assert_null(none);
     assert_int_equal(backend_load(path, 0, why, sizeof why, &be), 0);
     assert_string_equal(be->name, "cuda:0");
-    symbol = dlsym(library, "learnd_shim_fail");
+    symbol = shim_symbol("learnd_shim_fail");
     memcpy(&fail_after, &symbol, sizeof fail_after);
     return 0;
 }
@@ -68,7 +53,7 @@ static float *filled(size_t n)
     void *data;
 
     assert_non_null(values);
-    assert_int_equal(be->alloc(n * sizeof *values, &data), 0);
+    assert_int_equal(be->alloc(K_CONTEXTS, n * sizeof *values, &data), 0);
     for (size_t i = 0; i < n; i++)
         values[i] = (float)(i % 7) - 3;
     assert_int_equal(be->upload(data, K_F32, values, n), 0);
@@ -81,9 +66,10 @@ static void work(struct kctx *k, float *x, float *y, const float *ones)
 {
     struct kview from = {x, K_F32}, to = {y, K_F32};
     uint32_t offsets[2] = {0, N};
+    const struct kbatch batch = {offsets, 1, N, N};
 
     be->add_layernorm(k, to, from, from, ones, ones, 1e-6f, N, C);
-    be->attention(k, to, from, offsets, 1, C / 4, 2);
+    be->attention(k, to, from, &batch, C / 4, 2);
     be->training->gelu(k, to, from, N, C);
     (void)be->training->sum_squares(k, y, N * C);
 }
@@ -131,17 +117,17 @@ static void test_what_cannot_be_opened(void **state)
 
     (void)state;
     fail_after(0, OUT_OF_MEMORY, 0);
-    assert_int_equal(be->alloc(1000, &data), -ENOMEM);
+    assert_int_equal(be->alloc(K_CONTEXTS, 1000, &data), -ENOMEM);
     assert_null(data);
     fail_after(0, OUT_OF_MEMORY, 0);
-    assert_int_equal(be->alloc_shared(1000, &data), -ENOMEM);
+    assert_int_equal(be->alloc_shared(K_CONTEXTS, 1000, &data), -ENOMEM);
     fail_after(0, LAUNCH_FAILURE, 0);
     assert_int_equal(be->ctx_open(1, 1, K_TRAINING, &k), -EIO);
     assert_null(k);
     fail_after(0, OUT_OF_MEMORY, 0);
-    assert_int_equal(be->mat_load(w, 2, 2, K_F32, &mat), -ENOMEM);
+    assert_int_equal(be->mat_load(w, NULL, 2, 2, K_F32, &mat), -ENOMEM);
     assert_null(mat);
-    assert_int_equal(be->alloc(sizeof host, &data), 0);
+    assert_int_equal(be->alloc(K_CONTEXTS, sizeof host, &data), 0);
     fail_after(0, LAUNCH_FAILURE, 0);
     assert_int_equal(be->upload(data, K_F32, w, 4), -EIO);
     fail_after(0, LAUNCH_FAILURE, 0);
@@ -166,7 +152,7 @@ static void test_a_lost_device_stays_lost(void **state)
     assert_int_equal(be->sync(k), -ENODEV);
     work(k, x, y, ones);
     assert_int_equal(be->sync(k), -ENODEV);
-    assert_int_equal(be->alloc(100, &data), -ENODEV);
+    assert_int_equal(be->alloc(K_CONTEXTS, 100, &data), -ENODEV);
     assert_int_equal(be->ctx_open(1, 1, K_SERVING, &other), -ENODEV);
     assert_null(other);
     be->ctx_close(k);

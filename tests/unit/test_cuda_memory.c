@@ -1,5 +1,6 @@
 /* test_cuda_memory.c -- the slots of the CUDA backend over a driver that is a plain array: nothing
- * overlaps, what is given back is handed out again, and a driver that has no more is not the end.
+ * overlaps, holes grow together, no room takes another's memory, encoders of one shape that come
+ * and go in any order never need the driver again, and a driver that has no more is not the end.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -34,7 +35,7 @@ static int take(size_t bytes, void **ret_data)
 }
 
 /* They live as long as the process, as the backend's do. */
-static struct cuda_memory *all[8];
+static struct cuda_memory *all[32];
 static int all_len;
 
 static struct cuda_memory *fresh(size_t left)
@@ -68,7 +69,8 @@ static void test_blocks_do_not_overlap(void **state)
     static uint8_t *blocks[BLOCKS];
     static size_t bytes[BLOCKS];
     struct cuda_memory *m = fresh(DRIVER_BYTES);
-    uint64_t seed = 1, taken, used;
+    struct kmemory memory = {0};
+    uint64_t seed = 1;
 
     (void)state;
     for (int turn = 0; turn < 20 * BLOCKS; turn++) {
@@ -83,35 +85,124 @@ static void test_blocks_do_not_overlap(void **state)
             blocks[i] = NULL;
         } else {
             bytes[i] = 1 + (seed >> 40) % 60000;
-            assert_int_equal(cuda_memory_alloc(m, bytes[i], (void **)&blocks[i]), 0);
+            assert_int_equal(cuda_memory_alloc(m, K_WEIGHTS, bytes[i], (void **)&blocks[i]), 0);
             assert_int_equal((uintptr_t)blocks[i] % 256, 0);
             memset(blocks[i], (int)i, bytes[i]);
         }
     }
     for (uint32_t i = 0; i < BLOCKS; i++)
         cuda_memory_dealloc(m, blocks[i]);
-    cuda_memory_count(m, &taken, &used);
-    assert_int_equal(used, 0);
-    assert_true(taken > 0 && taken <= DRIVER_BYTES);
+    cuda_memory_count(m, &memory);
+    assert_int_equal(memory.used, 0);
+    assert_int_equal(memory.asked, driver.calls);
+    assert_true(memory.taken > 0 && memory.taken <= DRIVER_BYTES);
 }
 
-static void test_a_second_model_costs_the_driver_nothing(void **state)
+/* ---- encoders and runs ------------------------------------------------------------------------
+ */
+
+enum { SLOTS = 4, TENSORS = 60 };
+
+/* Sizes as a small encoder has them: few large ones, many small ones, none a whole unit. */
+static size_t tensor_bytes(int i)
 {
-    static const size_t sizes[] = {46 << 20, 1 << 20, 1536, 1536, 384 * 4, 9 << 20, 100};
-    struct cuda_memory *m = fresh(DRIVER_BYTES);
-    void *blocks[7];
-    int calls = 0;
+    return i == 0 ? 3000001 : i % 10 == 1 ? 147456 + 77 : i % 10 == 2 ? 49152 + 1 : 1537;
+}
+
+static size_t encoder_bytes(void)
+{
+    size_t bytes = 0;
+
+    for (int i = 0; i < TENSORS; i++)
+        bytes += kroom_bytes(tensor_bytes(i));
+    return bytes;
+}
+
+static void encoder_open(struct cuda_memory *m, void *blocks[TENSORS])
+{
+    for (int i = 0; i < TENSORS; i++)
+        assert_int_equal(cuda_memory_alloc(m, K_WEIGHTS, tensor_bytes(i), &blocks[i]), 0);
+}
+
+static void encoder_close(struct cuda_memory *m, void *blocks[TENSORS])
+{
+    for (int i = 0; i < TENSORS; i++)
+        cuda_memory_dealloc(m, blocks[i]);
+}
+
+static uint32_t draw(uint64_t *seed, uint32_t below)
+{
+    *seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (uint32_t)(*seed >> 33) % below;
+}
+
+/* A run: blocks of sizes that no other run has, given back in any order. */
+static void run_once(struct cuda_memory *m, size_t bytes, uint64_t *seed)
+{
+    void *blocks[8];
+    size_t left = bytes;
+
+    for (int i = 0; i < 8; i++) {
+        size_t part = i == 7 ? left : left / 4 + draw(seed, (uint32_t)(left / 8));
+
+        part = part / K_ROOM_UNIT * K_ROOM_UNIT;
+        assert_int_equal(cuda_memory_alloc(m, K_RUNS, part, &blocks[i]), 0);
+        left -= part;
+    }
+    for (uint32_t i = 8; i > 0; i--) {
+        uint32_t j = draw(seed, i);
+
+        cuda_memory_dealloc(m, blocks[j]);
+        blocks[j] = blocks[i - 1];
+    }
+}
+
+/* Exactly what the start reckons with, and then thousands of swaps and runs: whichever goes first,
+ * the driver is never asked again. */
+static void test_swaps_and_runs_need_no_more(void **state)
+{
+    static void *blocks[SLOTS][TENSORS];
+    const size_t run_bytes = 20 << 20;
 
     (void)state;
-    for (int model = 0; model < 3; model++) {
-        for (int i = 0; i < 7; i++)
-            assert_int_equal(cuda_memory_alloc(m, sizes[i], &blocks[i]), 0);
-        for (int i = 0; i < 7; i++)
-            cuda_memory_dealloc(m, blocks[i]);
-        if (model > 0)
-            assert_int_equal(driver.calls, calls);
-        calls = driver.calls;
+    for (uint64_t first = 1; first <= 20; first++) {
+        struct cuda_memory *m = fresh(DRIVER_BYTES);
+        bool open[SLOTS] = {true};
+        uint64_t seed = first;
+
+        assert_int_equal(cuda_memory_reserve(m, K_WEIGHTS, SLOTS * encoder_bytes()), 0);
+        assert_int_equal(cuda_memory_reserve(m, K_RUNS, run_bytes), 0);
+        encoder_open(m, blocks[0]); /* the base, which stays */
+        for (int swap = 0; swap < 300; swap++) {
+            uint32_t i = 1 + draw(&seed, SLOTS - 1);
+
+            if (open[i])
+                encoder_close(m, blocks[i]);
+            else
+                encoder_open(m, blocks[i]);
+            open[i] = !open[i];
+            if (swap % 3 == 0)
+                run_once(m, run_bytes, &seed);
+            if (driver.calls != 2)
+                fail_msg("seed %llu, swap %d: the driver was asked again",
+                         (unsigned long long)first, swap);
+        }
     }
+}
+
+static void test_rooms_are_apart(void **state)
+{
+    struct cuda_memory *m = fresh(DRIVER_BYTES);
+    void *a, *b;
+
+    (void)state;
+    assert_int_equal(cuda_memory_reserve(m, K_WEIGHTS, 32 << 20), 0);
+    assert_int_equal(cuda_memory_alloc(m, K_RUNS, 9 << 20, &a), 0);
+    assert_int_equal(driver.calls, 2);
+    assert_int_equal(cuda_memory_alloc(m, K_WEIGHTS, 32 << 20, &b), 0);
+    assert_int_equal(driver.calls, 2);
+    cuda_memory_dealloc(m, a);
+    cuda_memory_dealloc(m, b);
 }
 
 static void test_reserved_memory_is_used(void **state)
@@ -120,11 +211,11 @@ static void test_reserved_memory_is_used(void **state)
     void *a, *b;
 
     (void)state;
-    assert_int_equal(cuda_memory_reserve(m, 64 << 20), 0);
-    assert_int_equal(cuda_memory_alloc(m, 40 << 20, &a), 0);
-    assert_int_equal(cuda_memory_alloc(m, 16 << 20, &b), 0);
+    assert_int_equal(cuda_memory_reserve(m, K_WEIGHTS, 64 << 20), 0);
+    assert_int_equal(cuda_memory_alloc(m, K_WEIGHTS, 40 << 20, &a), 0);
+    assert_int_equal(cuda_memory_alloc(m, K_WEIGHTS, 16 << 20, &b), 0);
     assert_int_equal(driver.calls, 1);
-    assert_int_equal(cuda_memory_reserve(m, DRIVER_BYTES), -ENOMEM);
+    assert_int_equal(cuda_memory_reserve(m, K_WEIGHTS, DRIVER_BYTES), -ENOMEM);
 }
 
 static void test_a_full_driver_is_an_answer(void **state)
@@ -133,34 +224,23 @@ static void test_a_full_driver_is_an_answer(void **state)
     void *large, *small, *again;
 
     (void)state;
-    assert_int_equal(cuda_memory_alloc(m, 20 << 20, &large), 0);
-    assert_int_equal(cuda_memory_alloc(m, 20 << 20, &small), -ENOMEM);
+    assert_int_equal(cuda_memory_alloc(m, K_WEIGHTS, 20 << 20, &large), 0);
+    assert_int_equal(cuda_memory_alloc(m, K_WEIGHTS, 20 << 20, &small), -ENOMEM);
     cuda_memory_dealloc(m, large);
     /* A block much larger than needed is better than none. */
-    assert_int_equal(cuda_memory_alloc(m, 5 << 20, &again), 0);
+    assert_int_equal(cuda_memory_alloc(m, K_WEIGHTS, 5 << 20, &again), 0);
     assert_ptr_equal(again, large);
-    assert_int_equal(cuda_memory_alloc(m, SIZE_MAX / 2, &small), -ENOMEM);
-}
-
-static void test_sizes(void **state)
-{
-    (void)state;
-    for (size_t bytes = 1; bytes < (size_t)1 << 40; bytes = bytes * 9 / 8 + 1) {
-        size_t block = cuda_memory_block_bytes(bytes);
-
-        assert_true(block >= bytes && block % 256 == 0);
-        assert_true(block <= bytes / 4 * 5 + 512);
-    }
+    assert_int_equal(cuda_memory_alloc(m, K_WEIGHTS, SIZE_MAX / 2, &small), -ENOMEM);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_blocks_do_not_overlap),
-        cmocka_unit_test(test_a_second_model_costs_the_driver_nothing),
+        cmocka_unit_test(test_swaps_and_runs_need_no_more),
+        cmocka_unit_test(test_rooms_are_apart),
         cmocka_unit_test(test_reserved_memory_is_used),
         cmocka_unit_test(test_a_full_driver_is_an_answer),
-        cmocka_unit_test(test_sizes),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

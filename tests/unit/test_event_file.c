@@ -19,23 +19,7 @@
 
 #include "daemon/learn/event_file.h"
 #include "tests/unit/fault_alloc.h"
-#include "tests/unit/store_fixture.h"
-
-static char folder[FOLDER_BYTES];
-
-static int set_up(void **state)
-{
-    (void)state;
-    folder_make(folder);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    folder_remove(folder);
-    return 0;
-}
+#include "tests/unit/own_folder.h"
 
 static void test_crc(void **state)
 {
@@ -225,13 +209,11 @@ static void test_names(void **state)
     assert_string_equal(little, "abcde");
 }
 
-#define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        EACH(test_crc),       EACH(test_records), EACH(test_full_disk),
-        EACH(test_no_folder), EACH(test_names),
+        IN_FOLDER(test_crc),       IN_FOLDER(test_records), IN_FOLDER(test_full_disk),
+        IN_FOLDER(test_no_folder), IN_FOLDER(test_names),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

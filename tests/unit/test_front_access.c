@@ -15,23 +15,15 @@
 #include "daemon/front/access.h"
 #include "daemon/limits.h"
 #include "tests/unit/fault_alloc.h"
-#include "tests/unit/store_fixture.h"
+#include "tests/unit/own_folder.h"
 
 static const struct access_settings settings;
-static char folder[FOLDER_BYTES], path[FOLDER_BYTES + 16];
+static char path[FOLDER_BYTES + 16];
 
 static int set_up(void **state)
 {
-    (void)state;
-    folder_make(folder);
+    folder_set_up(state);
     snprintf(path, sizeof path, "%s/key", folder);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    folder_remove(folder);
     return 0;
 }
 
@@ -327,7 +319,7 @@ static void test_without_memory(void **state)
     store_close(w);
 }
 
-#define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, folder_tear_down)
 
 int main(void)
 {

@@ -16,23 +16,7 @@
 #include <cmocka.h>
 
 #include "proto/json.h"
-
-static long fail_at; /* the allocation that fails; 0: none */
-static long taken, held;
-
-static void *take(size_t bytes)
-{
-    if (++taken == fail_at)
-        return NULL;
-    held++;
-    return malloc(bytes);
-}
-
-static void give(void *memory)
-{
-    held--;
-    free(memory);
-}
+#include "tests/unit/fault_alloc.h"
 
 static struct json_value *read_or_fail(const char *text)
 {
@@ -99,11 +83,12 @@ static void test_refuses(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof ROWS / sizeof ROWS[0]; i++) {
-        struct json_value *root = (struct json_value *)&fail_at;
         struct json_problem problem = {"", ""};
+        struct json_value *root = (struct json_value *)&problem;
+
         assert_int_equal(json_parse(ROWS[i].text, strlen(ROWS[i].text), NULL, &root, &problem),
                          -EINVAL);
-        assert_ptr_equal(root, &fail_at);
+        assert_ptr_equal(root, &problem);
         if (strcmp(problem.code, ROWS[i].code) != 0)
             fail_msg("row %zu: %s, not %s", i, problem.code, ROWS[i].code);
         assert_null(strstr(problem.detail, "secret"));
@@ -327,27 +312,26 @@ static void test_every_allocation_fails(void **state)
                                "the reader holds: 0123456789\","
                                "\"n\":1.25e3,\"i\":123456}],\"a\":1,\"b\":2,\"c\":3,\"d\":4,\"e\":"
                                "5,\"f\":6,\"g\":7,\"h\":8}";
+    int64_t held = fault_alloc_held();
     struct json_value *root;
     struct json_problem problem;
+    uint64_t n;
+    int rc;
 
     (void)state;
-    api_alloc_set(take, give);
-    for (fail_at = 1;; fail_at++) {
-        taken = held = 0;
+    for (n = 1;; n++) {
         root = NULL;
-        int rc = json_parse(TEXT, sizeof TEXT - 1, NULL, &root, &problem);
-        if (taken < fail_at) {
-            assert_int_equal(rc, 0);
-            json_free(root);
+        fault_alloc_arm(n, false);
+        rc = json_parse(TEXT, sizeof TEXT - 1, NULL, &root, &problem);
+        if (!fault_alloc_disarm())
             break;
-        }
         assert_int_equal(rc, -ENOMEM);
         assert_null(root);
-        assert_int_equal(held, 0);
+        assert_int_equal(fault_alloc_held(), held);
     }
-    assert_true(fail_at > 20);
-    fail_at = 0;
-    api_alloc_set(malloc, free);
+    assert_int_equal(rc, 0);
+    json_free(root);
+    assert_true(n > 20);
 }
 
 static void test_buffer(void **state)
@@ -356,13 +340,13 @@ static void test_buffer(void **state)
     size_t bytes = 0;
 
     (void)state;
-    api_alloc_set(take, give);
     for (int i = 0; i < 10000; i++)
         api_buffer_add_string(&b, "0123456789");
     assert_int_equal(b.rc, 0);
     assert_int_equal(b.len, 100000);
-    fail_at = taken + 1;
+    fault_alloc_arm(1, false);
     api_buffer_reserve(&b, 1 << 20);
+    assert_true(fault_alloc_disarm());
     assert_int_equal(b.rc, -ENOMEM);
     assert_int_equal(b.len, 100000);
     api_buffer_add_string(&b, "x");
@@ -380,8 +364,6 @@ static void test_buffer(void **state)
     assert_int_equal(mine[0], 'y');
     api_free(mine);
     api_buffer_done(&b);
-    fail_at = 0;
-    api_alloc_set(malloc, free);
 }
 
 int main(void)
@@ -400,5 +382,6 @@ int main(void)
         cmocka_unit_test(test_buffer),
     };
 
+    fault_alloc_install();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

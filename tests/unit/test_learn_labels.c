@@ -20,24 +20,9 @@
 #include "daemon/log.h"
 #include "tests/unit/fault_alloc.h"
 #include "tests/unit/learning_fixture.h"
+#include "tests/unit/own_folder.h"
 
 enum { EXAMPLES = 45 };
-
-static char folder[FOLDER_BYTES];
-
-static int set_up(void **state)
-{
-    (void)state;
-    folder_make(folder);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    folder_remove(folder);
-    return 0;
-}
 
 /* Text i of label `of` is taught as label `as`. */
 static void teach_as(struct world *w, enum store_op op, uint32_t of, uint32_t i, uint32_t as)
@@ -264,8 +249,7 @@ static void test_merged_is_taught_so(void **state)
     learned_close(l);
     world_close(&w);
 
-    folder_remove(folder);
-    folder_make(folder);
+    folder_renew();
     world_open(&w, folder, false);
     l = world_learned(&w);
     teach_as(&w, STORE_LABEL, 2, 100, 0);
@@ -373,14 +357,14 @@ static int install(void **state)
     return 0;
 }
 
-#define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        EACH(test_live_is_from_scratch),        EACH(test_retire_and_restore),
-        EACH(test_merged_is_taught_so),         EACH(test_a_version_is_not_ahead_of_a_merge),
-        EACH(test_every_allocation_of_a_round),
+        IN_FOLDER(test_live_is_from_scratch),
+        IN_FOLDER(test_retire_and_restore),
+        IN_FOLDER(test_merged_is_taught_so),
+        IN_FOLDER(test_a_version_is_not_ahead_of_a_merge),
+        IN_FOLDER(test_every_allocation_of_a_round),
     };
 
     return cmocka_run_group_tests(tests, install, NULL);

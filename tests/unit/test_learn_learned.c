@@ -18,22 +18,7 @@
 #include "daemon/log.h"
 #include "tests/unit/fault_alloc.h"
 #include "tests/unit/learning_fixture.h"
-
-static char folder[FOLDER_BYTES];
-
-static int set_up(void **state)
-{
-    (void)state;
-    folder_make(folder);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    folder_remove(folder);
-    return 0;
-}
+#include "tests/unit/own_folder.h"
 
 /* Durable, and nothing more. */
 static struct store_receipt put(struct world *w, enum store_op op, uint32_t label, uint32_t i)
@@ -303,16 +288,14 @@ static int install(void **state)
     return 0;
 }
 
-#define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        EACH(test_rounds),
-        EACH(test_a_long_backlog),
-        EACH(test_forgetting_is_exact),
-        EACH(test_every_allocation_of_a_round),
-        EACH(test_every_allocation_of_opening),
+        IN_FOLDER(test_rounds),
+        IN_FOLDER(test_a_long_backlog),
+        IN_FOLDER(test_forgetting_is_exact),
+        IN_FOLDER(test_every_allocation_of_a_round),
+        IN_FOLDER(test_every_allocation_of_opening),
     };
 
     return cmocka_run_group_tests(tests, install, NULL);

@@ -16,24 +16,9 @@
 
 #include "daemon/log.h"
 #include "tests/unit/learning_fixture.h"
+#include "tests/unit/own_folder.h"
 
 enum { PROBES = 12, EACH_LABEL = 12 };
-
-static char folder[FOLDER_BYTES];
-
-static int set_up(void **state)
-{
-    (void)state;
-    folder_make(folder);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    folder_remove(folder);
-    return 0;
-}
 
 /* Answers to texts that were never taught. */
 struct answers {
@@ -211,8 +196,7 @@ static void test_restart_from_an_older_image(void **state)
     assert_int_equal(learner_counts(w.learner).examples, 11); /* the tail alone */
     world_close(&w);
 
-    tear_down(state);
-    set_up(state);
+    folder_renew();
     world_open(&w, folder, true);
     teach_all(&w);
     for (uint32_t i = 50; i < 60; i++) {
@@ -285,8 +269,7 @@ static void test_order_does_not_matter(void **state)
         if (round > 0)
             assert_same(&first, &other);
         world_close(&w);
-        tear_down(state);
-        set_up(state);
+        folder_renew();
     }
 }
 
@@ -356,8 +339,7 @@ static void test_teachers_at_once(void **state)
         pthread_join(threads[i], NULL);
     ask_all(&w, &at_once);
     world_close(&w);
-    tear_down(state);
-    set_up(state);
+    folder_renew();
     world_open(&w, folder, true);
     teach_all(&w);
     ask_all(&w, &one_by_one);
@@ -454,22 +436,20 @@ static int install(void **state)
     return 0;
 }
 
-#define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        EACH(test_empty),
-        EACH(test_a_correction_counts_at_once),
-        EACH(test_changing_ones_mind),
-        EACH(test_restart),
-        EACH(test_restart_from_an_older_image),
-        EACH(test_restart_after_an_erasure),
-        EACH(test_order_does_not_matter),
-        EACH(test_deleted_is_never_seen),
-        EACH(test_teachers_at_once),
-        EACH(test_waiters_are_told),
-        EACH(test_corrections_after_the_learner_stopped),
+        IN_FOLDER(test_empty),
+        IN_FOLDER(test_a_correction_counts_at_once),
+        IN_FOLDER(test_changing_ones_mind),
+        IN_FOLDER(test_restart),
+        IN_FOLDER(test_restart_from_an_older_image),
+        IN_FOLDER(test_restart_after_an_erasure),
+        IN_FOLDER(test_order_does_not_matter),
+        IN_FOLDER(test_deleted_is_never_seen),
+        IN_FOLDER(test_teachers_at_once),
+        IN_FOLDER(test_waiters_are_told),
+        IN_FOLDER(test_corrections_after_the_learner_stopped),
     };
 
     return cmocka_run_group_tests(tests, install, NULL);

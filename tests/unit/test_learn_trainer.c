@@ -21,28 +21,20 @@
 #include "daemon/learn/trainer.h"
 #include "daemon/learn/weights_hash.h"
 #include "tests/unit/learning_fixture.h"
+#include "tests/unit/own_folder.h"
 
 #define BASE "tests/golden/tiny-encoder"
 
 enum { EACH = 130 };
 
-static char folder[FOLDER_BYTES];
 static struct trainer_settings run_settings;
 
 static int set_up(void **state)
 {
-    (void)state;
-    folder_make(folder);
+    folder_set_up(state);
     run_settings = (struct trainer_settings){
         .epochs = 2, .steps_max = 24, .batch = 8, .margin = 0.2, .force = false};
     train_settings_default(&run_settings.train);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    folder_remove(folder);
     return 0;
 }
 
@@ -352,8 +344,7 @@ static void test_the_same_run_makes_the_same_weights(void **state)
     (void)finished(&s);
     hash_of(1, first);
     school_close(&s);
-    folder_remove(folder);
-    folder_make(folder);
+    folder_renew();
     school_open(&s, true);
     for (uint32_t i = EACH * WORLD_LABELS; i-- > 0;) { /* taught in the other order */
         char text[64];
@@ -384,8 +375,7 @@ static void test_a_stopped_run_goes_on_and_ends_in_the_same_bits(void **state)
     (void)finished(&s);
     hash_of(1, whole);
     school_close(&s);
-    folder_remove(folder);
-    folder_make(folder);
+    folder_renew();
     school_open(&s, true);
     teach_all(&s, EACH);
     queue(&s, "joint", "");
@@ -775,7 +765,7 @@ static void test_what_is_held(void **state)
     store_close(store);
 }
 
-#define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, folder_tear_down)
 
 int main(void)
 {

@@ -18,27 +18,18 @@
 #include "daemon/notify.h"
 #include "daemon/preflight.h"
 #include "daemon/watchdog.h"
-#include "tests/unit/store_fixture.h"
+#include "tests/unit/own_folder.h"
 
-static char folder[FOLDER_BYTES], why[256];
+static char why[256];
 
 static int set_up(void **state)
 {
     static const char *const names[] = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID",
                                         "LISTEN_FDS", "LISTEN_PID"};
 
-    (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         unsetenv(names[i]);
-    folder_make(folder);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    folder_remove(folder);
-    return 0;
+    return folder_set_up(state);
 }
 
 /* ---- telling --------------------------------------------------------------------------------- */
@@ -338,7 +329,7 @@ static void test_disks(void **state)
     assert_int_equal(preflight_disk((int32_t)0x9123683e), PREFLIGHT_DISK); /* btrfs */
 }
 
-#define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, folder_tear_down)
 
 int main(void)
 {

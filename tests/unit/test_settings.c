@@ -13,9 +13,9 @@
 
 #include "daemon/limits.h"
 #include "daemon/settings.h"
-#include "tests/unit/store_fixture.h"
+#include "tests/unit/own_folder.h"
 
-static char folder[FOLDER_BYTES], path[FOLDER_BYTES + 16];
+static char path[FOLDER_BYTES + 16];
 
 static int set_up(void **state)
 {
@@ -25,19 +25,11 @@ static int set_up(void **state)
         "LEARND_MAX_TOKENS", "LEARND_LOG_LEVEL", "LEARND_DRAIN_GRACE", "STATE_DIRECTORY",
         "XDG_STATE_HOME",    "XDG_CACHE_HOME"};
 
-    (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         unsetenv(names[i]);
     setenv("HOME", "/home/ann", 1);
-    folder_make(folder);
+    folder_set_up(state);
     snprintf(path, sizeof path, "%s/conf", folder);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    folder_remove(folder);
     return 0;
 }
 
@@ -427,7 +419,7 @@ static void test_help_names_every_flag(void **state)
         assert_non_null(strstr(settings_help(), names[i]));
 }
 
-#define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, folder_tear_down)
 
 int main(void)
 {

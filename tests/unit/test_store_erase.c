@@ -13,23 +13,7 @@
 #include <sqlite3.h>
 
 #include "store/erase.h"
-#include "tests/unit/store_fixture.h"
-
-static char folder[FOLDER_BYTES];
-
-static int make(void **state)
-{
-    (void)state;
-    folder_make(folder);
-    return 0;
-}
-
-static int unmake(void **state)
-{
-    (void)state;
-    folder_remove(folder);
-    return 0;
-}
+#include "tests/unit/own_folder.h"
 
 static bool file_holds(const char *name, const char *text)
 {
@@ -487,8 +471,7 @@ static void test_copies_in_slack(void **state)
     for (int round = 0; round < 8; round++) {
         struct store *w;
 
-        folder_remove(folder);
-        folder_make(folder);
+        folder_renew();
         w = opened(folder, STORE_WRITER);
         teach_all(w, model_added(w, "m"), &random, ids, numbers);
         for (int i = 0; i < ERASED; i++) {
@@ -509,17 +492,17 @@ static void test_copies_in_slack(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_a_text_goes_with_all_that_hangs_on_it, make, unmake),
-        cmocka_unit_test_setup_teardown(test_pairs, make, unmake),
-        cmocka_unit_test_setup_teardown(test_an_annotator, make, unmake),
-        cmocka_unit_test_setup_teardown(test_an_example_that_another_took_back_stays, make, unmake),
-        cmocka_unit_test_setup_teardown(test_nothing_found_changes_nothing, make, unmake),
-        cmocka_unit_test_setup_teardown(test_vectors, make, unmake),
-        cmocka_unit_test_setup_teardown(test_images_that_hold_it_go, make, unmake),
-        cmocka_unit_test_setup_teardown(test_a_reader_holds_it_up, make, unmake),
-        cmocka_unit_test_setup_teardown(test_the_next_start_finishes, make, unmake),
-        cmocka_unit_test_setup_teardown(test_a_rollback_keeps_all, make, unmake),
-        cmocka_unit_test_setup_teardown(test_copies_in_slack, make, unmake),
+        IN_FOLDER(test_a_text_goes_with_all_that_hangs_on_it),
+        IN_FOLDER(test_pairs),
+        IN_FOLDER(test_an_annotator),
+        IN_FOLDER(test_an_example_that_another_took_back_stays),
+        IN_FOLDER(test_nothing_found_changes_nothing),
+        IN_FOLDER(test_vectors),
+        IN_FOLDER(test_images_that_hold_it_go),
+        IN_FOLDER(test_a_reader_holds_it_up),
+        IN_FOLDER(test_the_next_start_finishes),
+        IN_FOLDER(test_a_rollback_keeps_all),
+        IN_FOLDER(test_copies_in_slack),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,29 +16,7 @@
 
 #include "tests/unit/fault_alloc.h"
 #include "tests/unit/fault_vfs.h"
-#include "tests/unit/store_fixture.h"
-
-static char folder[FOLDER_BYTES];
-
-static int set_up(void **state)
-{
-    (void)state;
-    folder_make(folder);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    folder_remove(folder);
-    return 0;
-}
-
-static void forget_folder(void)
-{
-    folder_remove(folder);
-    folder_make(folder);
-}
+#include "tests/unit/own_folder.h"
 
 /* ---- the walk -------------------------------------------------------------------------------- */
 
@@ -188,11 +166,11 @@ static void test_every_allocation(void **state)
                 check_and_go_on(&w, rc);
             if (rc != 0)
                 assert_int_equal(rc, -ENOMEM);
-            forget_folder();
+            folder_renew();
         }
         assert_int_equal(fault_alloc_held(), held);
         assert_true(n > 200);
-        forget_folder();
+        folder_renew();
     }
     print_message("%d allocations\n", (int)n);
 }
@@ -222,10 +200,10 @@ static void fail_each(enum fault_op op, int code, int wanted)
                 check_and_go_on(&w, rc);
             if (rc != 0 && wanted != 0)
                 assert_int_equal(rc, wanted);
-            forget_folder();
+            folder_renew();
         }
         assert_true(n > 1);
-        forget_folder();
+        folder_renew();
     }
     print_message("%d operations\n", (int)n - 1);
 }
@@ -457,20 +435,18 @@ static int install(void **state)
     return 0;
 }
 
-#define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        EACH(test_every_allocation),
-        EACH(test_every_write_of_a_full_disk),
-        EACH(test_every_write_of_a_broken_device),
-        EACH(test_every_fsync),
-        EACH(test_every_truncation),
-        EACH(test_every_open_of_a_file),
-        EACH(test_every_read),
-        EACH(test_reading_without_memory),
-        EACH(test_full_disk_under_a_mark),
+        IN_FOLDER(test_every_allocation),
+        IN_FOLDER(test_every_write_of_a_full_disk),
+        IN_FOLDER(test_every_write_of_a_broken_device),
+        IN_FOLDER(test_every_fsync),
+        IN_FOLDER(test_every_truncation),
+        IN_FOLDER(test_every_open_of_a_file),
+        IN_FOLDER(test_every_read),
+        IN_FOLDER(test_reading_without_memory),
+        IN_FOLDER(test_full_disk_under_a_mark),
     };
 
     return cmocka_run_group_tests(tests, install, NULL);

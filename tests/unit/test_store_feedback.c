@@ -12,28 +12,7 @@
 
 #include <cmocka.h>
 
-#include "tests/unit/store_fixture.h"
-
-static char folder[FOLDER_BYTES];
-static struct store *store;
-static int64_t model;
-
-static int set_up(void **state)
-{
-    (void)state;
-    folder_make(folder);
-    store = opened(folder, STORE_WRITER);
-    model = model_added(store, "m");
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    store_close(store);
-    folder_remove(folder);
-    return 0;
-}
+#include "tests/unit/own_store.h"
 
 static struct store_receipt say(enum store_op op, const char *text, const char *name,
                                 const char *annotator, double weight)
@@ -509,24 +488,22 @@ static void test_order_does_not_matter(void **state)
     }
 }
 
-#define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        EACH(test_one_label),
-        EACH(test_the_last_word_counts),
-        EACH(test_votes_are_shares),
-        EACH(test_votes_cancel),
-        EACH(test_reject),
-        EACH(test_withdraw),
-        EACH(test_delete_and_come_back),
-        EACH(test_what_is_refused),
-        EACH(test_example_ids),
-        EACH(test_texts_are_bytes),
-        EACH(test_idempotency),
-        EACH(test_fold_is_the_replay_of_the_journal),
-        EACH(test_order_does_not_matter),
+        IN_STORE(test_one_label),
+        IN_STORE(test_the_last_word_counts),
+        IN_STORE(test_votes_are_shares),
+        IN_STORE(test_votes_cancel),
+        IN_STORE(test_reject),
+        IN_STORE(test_withdraw),
+        IN_STORE(test_delete_and_come_back),
+        IN_STORE(test_what_is_refused),
+        IN_STORE(test_example_ids),
+        IN_STORE(test_texts_are_bytes),
+        IN_STORE(test_idempotency),
+        IN_STORE(test_fold_is_the_replay_of_the_journal),
+        IN_STORE(test_order_does_not_matter),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,28 +14,7 @@
 
 #include <cmocka.h>
 
-#include "tests/unit/store_fixture.h"
-
-static char folder[FOLDER_BYTES];
-static struct store *store;
-static int64_t model;
-
-static int set_up(void **state)
-{
-    (void)state;
-    folder_make(folder);
-    store = opened(folder, STORE_WRITER);
-    model = model_added(store, "m");
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    store_close(store);
-    folder_remove(folder);
-    return 0;
-}
+#include "tests/unit/own_store.h"
 
 /* ---- deleted texts --------------------------------------------------------------------------- */
 
@@ -310,15 +289,17 @@ static void test_waste_is_removed_at_the_next_start(void **state)
     free(bytes);
 }
 
-#define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        EACH(test_deleted_text_is_in_no_file),        EACH(test_a_removed_model_leaves_no_text),
-        EACH(test_checkpoint_with_a_reader),          EACH(test_snapshots),
-        EACH(test_a_damaged_snapshot_is_passed_over), EACH(test_an_older_snapshot_keeps_the_newer),
-        EACH(test_snapshot_without_a_folder),         EACH(test_waste_is_removed_at_the_next_start),
+        IN_STORE(test_deleted_text_is_in_no_file),
+        IN_STORE(test_a_removed_model_leaves_no_text),
+        IN_STORE(test_checkpoint_with_a_reader),
+        IN_STORE(test_snapshots),
+        IN_STORE(test_a_damaged_snapshot_is_passed_over),
+        IN_STORE(test_an_older_snapshot_keeps_the_newer),
+        IN_STORE(test_snapshot_without_a_folder),
+        IN_STORE(test_waste_is_removed_at_the_next_start),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,22 +13,7 @@
 #include <sqlite3.h>
 
 #include "tests/unit/fault_alloc.h"
-#include "tests/unit/fault_vfs.h"
-#include "tests/unit/store_fixture.h"
-
-static char folder[FOLDER_BYTES];
-
-static struct store *prepared(void)
-{
-    folder_make(folder);
-    return opened(folder, STORE_WRITER);
-}
-
-static void finished(struct store *w)
-{
-    store_close(w);
-    folder_remove(folder);
-}
+#include "tests/unit/store_life.h"
 
 static struct store_key key_of(const char *name, const char *role, int64_t expires_us)
 {
@@ -66,7 +51,7 @@ static int keys_in(struct store *w, int64_t after, bool standing, uint32_t limit
 
 static void test_keys(void **state)
 {
-    struct store *w = prepared();
+    struct store *w = opened(folder, STORE_WRITER);
     struct store_key key, again = key_of("a", "predict", 0);
     int64_t a = added(w, "a", "admin", 0), b = added(w, "b", "predict", 0), id;
     uint32_t keys, admins;
@@ -105,7 +90,7 @@ static void test_keys(void **state)
     again.sha256[0]++;
     snprintf(again.name, sizeof again.name, "odd");
     assert_int_equal(store_key_add(w, &again, &id), -EIO); /* no such role */
-    finished(w);
+    store_close(w);
 }
 
 static void test_hashes(void **state)
@@ -161,7 +146,7 @@ static struct seen seen(struct store *w, struct store_act_filter filter)
 
 static void test_trail(void **state)
 {
-    struct store *w = prepared();
+    struct store *w = opened(folder, STORE_WRITER);
     int64_t a = added(w, "a", "admin", 0), none = 0;
     char long_object[STORE_ACT_BYTES_MAX + 10];
 
@@ -184,7 +169,7 @@ static void test_trail(void **state)
     assert_int_equal(act(w, 200, 0, "z", long_object), 0);
     assert_int_equal(strlen(seen(w, (struct store_act_filter){.action = "z"}).object),
                      STORE_ACT_BYTES_MAX - 1);
-    finished(w);
+    store_close(w);
 }
 
 /* ---- faults ---------------------------------------------------------------------------------- */
@@ -211,20 +196,6 @@ static int revoke(struct store *w)
 }
 
 static int (*const steps[])(struct store *) = {make, use, revoke};
-enum { STEPS = sizeof steps / sizeof *steps };
-
-static int in_transaction(struct store *w, int (*step)(struct store *))
-{
-    int rc = store_begin(w);
-
-    if (rc == 0)
-        rc = step(w);
-    if (rc == 0)
-        rc = store_commit(w);
-    if (rc != 0)
-        store_rollback(w);
-    return rc;
-}
 
 /* Exactly the first `done` steps have been taken: a key and its line come and go together. */
 static void check(struct store *w, int done)
@@ -235,76 +206,38 @@ static void check(struct store *w, int done)
     assert_int_equal(key.used_us, done >= 2 ? 9 : 0);
     assert_int_equal(key.revoked_us, done >= 3 ? 5 : 0);
     assert_int_equal(seen(w, (struct store_act_filter){0}).rows, (done >= 1) + (done >= 3));
-    assert_int_equal(store_integrity(w), 0);
 }
 
-static bool live_through(bool (*disarm)(void), struct store *w)
-{
-    int done = 0, rc = 0;
-    bool failed;
-
-    while (done < STEPS && (rc = in_transaction(w, steps[done])) == 0)
-        done++;
-    failed = disarm();
-    if (!failed)
-        assert_int_equal(rc, 0);
-    if (rc != 0)
-        assert_true(rc == -ENOMEM || rc == -ENOSPC || rc == -EIO);
-    check(w, done);
-    for (; done < STEPS; done++)
-        assert_int_equal(in_transaction(w, steps[done]), 0);
-    check(w, done);
-    finished(w);
-    return failed;
-}
+static const struct store_life life = {
+    .steps = steps, .steps_len = sizeof steps / sizeof *steps, .check = check};
 
 static void test_every_allocation(void **state)
 {
-    int64_t held = fault_alloc_held();
-    uint64_t n = 1;
-
     (void)state;
-    for (bool failed = true; failed; n += FAULT_STRIDE) {
-        struct store *w = prepared();
-
-        fault_alloc_arm(n, n % 2 == 0);
-        failed = live_through(fault_alloc_disarm, w);
-    }
-    assert_true(n > 20);
-    assert_int_equal(fault_alloc_held(), held);
-}
-
-static void fail_each(enum fault_op op, int code)
-{
-    uint64_t n = 1;
-
-    for (bool failed = true; failed; n++) {
-        struct store *w = prepared();
-
-        fault_vfs_arm(op, n, code, n % 2 == 0);
-        failed = live_through(fault_vfs_disarm, w);
-    }
-    assert_true(n > 3);
+    assert_true(life_fail_allocations(&life, FAULT_STRIDE) > 20);
 }
 
 static void test_every_write(void **state)
 {
     (void)state;
-    fail_each(FAULT_WRITE, SQLITE_FULL);
+    assert_true(life_fail_operations(&life, FAULT_WRITE, SQLITE_FULL) > 3);
 }
 
 static void test_every_fsync(void **state)
 {
     (void)state;
-    fail_each(FAULT_SYNC, SQLITE_IOERR_FSYNC);
+    assert_true(life_fail_operations(&life, FAULT_SYNC, SQLITE_IOERR_FSYNC) > 3);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_keys),        cmocka_unit_test(test_hashes),
-        cmocka_unit_test(test_trail),       cmocka_unit_test(test_every_allocation),
-        cmocka_unit_test(test_every_write), cmocka_unit_test(test_every_fsync),
+        IN_FOLDER(test_keys),
+        IN_FOLDER(test_hashes),
+        IN_FOLDER(test_trail),
+        cmocka_unit_test(test_every_allocation),
+        cmocka_unit_test(test_every_write),
+        cmocka_unit_test(test_every_fsync),
     };
 
     fault_alloc_install();

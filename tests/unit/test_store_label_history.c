@@ -17,14 +17,12 @@
 #include <cmocka.h>
 #include <sqlite3.h>
 
-#include "tests/unit/store_fixture.h"
+#include "tests/unit/own_store.h"
 
 enum { TEXTS = 10, LABELS = 14, ANNOTATORS = 3, STEPS = 900, ROUNDS = 4 };
 
 static const char *const who[ANNOTATORS + 1] = {"ann", "bob", "cid", ""};
-static char folder[FOLDER_BYTES], other_folder[FOLDER_BYTES];
-static struct store *store;
-static int64_t model;
+static char other_folder[FOLDER_BYTES];
 static uint64_t seed;
 
 static uint32_t dice(uint32_t sides)
@@ -35,21 +33,15 @@ static uint32_t dice(uint32_t sides)
 
 static int set_up(void **state)
 {
-    (void)state;
-    folder_make(folder);
+    store_set_up(state);
     folder_make(other_folder);
-    store = opened(folder, STORE_WRITER);
-    model = model_added(store, "m");
     return 0;
 }
 
 static int tear_down(void **state)
 {
-    (void)state;
-    store_close(store);
-    folder_remove(folder);
     folder_remove(other_folder);
-    return 0;
+    return store_tear_down(state);
 }
 
 static void text_of(uint32_t i, char text[16])
@@ -667,8 +659,7 @@ static void test_merged_is_taught_under_one_name(void **state)
 
         seed = 77 + (uint64_t)round;
         store_close(store); /* empty ones */
-        folder_remove(folder);
-        folder_make(folder);
+        folder_renew();
         folder_remove(other_folder);
         folder_make(other_folder);
         store = opened(folder, STORE_WRITER);

@@ -13,28 +13,7 @@
 #include <cmocka.h>
 #include <sqlite3.h>
 
-#include "tests/unit/store_fixture.h"
-
-static char folder[FOLDER_BYTES];
-static struct store *store;
-static int64_t model;
-
-static int set_up(void **state)
-{
-    (void)state;
-    folder_make(folder);
-    store = opened(folder, STORE_WRITER);
-    model = model_added(store, "m");
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    store_close(store);
-    folder_remove(folder);
-    return 0;
-}
+#include "tests/unit/own_store.h"
 
 static struct store_label_change on(const char *name)
 {
@@ -644,25 +623,23 @@ static void test_migration_finds_the_order_of_votes(void **state)
     assert_string_equal(example_of(store, id, -1).status, "rejected");
 }
 
-#define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        EACH(test_rename),
-        EACH(test_names_are_distinct),
-        EACH(test_old_names_are_bounded),
-        EACH(test_retire_and_restore),
-        EACH(test_votes_beside_a_retired_label),
-        EACH(test_merge),
-        EACH(test_merge_keeps_the_last_word),
-        EACH(test_merge_is_refused),
-        EACH(test_split),
-        EACH(test_split_is_refused),
-        EACH(test_set),
-        EACH(test_other_models),
-        EACH(test_a_model_goes_with_all_of_it),
-        EACH(test_migration_finds_the_order_of_votes),
+        IN_STORE(test_rename),
+        IN_STORE(test_names_are_distinct),
+        IN_STORE(test_old_names_are_bounded),
+        IN_STORE(test_retire_and_restore),
+        IN_STORE(test_votes_beside_a_retired_label),
+        IN_STORE(test_merge),
+        IN_STORE(test_merge_keeps_the_last_word),
+        IN_STORE(test_merge_is_refused),
+        IN_STORE(test_split),
+        IN_STORE(test_split_is_refused),
+        IN_STORE(test_set),
+        IN_STORE(test_other_models),
+        IN_STORE(test_a_model_goes_with_all_of_it),
+        IN_STORE(test_migration_finds_the_order_of_votes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

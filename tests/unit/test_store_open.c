@@ -17,23 +17,7 @@
 #include <cmocka.h>
 #include <sqlite3.h>
 
-#include "tests/unit/store_fixture.h"
-
-static char folder[FOLDER_BYTES];
-
-static int set_up(void **state)
-{
-    (void)state;
-    folder_make(folder);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    folder_remove(folder);
-    return 0;
-}
+#include "tests/unit/own_folder.h"
 
 /* Runs SQL on the database behind the store's back. */
 static void raw(const char *sql)
@@ -425,24 +409,22 @@ static void test_encoder_claim(void **state)
     store_close(store);
 }
 
-#define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        EACH(test_new_folder),
-        EACH(test_reader_needs_a_database),
-        EACH(test_reader_cannot_write),
-        EACH(test_second_writer_is_refused),
-        EACH(test_lock_of_a_killed_process),
-        EACH(test_newer_database),
-        EACH(test_damaged_database),
-        EACH(test_read_only_folder),
-        EACH(test_rollback_keeps_nothing),
-        EACH(test_a_failed_item_leaves_its_neighbours),
-        EACH(test_reader_sees_one_moment),
-        EACH(test_work_is_counted),
-        EACH(test_encoder_claim),
+        IN_FOLDER(test_new_folder),
+        IN_FOLDER(test_reader_needs_a_database),
+        IN_FOLDER(test_reader_cannot_write),
+        IN_FOLDER(test_second_writer_is_refused),
+        IN_FOLDER(test_lock_of_a_killed_process),
+        IN_FOLDER(test_newer_database),
+        IN_FOLDER(test_damaged_database),
+        IN_FOLDER(test_read_only_folder),
+        IN_FOLDER(test_rollback_keeps_nothing),
+        IN_FOLDER(test_a_failed_item_leaves_its_neighbours),
+        IN_FOLDER(test_reader_sees_one_moment),
+        IN_FOLDER(test_work_is_counted),
+        IN_FOLDER(test_encoder_claim),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,28 +11,7 @@
 
 #include <cmocka.h>
 
-#include "tests/unit/store_fixture.h"
-
-static char folder[FOLDER_BYTES];
-static struct store *store;
-static int64_t model;
-
-static int set_up(void **state)
-{
-    (void)state;
-    folder_make(folder);
-    store = opened(folder, STORE_WRITER);
-    model = model_added(store, "m");
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    store_close(store);
-    folder_remove(folder);
-    return 0;
-}
+#include "tests/unit/own_store.h"
 
 static struct store_receipt say(int64_t in, enum store_op op, const char *text, const char *label,
                                 const char *annotator)
@@ -439,15 +418,13 @@ static void test_labels_can_be_named_inside_a_scan(void **state)
     assert_int_equal(seen, 5);
 }
 
-#define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        EACH(test_models),          EACH(test_a_callback_stops_the_scan),
-        EACH(test_labels),          EACH(test_events),
-        EACH(test_example_filters), EACH(test_embeddings),
-        EACH(test_changed),         EACH(test_labels_can_be_named_inside_a_scan),
+        IN_STORE(test_models),          IN_STORE(test_a_callback_stops_the_scan),
+        IN_STORE(test_labels),          IN_STORE(test_events),
+        IN_STORE(test_example_filters), IN_STORE(test_embeddings),
+        IN_STORE(test_changed),         IN_STORE(test_labels_can_be_named_inside_a_scan),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,28 +17,7 @@
 
 #include <cmocka.h>
 
-#include "tests/unit/store_fixture.h"
-
-static char folder[FOLDER_BYTES];
-static struct store *store;
-static int64_t model;
-
-static int set_up(void **state)
-{
-    (void)state;
-    folder_make(folder);
-    store = opened(folder, STORE_WRITER);
-    model = model_added(store, "m");
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    store_close(store);
-    folder_remove(folder);
-    return 0;
-}
+#include "tests/unit/own_store.h"
 
 static struct store_run_new run_of(int64_t of, int64_t now_us)
 {
@@ -553,24 +532,22 @@ static void test_forgetting(void **state)
     assert_true(added_last > ids[5]); /* no id is given again */
 }
 
-#define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        EACH(test_a_run_from_first_to_last),
-        EACH(test_the_end_of_a_run_stays),
-        EACH(test_one_run_of_a_model_at_a_time),
-        EACH(test_cancelling),
-        EACH(test_what_to_do_next),
-        EACH(test_listing),
-        EACH(test_runs_go_with_their_model),
-        EACH(test_metrics),
-        EACH(test_metrics_stay_few),
-        EACH(test_images),
-        EACH(test_a_full_disk_under_an_image),
-        EACH(test_forgetting),
-        EACH(test_images_are_swept),
+        IN_STORE(test_a_run_from_first_to_last),
+        IN_STORE(test_the_end_of_a_run_stays),
+        IN_STORE(test_one_run_of_a_model_at_a_time),
+        IN_STORE(test_cancelling),
+        IN_STORE(test_what_to_do_next),
+        IN_STORE(test_listing),
+        IN_STORE(test_runs_go_with_their_model),
+        IN_STORE(test_metrics),
+        IN_STORE(test_metrics_stay_few),
+        IN_STORE(test_images),
+        IN_STORE(test_a_full_disk_under_an_image),
+        IN_STORE(test_forgetting),
+        IN_STORE(test_images_are_swept),
     };
 
     signal(SIGXFSZ, SIG_IGN);

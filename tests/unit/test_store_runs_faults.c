@@ -14,10 +14,8 @@
 #include <sqlite3.h>
 
 #include "tests/unit/fault_alloc.h"
-#include "tests/unit/fault_vfs.h"
-#include "tests/unit/store_fixture.h"
+#include "tests/unit/store_life.h"
 
-static char folder[FOLDER_BYTES];
 static int64_t model;
 
 /* ---- the steps ------------------------------------------------------------------------------- */
@@ -66,20 +64,6 @@ static int leave(struct store *w)
 }
 
 static int (*const steps[])(struct store *) = {ask, measure, swap, leave};
-enum { STEPS = sizeof steps / sizeof *steps };
-
-static int in_transaction(struct store *w, int (*step)(struct store *))
-{
-    int rc = store_begin(w);
-
-    if (rc == 0)
-        rc = step(w);
-    if (rc == 0)
-        rc = store_commit(w);
-    if (rc != 0)
-        store_rollback(w);
-    return rc;
-}
 
 /* ---- what is there --------------------------------------------------------------------------- */
 
@@ -148,90 +132,36 @@ static void check(struct store *w, int done)
     assert_int_equal(s.log, done == 3);
     assert_int_equal(s.served, done == 4 ? -1 : done == 3);
     assert_int_equal(s.removed, done == 4);
-    assert_int_equal(store_integrity(w), 0);
 }
 
-/* One life with the fault armed by the caller; after it the steps that are left. Returns whether
- * the fault came. */
-static bool live_through(bool restart, bool (*disarm)(void), struct store *w)
-{
-    int done = 0, rc = 0;
-    bool failed;
-
-    while (done < STEPS && (rc = in_transaction(w, steps[done])) == 0)
-        done++;
-    failed = disarm();
-    if (!failed)
-        assert_int_equal(rc, 0);
-    if (rc != 0) {
-        assert_true(rc == -ENOMEM || rc == -ENOSPC || rc == -EIO);
-        assert_true(store_why(w)[0] != '\0');
-    }
-    if (restart) {
-        store_close(w);
-        w = opened(folder, STORE_WRITER);
-    }
-    check(w, done);
-    for (; done < STEPS; done++)
-        assert_int_equal(in_transaction(w, steps[done]), 0);
-    check(w, done);
-    store_close(w);
-    folder_remove(folder);
-    return failed;
-}
-
-static struct store *prepared(void)
+static void born(struct store *w)
 {
     static const uint8_t base[STORE_HASH_BYTES] = {1};
-    struct store *w;
     int64_t id;
 
-    folder_make(folder);
-    w = opened(folder, STORE_WRITER);
     assert_int_equal(store_encoder_claim(w, base, 1, &id), 0);
     model = model_added(w, "m");
-    return w;
 }
+
+static const struct store_life life = {
+    .born = born, .steps = steps, .steps_len = sizeof steps / sizeof *steps, .check = check};
 
 static void test_every_allocation(void **state)
 {
-    int64_t held = fault_alloc_held();
-    uint64_t n = 1;
-
     (void)state;
-    for (bool failed = true; failed; n += 3) {
-        struct store *w = prepared();
-
-        fault_alloc_arm(n, n % 2 == 0);
-        failed = live_through(n % 4 < 2, fault_alloc_disarm, w);
-    }
-    assert_true(n > 100);
-    assert_int_equal(fault_alloc_held(), held);
-}
-
-static void fail_each(enum fault_op op, int code)
-{
-    uint64_t n = 1;
-
-    for (bool failed = true; failed; n++) {
-        struct store *w = prepared();
-
-        fault_vfs_arm(op, n, code, n % 2 == 0);
-        failed = live_through(n % 4 < 2, fault_vfs_disarm, w);
-    }
-    assert_true(n > 4);
+    assert_true(life_fail_allocations(&life, 3) > 100);
 }
 
 static void test_every_write_of_a_full_disk(void **state)
 {
     (void)state;
-    fail_each(FAULT_WRITE, SQLITE_FULL);
+    assert_true(life_fail_operations(&life, FAULT_WRITE, SQLITE_FULL) > 4);
 }
 
 static void test_every_fsync(void **state)
 {
     (void)state;
-    fail_each(FAULT_SYNC, SQLITE_IOERR_FSYNC);
+    assert_true(life_fail_operations(&life, FAULT_SYNC, SQLITE_IOERR_FSYNC) > 4);
 }
 
 /* ---- file acts without memory or room -------------------------------------------------------- */
@@ -239,11 +169,11 @@ static void test_every_fsync(void **state)
 static void test_images_without_memory(void **state)
 {
     const struct store_piece piece = {"image", 5};
-    struct store *w = prepared();
     char why[256];
     uint64_t n;
 
     (void)state;
+    store_close(opened(folder, STORE_WRITER)); /* its folders are there */
     assert_int_equal(store_run_image_write(folder, 1, &piece, 1, why, sizeof why), 0);
     for (n = 1;; n++) {
         void *image = NULL;
@@ -262,8 +192,6 @@ static void test_images_without_memory(void **state)
         assert_null(image);
     }
     assert_true(n > 1);
-    store_close(w);
-    folder_remove(folder);
 }
 
 int main(void)
@@ -272,7 +200,7 @@ int main(void)
         cmocka_unit_test(test_every_allocation),
         cmocka_unit_test(test_every_write_of_a_full_disk),
         cmocka_unit_test(test_every_fsync),
-        cmocka_unit_test(test_images_without_memory),
+        IN_FOLDER(test_images_without_memory),
     };
 
     fault_alloc_install();

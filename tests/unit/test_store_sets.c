@@ -15,7 +15,7 @@
 #include <sqlite3.h>
 
 #include "tests/unit/fault_alloc.h"
-#include "tests/unit/store_fixture.h"
+#include "tests/unit/own_store.h"
 
 enum { LABELS = 5, PEOPLE = 4, TEXTS = 3, HISTORIES = 60, STEPS = 25 };
 
@@ -23,28 +23,15 @@ static const char *const names[LABELS] = {"a", "b", "c", "d", "e"};
 static const char *const people[PEOPLE] = {"ann", "bob", "cid", "dee"};
 static const char *const texts[TEXTS] = {"t", "u", "v"};
 
-static char folder[FOLDER_BYTES];
-static struct store *store;
-static int64_t model;
-
 static int set_up(void **state)
 {
-    (void)state;
-    folder_make(folder);
+    folder_set_up(state);
     store = opened(folder, STORE_WRITER);
     assert_int_equal(store_begin(store), 0);
     assert_int_equal(store_model_add(store, "m", "multi", "{}", 1000, &model), 0);
     assert_int_equal(store_commit(store), 0);
     for (int i = 0; i < LABELS; i++)
         label_added(store, model, names[i]);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    store_close(store);
-    folder_remove(folder);
     return 0;
 }
 
@@ -349,13 +336,14 @@ static void test_the_journal_names_the_set(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_histories, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_one_label_is_a_set, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_weights_that_agree_make_one, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_what_is_refused_changes_nothing, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_every_allocation, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_counts, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_the_journal_names_the_set, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_histories, set_up, store_tear_down),
+        cmocka_unit_test_setup_teardown(test_one_label_is_a_set, set_up, store_tear_down),
+        cmocka_unit_test_setup_teardown(test_weights_that_agree_make_one, set_up, store_tear_down),
+        cmocka_unit_test_setup_teardown(test_what_is_refused_changes_nothing, set_up,
+                                        store_tear_down),
+        cmocka_unit_test_setup_teardown(test_every_allocation, set_up, store_tear_down),
+        cmocka_unit_test_setup_teardown(test_counts, set_up, store_tear_down),
+        cmocka_unit_test_setup_teardown(test_the_journal_names_the_set, set_up, store_tear_down),
     };
 
     fault_alloc_install();

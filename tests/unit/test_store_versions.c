@@ -16,32 +16,17 @@
 #include <cmocka.h>
 #include <sqlite3.h>
 
-#include "tests/unit/store_fixture.h"
-
-static char folder[FOLDER_BYTES];
-static struct store *store;
-static int64_t model;
+#include "tests/unit/own_store.h"
 
 static int set_up(void **state)
 {
     uint8_t hash[STORE_HASH_BYTES];
     int64_t base = -1;
 
-    (void)state;
-    folder_make(folder);
-    store = opened(folder, STORE_WRITER);
+    store_set_up(state);
     store_sha256("base", 4, hash);
     assert_int_equal(store_encoder_claim(store, hash, 5, &base), 0);
     assert_int_equal(base, 0);
-    model = model_added(store, "m");
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    store_close(store);
-    folder_remove(folder);
     return 0;
 }
 
@@ -610,7 +595,7 @@ static void test_embeddings(void **state)
     assert_int_equal(example_of(store, r[0].example, 0).embedding_bytes, sizeof data);
 }
 
-#define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, store_tear_down)
 
 int main(void)
 {

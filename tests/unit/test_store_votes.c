@@ -10,27 +10,14 @@
 
 #include <cmocka.h>
 
-#include "tests/unit/store_fixture.h"
+#include "tests/unit/own_store.h"
 
-static char folder[FOLDER_BYTES];
-static struct store *store;
-static int64_t model, other_model;
+static int64_t other_model;
 
 static int set_up(void **state)
 {
-    (void)state;
-    folder_make(folder);
-    store = opened(folder, STORE_WRITER);
-    model = model_added(store, "m");
+    store_set_up(state);
     other_model = model_added(store, "other");
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    store_close(store);
-    folder_remove(folder);
     return 0;
 }
 
@@ -196,10 +183,10 @@ static void test_taught(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_standing_votes, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_contradictions, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_influence, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_taught, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_standing_votes, set_up, store_tear_down),
+        cmocka_unit_test_setup_teardown(test_contradictions, set_up, store_tear_down),
+        cmocka_unit_test_setup_teardown(test_influence, set_up, store_tear_down),
+        cmocka_unit_test_setup_teardown(test_taught, set_up, store_tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

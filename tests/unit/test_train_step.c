@@ -119,7 +119,7 @@ static void hold_slopes(const char *path, enum train_lora lora)
     for (uint32_t i = 0; i < t->masters.list_len && lora == TRAIN_LORA_NONE; i++) {
         const struct master *p = &t->masters.list[i];
 
-        if (p->how != KEY || p->columns > 1) /* a key's bias has no slope */
+        if (p->how != KEY_BIAS) /* a key's bias has no slope */
             hold_slope(t, &c, grad, p->at, (size_t)p->rows * p->columns, i);
     }
     for (uint32_t i = 0; i < t->masters.adapters_len; i++) {

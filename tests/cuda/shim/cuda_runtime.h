@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include <tuple>
+#include <type_traits>
 
 extern "C" {
 #include "tests/cuda/shim.h"
@@ -116,15 +117,21 @@ static inline cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, v
                                              P... arguments)
 {
     struct call {
+        cudaLaunchConfig_t config;
         void (*kernel)(P...);
         std::tuple<P...> arguments;
-    } call = {kernel, {arguments...}};
-    auto body = [](void *c) {
+    } call = {*config, kernel, {arguments...}};
+    auto thread = [](void *c) {
         std::apply(static_cast<struct call *>(c)->kernel, static_cast<struct call *>(c)->arguments);
     };
+    auto body = [](void *c) {
+        const cudaLaunchConfig_t *how = &static_cast<struct call *>(c)->config;
 
-    shim_run(config->gridDim, config->blockDim, config->dynamicSmemBytes, body, &call);
-    return shim_said();
+        shim_run(how->gridDim, how->blockDim, how->dynamicSmemBytes, decltype(thread)(), c);
+    };
+
+    static_assert((std::is_trivially_copyable_v<P> && ...), "arguments are copied as bytes");
+    return static_cast<cudaError_t>(shim_enqueue(config->stream, body, &call, sizeof call));
 }
 
 #endif

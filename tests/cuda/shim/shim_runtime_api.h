@@ -8,10 +8,6 @@
 #include <string.h>
 
 #define CUDART_VERSION 13000
-
-/* ---- the runtime ------------------------------------------------------------------------------
- */
-
 enum cudaError_t {
     cudaSuccess = 0,
     cudaErrorMemoryAllocation = 2,
@@ -23,7 +19,14 @@ enum cudaMemcpyKind { cudaMemcpyDefault = 4 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 enum { cudaStreamNonBlocking = 1, cudaHostAllocPortable = 1, cudaHostAllocMapped = 2 };
 
-typedef void *cudaStream_t;
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
+
+typedef struct shim_stream *cudaStream_t;
+typedef struct shim_graph *cudaGraph_t, *cudaGraphExec_t;
+
+struct cudaGraphExecUpdateResultInfo {
+    int result;
+};
 
 struct cudaDeviceProp {
     char name[256];
@@ -73,14 +76,9 @@ static inline cudaError_t cudaSetDevice(int)
     return cudaSuccess;
 }
 
-static inline cudaError_t cudaDeviceSynchronize(void)
-{
-    return shim_said();
-}
-
 static inline cudaError_t cudaStreamSynchronize(cudaStream_t)
 {
-    return shim_said();
+    return static_cast<cudaError_t>(shim_wait());
 }
 
 static inline cudaError_t cudaDeviceGetStreamPriorityRange(int *ret_least, int *ret_greatest)
@@ -92,18 +90,60 @@ static inline cudaError_t cudaDeviceGetStreamPriorityRange(int *ret_least, int *
 
 static inline cudaError_t cudaStreamCreateWithPriority(cudaStream_t *ret_stream, int, int)
 {
-    *ret_stream = NULL;
-    return shim_said();
+    cudaError_t said = shim_said();
+
+    *ret_stream = said == cudaSuccess ? shim_stream_open() : NULL;
+    return said;
 }
 
-static inline cudaError_t cudaStreamDestroy(cudaStream_t)
+static inline cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
+    shim_stream_close(stream);
+    return cudaSuccess;
+}
+
+static inline cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode)
+{
+    return static_cast<cudaError_t>(shim_record(stream));
+}
+
+static inline cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *ret_graph)
+{
+    return static_cast<cudaError_t>(shim_record_end(stream, ret_graph));
+}
+
+static inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t *ret_exec, cudaGraph_t graph,
+                                               unsigned long long)
+{
+    return static_cast<cudaError_t>(shim_graph_copy(graph, ret_exec));
+}
+
+static inline cudaError_t cudaGraphExecUpdate(cudaGraphExec_t exec, cudaGraph_t graph,
+                                              cudaGraphExecUpdateResultInfo *)
+{
+    return static_cast<cudaError_t>(shim_graph_update(exec, graph));
+}
+
+static inline cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
+{
+    return static_cast<cudaError_t>(shim_graph_run(exec, stream));
+}
+
+static inline cudaError_t cudaGraphDestroy(cudaGraph_t graph)
+{
+    shim_graph_free(graph);
+    return cudaSuccess;
+}
+
+static inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
+{
+    shim_graph_free(exec);
     return cudaSuccess;
 }
 
 static inline cudaError_t cudaMalloc(void **ret_data, size_t bytes)
 {
-    cudaError_t said = shim_said();
+    cudaError_t said = static_cast<cudaError_t>(shim_wait());
 
     *ret_data = said == cudaSuccess ? shim_malloc(bytes) : NULL;
     return said == cudaSuccess && *ret_data == NULL ? cudaErrorMemoryAllocation : said;
@@ -125,17 +165,36 @@ static inline cudaError_t cudaMemGetInfo(size_t *ret_left, size_t *ret_all)
     return cudaSuccess;
 }
 
+struct shim_copy {
+    void *to;
+    const void *from;
+    int value;
+    size_t bytes;
+};
+
 static inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind,
-                                          cudaStream_t)
+                                          cudaStream_t stream)
 {
-    memcpy(to, from, bytes);
-    return shim_said();
+    const struct shim_copy copy = {to, from, 0, bytes};
+    auto body = [](void *c) {
+        const struct shim_copy *what = static_cast<struct shim_copy *>(c);
+
+        memcpy(what->to, what->from, what->bytes);
+    };
+
+    return static_cast<cudaError_t>(shim_enqueue(stream, body, &copy, sizeof copy));
 }
 
-static inline cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t)
+static inline cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream)
 {
-    memset(to, value, bytes);
-    return shim_said();
+    const struct shim_copy copy = {to, NULL, value, bytes};
+    auto body = [](void *c) {
+        const struct shim_copy *what = static_cast<struct shim_copy *>(c);
+
+        memset(what->to, what->value, what->bytes);
+    };
+
+    return static_cast<cudaError_t>(shim_enqueue(stream, body, &copy, sizeof copy));
 }
 
 #endif
