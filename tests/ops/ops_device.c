@@ -458,6 +458,7 @@ static void loss(struct kctx *k, double *losses, float *dx, float *dw, float *db
     there.texts = pass(l->texts, l->B * sizeof *l->texts, IN, SHARED);
     there.targets = pass(l->targets, l->targets_len * sizeof *l->targets, IN, SHARED);
     there.teachers = pass(l->teachers, l->teachers_len * sizeof *l->teachers, IN, SHARED);
+    there.scratch = pass(l->scratch, ops()->loss_bytes(l), OUT, DEVICE);
     there.features = pass(l->features, xs * sizeof *l->features, IN, SHARED);
     ops()->loss(k, pass(losses, l->B * K_LOSSES * sizeof *losses, OUT, SHARED), floats(dx, xs, OUT),
                 floats(dw, ws, BOTH), floats(dbias, l->L, BOTH), floats(x, xs, IN),
@@ -546,6 +547,7 @@ const struct backend *ops_device(const struct backend *be)
         .attention_back = attention_back,
         .pool = pool_train,
         .pool_back = pool_back,
+        .loss_bytes = be->training->loss_bytes,
         .loss = loss,
         .lora = lora,
         .lora_back = lora_back,
