@@ -7,9 +7,10 @@
  *
  * Memory is of two kinds. Device memory (alloc): tables, gamma, beta, bias, activations; the host
  * reaches it by upload and download only. Shared memory (alloc_shared): small things that the host
- * makes or reads: ids, types, offsets, the rows of dropout, the y of pool, length, dembedding. An
- * operation reads what it needs of offsets at once and the device reads the rest later: what is
- * shared may be changed, and read, only after sync(). On the CPU both are plain memory.
+ * makes or reads: ids, types, offsets, the rows of dropout, the y of pool, what a loss is given and
+ * its losses. An operation reads what it needs of offsets at once and the device reads the rest
+ * later: what is shared may be changed, and read, only after sync(). On the CPU both are plain
+ * memory.
  *
  * Letters: B sequences, T tokens of the packed batch, C channels, H heads, F feed-forward, V
  * vocabulary, L labels, M features, N rows, K inner dimension. All matrices are row-major; stride =
@@ -41,7 +42,7 @@ enum { K_ROOM_UNIT = 256 };
 
 /* Of a loadable backend: it opens only for a daemon built with the same one. Raised with any change
  * of this header or of backend_training.h. */
-enum { BACKEND_ABI = 3 };
+enum { BACKEND_ABI = 4 };
 
 struct kmemory {
     uint64_t total; /* bytes that the device has; 0: nothing is counted */

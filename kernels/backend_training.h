@@ -16,6 +16,7 @@
 #define LEARND_BACKEND_TRAINING_H
 
 #include "kernels/backend.h"
+#include "kernels/backend_loss.h"
 
 struct kmat_train; /* a weight matrix that changes between steps, in the forms both directions want
                     */
@@ -29,10 +30,40 @@ struct kdropout {
     float p;              /* share dropped; 0: none, rows may be NULL */
 };
 
-/* The largest batch that operations will be given: T tokens, of an encoder of C, F and H. */
+/* The largest batch that operations will be given: T tokens, of an encoder of C, F and H, with
+ * adapters of rank r, or 0. What loss wants of memory stands apart: loss_bytes. */
 struct kshape {
-    uint32_t T, C, F, H;
+    uint32_t T, C, F, H, r;
 };
+
+/* Every operation, once: what fills a table is a list of these. */
+#define BACKEND_TRAINING_OPERATIONS(ROW)                                                           \
+    ROW(scratch_bytes)                                                                             \
+    ROW(scratch_open)                                                                              \
+    ROW(mat_bytes)                                                                                 \
+    ROW(mat_open)                                                                                  \
+    ROW(mat_close)                                                                                 \
+    ROW(mat_set)                                                                                   \
+    ROW(linear)                                                                                    \
+    ROW(linear_dx)                                                                                 \
+    ROW(linear_dw)                                                                                 \
+    ROW(embed)                                                                                     \
+    ROW(embed_back)                                                                                \
+    ROW(add_layernorm)                                                                             \
+    ROW(add_layernorm_back)                                                                        \
+    ROW(gelu)                                                                                      \
+    ROW(gelu_back)                                                                                 \
+    ROW(attention_back)                                                                            \
+    ROW(pool)                                                                                      \
+    ROW(pool_back)                                                                                 \
+    ROW(loss_bytes)                                                                                \
+    ROW(loss)                                                                                      \
+    ROW(lora)                                                                                      \
+    ROW(lora_back)                                                                                 \
+    ROW(zero)                                                                                      \
+    ROW(add)                                                                                       \
+    ROW(sum_squares)                                                                               \
+    ROW(adamw)
 
 struct backend_training {
     /* Scratch of a context for all operations of this table: what of K_RUNS it takes, to the byte;
@@ -91,13 +122,32 @@ struct backend_training {
     void (*attention_back)(struct kctx *k, struct kview dqkv, struct kview dy, struct kview qkv,
                            const uint32_t *offsets, uint32_t B, uint32_t C, uint32_t H);
 
-    /* y(B,C) fp32, unit length; length(B): of the pooled vector before it was scaled. */
+    /* y(B,C) fp32, unit length; length(B): of the pooled vector before it was scaled. Device
+     * memory, as dy is. */
     void (*pool)(struct kctx *k, float *y, float *length, struct kview x, const uint32_t *offsets,
                  uint32_t B, uint32_t C, enum kpool how);
     void (*pool_back)(struct kctx *k, struct kview dx, const float *dy, const float *y,
                       const float *length, const uint32_t *offsets, uint32_t B, uint32_t C,
                       enum kpool how);
 
+    /* Device memory that loss needs beside its arguments, for so much of everything or less. */
+    size_t (*loss_bytes)(const struct kloss *most);
+    /* Forward and backward of the losses at once: losses(B,3), shared; dx(B,C); dw(L,C); of sets
+     * also dbias(L) from bias(L), else both NULL. A text's losses and its dx do not depend on the
+     * other texts, bit for bit. Numbers that are none come out as such: a label vector of zeros has
+     * no direction, and the losses of all texts are NaN. */
+    void (*loss)(struct kctx *k, double *losses, float *dx, float *dw, float *dbias, const float *x,
+                 const float *w, const float *bias, const struct kloss *loss);
+
+    /* Low-rank adaptation: y(M,K) = w(M,K) + scale b(M,r) a(r,K). r 0: y = w, a and b NULL. */
+    void (*lora)(struct kctx *k, float *y, const float *w, const float *a, const float *b,
+                 float scale, uint32_t M, uint32_t K, uint32_t r);
+    /* da(r,K) += scale b^T dw(M,K); db(M,r) += scale dw a^T. */
+    void (*lora_back)(struct kctx *k, float *da, float *db, const float *dw, const float *a,
+                      const float *b, float scale, uint32_t M, uint32_t K, uint32_t r);
+
+    /* x(n) = 0. */
+    void (*zero)(struct kctx *k, float *x, size_t n);
     /* y(n) += x(n). */
     void (*add)(struct kctx *k, struct kview y, struct kview x, size_t n);
     /* Sum of squares of x(n), summed in fp64 in a fixed order. Waits. */

@@ -31,6 +31,9 @@ void cpu_fail(struct kctx *k, int error);
 /* Scratch of at least `len` floats for each thread of a team. 0, or -ENOMEM, which has been kept.
  */
 int cpu_scratch_reserve(struct kctx *k, size_t len);
+/* cpu_training.c: memory that a team writes together, of at least `len` floats. NULL: failed, and
+ * kept. */
+void *cpu_shared_reserve(struct kctx *k, size_t len);
 /* Of both tables. */
 size_t cpu_mat_bytes(uint32_t M, uint32_t K, enum kdtype dtype);
 

@@ -274,7 +274,7 @@ static int direction_open(struct kmat_train *mat, enum direction d)
     return rc;
 }
 
-int cpu_mat_train_open(uint32_t M, uint32_t K, enum kdtype dtype, struct kmat_train **ret_mat)
+int cpu_train_mat_open(uint32_t M, uint32_t K, enum kdtype dtype, struct kmat_train **ret_mat)
 {
     struct kmat_train *mat = calloc(1, sizeof *mat);
     int rc = -ENOMEM;
@@ -298,13 +298,13 @@ int cpu_mat_train_open(uint32_t M, uint32_t K, enum kdtype dtype, struct kmat_tr
         rc = direction_open(mat, BACK);
 out:
     if (rc != 0)
-        cpu_mat_train_close(mat);
+        cpu_train_mat_close(mat);
     else
         *ret_mat = mat;
     return rc;
 }
 
-void cpu_mat_train_close(struct kmat_train *mat)
+void cpu_train_mat_close(struct kmat_train *mat)
 {
     if (mat == NULL)
         return;

@@ -14,8 +14,8 @@ struct cpu_linear_training; /* one context's primitives and streams */
 int cpu_linear_training_open(uint32_t threads_max, struct cpu_linear_training **ret_linear);
 void cpu_linear_training_close(struct cpu_linear_training *linear);
 
-int cpu_mat_train_open(uint32_t M, uint32_t K, enum kdtype dtype, struct kmat_train **ret_mat);
-void cpu_mat_train_close(struct kmat_train *mat);
+int cpu_train_mat_open(uint32_t M, uint32_t K, enum kdtype dtype, struct kmat_train **ret_mat);
+void cpu_train_mat_close(struct kmat_train *mat);
 /* 0, -EIO. */
 int cpu_mat_train_set(struct kmat_train *mat, const float *w, uint32_t threads);
 

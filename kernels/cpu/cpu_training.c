@@ -14,6 +14,7 @@
 #include "kernels/backend_training.h"
 #include "kernels/cpu/cpu_ctx.h"
 #include "kernels/cpu/cpu_linear_training.h"
+#include "kernels/cpu/cpu_loss.h"
 #include "kernels/cpu/simd_training.h"
 
 enum { CHUNK_ROWS = 32, SLICE_COLUMNS = 64, SLICE_VALUES = 1 << 15 };
@@ -23,8 +24,7 @@ static const struct simd_training *loops(const struct kctx *k)
     return k->simd->training;
 }
 
-/* Memory that a team writes together, of at least `len` floats; NULL: failed, and kept. */
-static float *shared_reserve(struct kctx *k, size_t len)
+void *cpu_shared_reserve(struct kctx *k, size_t len)
 {
     float *bigger;
 
@@ -82,7 +82,7 @@ static struct cpu_linear_training *products(struct kctx *k)
     return k->linear_training;
 }
 
-static void mat_set(struct kctx *k, struct kmat_train *mat, const float *w)
+static void cpu_train_mat_set(struct kctx *k, struct kmat_train *mat, const float *w)
 {
     int rc = cpu_mat_train_set(mat, w, k->threads);
 
@@ -90,8 +90,8 @@ static void mat_set(struct kctx *k, struct kmat_train *mat, const float *w)
         cpu_fail(k, rc);
 }
 
-static void linear(struct kctx *k, struct kview y, struct kview x, const struct kmat_train *w,
-                   const float *bias, uint32_t N)
+static void cpu_train_linear(struct kctx *k, struct kview y, struct kview x,
+                             const struct kmat_train *w, const float *bias, uint32_t N)
 {
     struct cpu_linear_training *linear_training = products(k);
     int rc = linear_training == NULL
@@ -102,8 +102,8 @@ static void linear(struct kctx *k, struct kview y, struct kview x, const struct 
         cpu_fail(k, rc);
 }
 
-static void linear_dx(struct kctx *k, struct kview dx, struct kview dy, const struct kmat_train *w,
-                      uint32_t N)
+static void cpu_train_linear_dx(struct kctx *k, struct kview dx, struct kview dy,
+                                const struct kmat_train *w, uint32_t N)
 {
     struct cpu_linear_training *linear_training = products(k);
     int rc = linear_training == NULL
@@ -114,8 +114,8 @@ static void linear_dx(struct kctx *k, struct kview dx, struct kview dy, const st
         cpu_fail(k, rc);
 }
 
-static void linear_dw(struct kctx *k, float *dw, float *db, struct kview dy, struct kview x,
-                      uint32_t M, uint32_t K, uint32_t N)
+static void cpu_train_linear_dw(struct kctx *k, float *dw, float *db, struct kview dy,
+                                struct kview x, uint32_t M, uint32_t K, uint32_t N)
 {
     struct cpu_linear_training *linear_training = products(k);
     int rc = linear_training == NULL
@@ -136,10 +136,11 @@ static void add_chunks(struct kctx *k, float *dgamma, float *dbeta, const float 
     loops(k)->column_sums(dbeta, sums, K_F32, chunks, 2 * C, C, C);
 }
 
-static void embed(struct kctx *k, struct kview y, struct kview s, float *stats, const int32_t *ids,
-                  const uint8_t *types, const uint32_t *offsets, uint32_t B, const float *word,
-                  const float *position, const float *segment, const float *gamma,
-                  const float *beta, float eps, uint32_t C, const struct kdropout *dropout)
+static void cpu_train_embed(struct kctx *k, struct kview y, struct kview s, float *stats,
+                            const int32_t *ids, const uint8_t *types, const uint32_t *offsets,
+                            uint32_t B, const float *word, const float *position,
+                            const float *segment, const float *gamma, const float *beta, float eps,
+                            uint32_t C, const struct kdropout *dropout)
 {
     struct simd_norm norm = {y.dtype, C, eps, gamma, beta};
     int threads = cpu_team(k, (size_t)offsets[B] * C);
@@ -181,15 +182,15 @@ static void add_to_tables(struct kctx *k, float *dword, float *dposition, float 
     }
 }
 
-static void embed_back(struct kctx *k, float *dword, float *dposition, float *dsegment,
-                       float *dgamma, float *dbeta, struct kview dy, struct kview s,
-                       const float *stats, const int32_t *ids, const uint8_t *types,
-                       const uint32_t *offsets, uint32_t B, const float *gamma, uint32_t C,
-                       const struct kdropout *dropout)
+static void cpu_train_embed_back(struct kctx *k, float *dword, float *dposition, float *dsegment,
+                                 float *dgamma, float *dbeta, struct kview dy, struct kview s,
+                                 const float *stats, const int32_t *ids, const uint8_t *types,
+                                 const uint32_t *offsets, uint32_t B, const float *gamma,
+                                 uint32_t C, const struct kdropout *dropout)
 {
     struct simd_norm norm = {dy.dtype, C, 0, gamma, NULL};
     uint32_t T = offsets[B], chunks = (T + CHUNK_ROWS - 1) / CHUNK_ROWS;
-    float *ds = shared_reserve(k, ((size_t)T + 2 * (size_t)chunks) * C);
+    float *ds = cpu_shared_reserve(k, ((size_t)T + 2 * (size_t)chunks) * C);
     float *sums = ds != NULL ? ds + (size_t)T * C : NULL;
     int threads = cpu_team(k, (size_t)T * C);
 
@@ -212,10 +213,10 @@ static void embed_back(struct kctx *k, float *dword, float *dposition, float *ds
     add_to_tables(k, dword, dposition, dsegment, ds, ids, types, offsets, B, C);
 }
 
-static void add_layernorm(struct kctx *k, struct kview y, struct kview s, float *stats,
-                          struct kview x, struct kview residual, const float *gamma,
-                          const float *beta, float eps, uint32_t N, uint32_t C,
-                          const struct kdropout *dropout)
+static void cpu_train_add_layernorm(struct kctx *k, struct kview y, struct kview s, float *stats,
+                                    struct kview x, struct kview residual, const float *gamma,
+                                    const float *beta, float eps, uint32_t N, uint32_t C,
+                                    const struct kdropout *dropout)
 {
     struct simd_norm norm = {y.dtype, C, eps, gamma, beta};
     int threads = cpu_team(k, (size_t)N * C);
@@ -232,15 +233,16 @@ static void add_layernorm(struct kctx *k, struct kview y, struct kview s, float 
     }
 }
 
-static void add_layernorm_back(struct kctx *k, struct kview ds, struct kview dx, float *dgamma,
-                               float *dbeta, struct kview dy, struct kview dy2, struct kview s,
-                               const float *stats, const float *gamma, uint32_t N, uint32_t C,
-                               const struct kdropout *dropout)
+static void cpu_train_add_layernorm_back(struct kctx *k, struct kview ds, struct kview dx,
+                                         float *dgamma, float *dbeta, struct kview dy,
+                                         struct kview dy2, struct kview s, const float *stats,
+                                         const float *gamma, uint32_t N, uint32_t C,
+                                         const struct kdropout *dropout)
 {
     static const struct simd_dropout none = {0, 0, 0, 1};
     struct simd_norm norm = {dy.dtype, C, 0, gamma, NULL};
     uint32_t chunks = (N + CHUNK_ROWS - 1) / CHUNK_ROWS;
-    float *sums = shared_reserve(k, 2 * (size_t)chunks * C);
+    float *sums = cpu_shared_reserve(k, 2 * (size_t)chunks * C);
     int threads = cpu_team(k, (size_t)N * C);
 
     if (sums == NULL || cpu_scratch_reserve(k, C) != 0)
@@ -265,7 +267,7 @@ static void add_layernorm_back(struct kctx *k, struct kview ds, struct kview dx,
 
 /* ---- gelu, attention, pool ------------------------------------------------------------------- */
 
-static void gelu(struct kctx *k, struct kview y, struct kview x, uint32_t N, uint32_t M)
+static void cpu_train_gelu(struct kctx *k, struct kview y, struct kview x, uint32_t N, uint32_t M)
 {
     int threads = cpu_team(k, (size_t)N * M);
 
@@ -274,8 +276,8 @@ static void gelu(struct kctx *k, struct kview y, struct kview x, uint32_t N, uin
         loops(k)->gelu(cpu_at(y, (size_t)n * M), cpu_at(x, (size_t)n * M), y.dtype, M);
 }
 
-static void gelu_back(struct kctx *k, struct kview dx, struct kview dy, struct kview x, uint32_t N,
-                      uint32_t M)
+static void cpu_train_gelu_back(struct kctx *k, struct kview dx, struct kview dy, struct kview x,
+                                uint32_t N, uint32_t M)
 {
     int threads = cpu_team(k, (size_t)N * M);
 
@@ -285,8 +287,9 @@ static void gelu_back(struct kctx *k, struct kview dx, struct kview dy, struct k
                             cpu_at(x, (size_t)n * M), dx.dtype, M);
 }
 
-static void attention_back(struct kctx *k, struct kview dqkv, struct kview dy, struct kview qkv,
-                           const uint32_t *offsets, uint32_t B, uint32_t C, uint32_t H)
+static void cpu_train_attention_back(struct kctx *k, struct kview dqkv, struct kview dy,
+                                     struct kview qkv, const uint32_t *offsets, uint32_t B,
+                                     uint32_t C, uint32_t H)
 {
     uint32_t dim = C / H, longest = 0;
     int threads = cpu_team(k, (size_t)offsets[B] * C);
@@ -309,8 +312,8 @@ static void attention_back(struct kctx *k, struct kview dqkv, struct kview dy, s
     }
 }
 
-static void pool(struct kctx *k, float *y, float *length, struct kview x, const uint32_t *offsets,
-                 uint32_t B, uint32_t C, enum kpool how)
+static void cpu_train_pool(struct kctx *k, float *y, float *length, struct kview x,
+                           const uint32_t *offsets, uint32_t B, uint32_t C, enum kpool how)
 {
     for (uint32_t b = 0; b < B; b++) {
         uint32_t len = how == K_POOL_CLS ? 1 : offsets[b + 1] - offsets[b];
@@ -325,9 +328,9 @@ static void pool(struct kctx *k, float *y, float *length, struct kview x, const 
 }
 
 /* d(pooled) = (dy - y (y . dy)) / length, the same for each of the rows that were averaged. */
-static void pool_back(struct kctx *k, struct kview dx, const float *dy, const float *y,
-                      const float *length, const uint32_t *offsets, uint32_t B, uint32_t C,
-                      enum kpool how)
+static void cpu_train_pool_back(struct kctx *k, struct kview dx, const float *dy, const float *y,
+                                const float *length, const uint32_t *offsets, uint32_t B,
+                                uint32_t C, enum kpool how)
 {
     if (cpu_scratch_reserve(k, C) != 0)
         return;
@@ -359,7 +362,13 @@ static size_t slice_len(size_t n, uint32_t slice)
     return n - from < SLICE_VALUES ? n - from : SLICE_VALUES;
 }
 
-static void add(struct kctx *k, struct kview y, struct kview x, size_t n)
+static void cpu_train_zero(struct kctx *k, float *x, size_t n)
+{
+    (void)k;
+    memset(x, 0, n * sizeof *x);
+}
+
+static void cpu_train_add(struct kctx *k, struct kview y, struct kview x, size_t n)
 {
     int threads = cpu_team(k, n);
 
@@ -369,9 +378,9 @@ static void add(struct kctx *k, struct kview y, struct kview x, size_t n)
                       cpu_at(x, (size_t)i * SLICE_VALUES), x.dtype, slice_len(n, i));
 }
 
-static double sum_squares(struct kctx *k, const float *x, size_t n)
+static double cpu_train_sum_squares(struct kctx *k, const float *x, size_t n)
 {
-    double *parts = (double *)(void *)shared_reserve(k, 2 * ((size_t)slices(n) + 1)), total = 0;
+    double *parts = cpu_shared_reserve(k, 2 * ((size_t)slices(n) + 1)), total = 0;
     int threads = cpu_team(k, n);
 
     if (parts == NULL)
@@ -384,8 +393,9 @@ static double sum_squares(struct kctx *k, const float *x, size_t n)
     return total;
 }
 
-static void adamw(struct kctx *k, float *w, float *m, float *v, float *grad, size_t n, float scale,
-                  float lr, float beta1, float beta2, float eps, float weight_decay, uint64_t step)
+static void cpu_train_adamw(struct kctx *k, float *w, float *m, float *v, float *grad, size_t n,
+                            float scale, float lr, float beta1, float beta2, float eps,
+                            float weight_decay, uint64_t step)
 {
     double first = 1 - pow(beta1, (double)step), second = 1 - pow(beta2, (double)step);
     struct simd_adamw a = {scale,
@@ -406,42 +416,33 @@ static void adamw(struct kctx *k, float *w, float *m, float *v, float *grad, siz
 }
 
 /* The host's memory is not counted, and scratch grows with the first batches. */
-static size_t scratch_bytes(const struct kshape *most)
+static size_t cpu_train_scratch_bytes(const struct kshape *most)
 {
     (void)most;
     return 0;
 }
 
-static int scratch_open(struct kctx *k, const struct kshape *most)
+static int cpu_train_scratch_open(struct kctx *k, const struct kshape *most)
 {
     (void)k;
     (void)most;
     return 0;
 }
 
-const struct backend_training cpu_training = {
-    .scratch_bytes = scratch_bytes,
-    .scratch_open = scratch_open,
-    .mat_bytes = cpu_mat_bytes,
-    .mat_open = cpu_mat_train_open,
-    .mat_close = cpu_mat_train_close,
-    .mat_set = mat_set,
-    .linear = linear,
-    .linear_dx = linear_dx,
-    .linear_dw = linear_dw,
-    .embed = embed,
-    .embed_back = embed_back,
-    .add_layernorm = add_layernorm,
-    .add_layernorm_back = add_layernorm_back,
-    .gelu = gelu,
-    .gelu_back = gelu_back,
-    .attention_back = attention_back,
-    .pool = pool,
-    .pool_back = pool_back,
-    .add = add,
-    .sum_squares = sum_squares,
-    .adamw = adamw,
-};
+static size_t cpu_train_mat_bytes(uint32_t M, uint32_t K, enum kdtype dtype)
+{
+    return cpu_mat_bytes(M, K, dtype);
+}
+
+static size_t cpu_train_loss_bytes(const struct kloss *most)
+{
+    (void)most;
+    return 0;
+}
+
+#define ENTRY(name) .name = cpu_train_##name,
+const struct backend_training cpu_training = {BACKEND_TRAINING_OPERATIONS(ENTRY)};
+#undef ENTRY
 
 const struct backend_training *backend_cpu_training(void)
 {

@@ -111,4 +111,17 @@ void cuda_head_dense(struct kctx *k, float *y, const float *x, const float *w, u
 void cuda_head_similarity(struct kctx *k, float *y, const float *x, const uint16_t *rows,
                           uint32_t N, uint32_t R, uint32_t C);
 
+/* ---- cuda_loss.cu, cuda_lora.cu ---------------------------------------------------------------
+ */
+
+size_t cuda_loss_bytes(const struct kloss *most);
+void cuda_loss(struct kctx *k, double *losses, float *dx, float *dw, float *dbias, const float *x,
+               const float *w, const float *bias, const struct kloss *l);
+void cuda_lora(struct kctx *k, float *y, const float *w, const float *a, const float *b,
+               float scale, uint32_t M, uint32_t K, uint32_t r);
+/* Of scratch. */
+size_t cuda_lora_back_bytes(uint32_t M, uint32_t K, uint32_t r);
+void cuda_lora_back(struct kctx *k, float *da, float *db, const float *dw, const float *a,
+                    const float *b, float scale, uint32_t M, uint32_t K, uint32_t r);
+
 #endif

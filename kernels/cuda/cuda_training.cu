@@ -172,6 +172,12 @@ static void gelu(struct kctx *k, struct kview y, struct kview x, uint32_t N, uin
     cuda_bias_gelu(k, y, x, NULL, N, M);
 }
 
+static void zero(struct kctx *k, float *x, size_t n)
+{
+    cuda_here();
+    cuda_check(k, cudaMemsetAsync(x, 0, n * sizeof *x, k->stream));
+}
+
 static double sum_squares(struct kctx *k, const float *x, size_t n)
 {
     double *parts = static_cast<double *>(cuda_scratch(k, (CUDA_SUM_PARTS + 1) * sizeof(double)));
@@ -206,8 +212,12 @@ static void adamw(struct kctx *k, float *w, float *m, float *v, float *grad, siz
 static size_t scratch_bytes(const struct kshape *most)
 {
     const uint32_t T = most->T, C = most->C, wide = most->F > 3 * C ? most->F : 3 * C;
-    const size_t needs[] = {cuda_attention_back_bytes(T, most->H), embed_back_bytes(T, C),
-                            column_bytes(T, wide), wide * sizeof(struct bf16),
+    const size_t needs[] = {cuda_lora_back_bytes(wide, C, most->r),
+                            cuda_lora_back_bytes(C, most->F, most->r),
+                            cuda_attention_back_bytes(T, most->H),
+                            embed_back_bytes(T, C),
+                            column_bytes(T, wide),
+                            wide * sizeof(struct bf16),
                             (CUDA_SUM_PARTS + 1) * sizeof(double)};
     size_t bytes = 0;
 
@@ -245,6 +255,11 @@ const struct backend_training cuda_training = {
     .attention_back = cuda_attention_back,
     .pool = pool,
     .pool_back = cuda_pool_back,
+    .loss_bytes = cuda_loss_bytes,
+    .loss = cuda_loss,
+    .lora = cuda_lora,
+    .lora_back = cuda_lora_back,
+    .zero = zero,
     .add = cuda_add,
     .sum_squares = sum_squares,
     .adamw = adamw,

@@ -88,6 +88,7 @@ static void place_all(struct train *t, bool matrices)
 static int lay_out(struct train *t)
 {
     struct masters *m = &t->masters;
+    const size_t C = t->config.C, F = t->config.F;
     const struct train_settings *s = &t->settings;
 
     m->layers = calloc(t->config.layers, sizeof *m->layers);
@@ -104,6 +105,7 @@ static int lay_out(struct train *t)
     m->head = m->len = aligned(m->len);
     m->biases = m->len += (size_t)s->labels_len * t->config.C;
     m->len += s->kind == TRAIN_MULTI ? s->labels_len : 0;
+    m->largest = C * (F > 3 * C ? F : 3 * C);
     m->trained = s->lora != TRAIN_LORA_NONE ? m->encoder_end : 0;
     return 0;
 }
@@ -116,43 +118,6 @@ static int block_open(struct train *t, size_t len, float **ret_block)
     if (rc == 0)
         *ret_block = data;
     return rc;
-}
-
-/* The host's copy of a block's part: the part itself, or memory of its own. */
-static int copy_open(struct train *t, float *part, size_t len, float **ret_copy)
-{
-    float *copy = train_host_sees(t) ? part : calloc(len + 1, sizeof *copy);
-
-    if (copy == NULL)
-        return -ENOMEM;
-    *ret_copy = copy;
-    return 0;
-}
-
-static int copies_open(struct train *t, size_t largest)
-{
-    struct masters *m = &t->masters;
-    int rc = copy_open(t, m->w, m->len, &m->seen);
-
-    if (rc == 0)
-        rc = copy_open(t, m->w + m->head, m->len - m->head, &m->head_w);
-    if (rc == 0)
-        rc = copy_open(t, m->grad + m->head, m->len - m->head, &m->head_grad);
-    if (t->settings.lora == TRAIN_LORA_NONE)
-        return rc;
-    if (rc == 0)
-        rc = copy_open(t, m->effective, largest, &m->merged);
-    if (rc == 0)
-        rc = copy_open(t, m->grad + m->encoder_end, m->head - m->encoder_end, &m->adapters_grad);
-    return rc;
-}
-
-/* Values of the largest matrix. */
-static size_t largest_matrix(const struct train *t)
-{
-    const size_t C = t->config.C, F = t->config.F;
-
-    return C * (F > 3 * C ? F : 3 * C);
 }
 
 static bool has_mat(const struct master *p)
@@ -171,7 +136,7 @@ int masters_measure(struct train *t, uint64_t *ret_bytes)
     bytes += 2 * kroom_bytes(m->len * sizeof(float));
     bytes += 2 * kroom_bytes((m->len - m->trained) * sizeof(float));
     if (t->settings.lora != TRAIN_LORA_NONE)
-        bytes += kroom_bytes(largest_matrix(t) * sizeof(float));
+        bytes += kroom_bytes(m->largest * sizeof(float));
     for (uint32_t i = 0; i < m->list_len; i++)
         if (has_mat(&m->list[i]))
             bytes += t->ops->mat_bytes(encoder_parts(m->list[i].how) * m->list[i].rows,
@@ -183,7 +148,6 @@ int masters_measure(struct train *t, uint64_t *ret_bytes)
 static int blocks_open(struct train *t)
 {
     struct masters *m = &t->masters;
-    const size_t largest = largest_matrix(t);
     int rc = block_open(t, m->len, &m->w);
 
     if (rc == 0)
@@ -193,9 +157,7 @@ static int blocks_open(struct train *t)
     if (rc == 0)
         rc = block_open(t, m->len - m->trained, &m->v);
     if (rc == 0 && t->settings.lora != TRAIN_LORA_NONE)
-        rc = block_open(t, largest, &m->effective);
-    if (rc == 0)
-        rc = copies_open(t, largest);
+        rc = block_open(t, m->largest, &m->effective);
     for (uint32_t i = 0; i < m->list_len && rc == 0; i++) {
         struct master *p = &m->list[i];
 
@@ -250,7 +212,7 @@ int masters_read_row(const struct safetensor *tensor, uint64_t row, float *ret_v
 
 /* The rows in use into the block; the others into a hash only, by which they are known again when
  * the weights are written. */
-static int read_words(struct train *t, const struct safetensor *tensor)
+static int read_words(struct train *t, const struct safetensor *tensor, float *w)
 {
     struct masters *m = &t->masters;
     const uint32_t C = t->config.C;
@@ -260,8 +222,7 @@ static int read_words(struct train *t, const struct safetensor *tensor)
     for (uint32_t id = 0; id < t->config.V && rc == 0; id++) {
         rc = masters_read_row(tensor, id, row);
         if (rc == 0 && m->row_of[id] >= 0)
-            memcpy(m->seen + m->embedding.word->at + (size_t)m->row_of[id] * C, row,
-                   C * sizeof *row);
+            memcpy(w + m->embedding.word->at + (size_t)m->row_of[id] * C, row, C * sizeof *row);
         else if (rc == 0)
             t->untrained = train_hash(t->untrained, row, C * sizeof *row);
     }
@@ -269,7 +230,8 @@ static int read_words(struct train *t, const struct safetensor *tensor)
     return rc;
 }
 
-static int read_all(struct train *t, const struct safetensors *file, char *why, size_t why_bytes)
+static int read_all(struct train *t, const struct safetensors *file, float *w, char *why,
+                    size_t why_bytes)
 {
     struct masters *m = &t->masters;
     const struct safetensor *tensor;
@@ -281,8 +243,7 @@ static int read_all(struct train *t, const struct safetensors *file, char *why, 
         rc = masters_find(t, p, file, why, why_bytes, &tensor);
         if (rc != 0)
             return rc;
-        rc = p == m->embedding.word ? read_words(t, tensor)
-                                    : safetensor_read(tensor, m->seen + p->at);
+        rc = p == m->embedding.word ? read_words(t, tensor, w) : safetensor_read(tensor, w + p->at);
         if (rc == -EDOM) {
             snprintf(why, why_bytes, "model.safetensors: tensor %s holds NaN or infinity",
                      tensor->name);
@@ -292,7 +253,7 @@ static int read_all(struct train *t, const struct safetensors *file, char *why, 
     return rc;
 }
 
-static int read_file(struct train *t, char *why, size_t why_bytes)
+static int read_file(struct train *t, float *w, char *why, size_t why_bytes)
 {
     struct safetensors *file;
     char path[4096];
@@ -305,7 +266,7 @@ static int read_file(struct train *t, char *why, size_t why_bytes)
     rc = safetensors_open(path, why, why_bytes, &file);
     if (rc != 0)
         return rc;
-    rc = read_all(t, file, why, why_bytes);
+    rc = read_all(t, file, w, why, why_bytes);
     safetensors_close(file);
     return rc;
 }
@@ -313,10 +274,10 @@ static int read_file(struct train *t, char *why, size_t why_bytes)
 /* Label vectors of unit length: the prototypes, and a random direction where there is none. For
  * sets a bias in units of the cosine: where it is reached a label is as likely as not. It starts in
  * the middle, far above what texts that share nothing have in common. */
-static void head_start(struct train *t, const float *prototypes)
+static void head_start(const struct train *t, const float *prototypes, float *block)
 {
     const uint32_t C = t->config.C, L = t->settings.labels_len;
-    float *w = t->masters.seen + t->masters.head;
+    float *w = block + t->masters.head;
 
     for (uint32_t c = 0; c < L; c++, w += C) {
         double squares = 0;
@@ -329,19 +290,29 @@ static void head_start(struct train *t, const float *prototypes)
                                      sqrtf((float)C);
     }
     for (size_t i = t->masters.biases; i < t->masters.len; i++)
-        t->masters.seen[i] = 0.5f;
+        block[i] = 0.5f;
 }
 
-/* What was read goes to the device. Where only full tuning follows, the host needs it no longer. */
-static int start_settle(struct train *t)
+/* What the block holds at first: made in memory of the host, and sent. */
+static int start(struct train *t, const float *prototypes, char *why, size_t why_bytes)
 {
     struct masters *m = &t->masters;
-    int rc = masters_send(t, m->w, m->seen, m->len);
+    bool sees = train_host_sees(t);
+    float *w = sees ? m->w : calloc(m->len, sizeof *w);
+    int rc = w != NULL ? read_file(t, w, why, why_bytes) : -ENOMEM;
 
-    if (!train_host_sees(t) && t->settings.lora == TRAIN_LORA_NONE) {
-        free(m->seen);
-        m->seen = NULL;
+    if (rc == 0) {
+        head_start(t, prototypes, w);
+        lora_start(t, w);
+        t->identity = train_hash(t->untrained, w, m->len * sizeof *w);
+        t->identity = train_hash(t->identity, m->row_of, t->config.V * sizeof *m->row_of);
+        t->stale = true;
+        rc = masters_send(t, m->w, w, m->len);
+        if (rc != 0)
+            snprintf(why, why_bytes, "%s did not take the weights", t->backend->name);
     }
+    if (!sees)
+        free(w);
     return rc;
 }
 
@@ -359,19 +330,7 @@ int masters_open(struct train *t, const uint8_t *used, const float *prototypes, 
         rc = lay_out(t);
     if (rc == 0)
         rc = blocks_open(t);
-    if (rc == 0)
-        rc = read_file(t, why, why_bytes);
-    if (rc != 0)
-        return rc;
-    head_start(t, prototypes);
-    lora_start(t, m->seen);
-    t->identity = train_hash(t->untrained, m->seen, m->len * sizeof *m->seen);
-    t->identity = train_hash(t->identity, m->row_of, t->config.V * sizeof *m->row_of);
-    t->stale = true;
-    rc = start_settle(t);
-    if (rc != 0)
-        snprintf(why, why_bytes, "%s did not take the weights", t->backend->name);
-    return rc;
+    return rc == 0 ? start(t, prototypes, why, why_bytes) : rc;
 }
 
 void masters_close(struct train *t)
@@ -385,13 +344,6 @@ void masters_close(struct train *t)
     t->backend->dealloc(m->m);
     t->backend->dealloc(m->v);
     t->backend->dealloc(m->effective);
-    if (!train_host_sees(t)) {
-        free(m->seen);
-        free(m->head_w);
-        free(m->head_grad);
-        free(m->merged);
-        free(m->adapters_grad);
-    }
     free(m->list);
     free(m->layers);
     free(m->adapters);
@@ -410,59 +362,16 @@ int masters_send(const struct train *t, float *block, const float *from, size_t 
     return from == block ? 0 : t->backend->upload(block, K_F32, from, len);
 }
 
-int masters_zero(struct train *t, size_t from, size_t to)
-{
-    static const float zeros[1 << 14];
-    float *grad = t->masters.grad;
-    int rc = 0;
-
-    if (train_host_sees(t)) {
-        memset(grad + from, 0, (to - from) * sizeof *grad);
-        return 0;
-    }
-    for (size_t at = from, len; at < to && rc == 0; at += len) {
-        len = to - at < sizeof zeros / sizeof *zeros ? to - at : sizeof zeros / sizeof *zeros;
-        rc = masters_send(t, grad + at, zeros, len);
-    }
-    return rc;
-}
-
-const float *masters_merge(const struct train *t, const float *w, size_t at, uint32_t rows,
-                           uint32_t columns)
+static void mat_settle(struct train *t, const struct master *p)
 {
     const struct masters *m = &t->masters;
-    size_t len = (size_t)rows * columns;
+    const float *w = m->w + p->at;
 
-    if (m->adapters_len == 0)
-        return w + at;
-    memcpy(m->merged, w + at, len * sizeof *m->merged);
-    for (uint32_t i = 0; i < m->adapters_len; i++)
-        if (m->adapters[i].base >= at && m->adapters[i].base < at + len)
-            lora_add(t, &m->adapters[i], w, m->merged + (m->adapters[i].base - at));
-    return m->merged;
-}
-
-/* One matrix of the device. With adapters it comes by way of `effective`, which is free again only
- * when the matrix before has been taken. */
-static int mat_settle(struct train *t, const struct master *p)
-{
-    struct masters *m = &t->masters;
-    uint32_t rows = encoder_parts(p->how) * p->rows;
-    size_t len = (size_t)rows * p->columns;
-    int rc = 0;
-
-    if (m->adapters_len == 0) {
-        t->ops->mat_set(t->k, p->mat, m->w + p->at);
-        return 0;
+    if (m->adapters_len > 0) {
+        lora_merge(t, p->at, encoder_parts(p->how) * p->rows, p->columns);
+        w = m->effective;
     }
-    (void)masters_merge(t, m->seen, p->at, rows, p->columns);
-    if (!train_host_sees(t))
-        rc = t->backend->sync(t->k);
-    if (rc == 0)
-        rc = masters_send(t, m->effective, m->merged, len);
-    if (rc == 0)
-        t->ops->mat_set(t->k, p->mat, m->effective);
-    return rc;
+    t->ops->mat_set(t->k, p->mat, w);
 }
 
 int masters_settle(struct train *t)
@@ -472,15 +381,10 @@ int masters_settle(struct train *t)
 
     if (!t->stale)
         return 0;
-    rc = masters_fetch(t, m->head_w, m->w + m->head, m->len - m->head);
-    if (rc == 0 && m->adapters_len > 0)
-        rc = masters_fetch(t, m->seen + m->encoder_end, m->w + m->encoder_end,
-                           m->head - m->encoder_end);
-    for (uint32_t i = 0; i < m->list_len && rc == 0; i++)
+    for (uint32_t i = 0; i < m->list_len; i++)
         if (m->list[i].mat != NULL)
-            rc = mat_settle(t, &m->list[i]);
-    if (rc == 0)
-        rc = t->backend->sync(t->k);
+            mat_settle(t, &m->list[i]);
+    rc = t->backend->sync(t->k);
     t->stale = rc != 0;
     return rc;
 }

@@ -7,9 +7,9 @@
  * and an image written after any step resumes into the same bits there (on another device it goes
  * on as well, in bits of its own).
  *
- * The encoder is trained on the device whose table of operations train_open is given. The temporary
- * head and its losses are computed on the host, in fp64: only embeddings and their gradients
- * travel, and of LoRA also what is adapted, whose arithmetic is the host's too.
+ * All arithmetic is that of the device whose table of operations train_open is given: encoder,
+ * temporary head, losses, LoRA and AdamW. What travels is texts with their targets and teachers to
+ * it, and three losses a text and the norm of the gradient back.
  *
  * Losses: cross-entropy (or, for sets of labels, binary cross-entropy) of a cosine head,
  * logits = scale x . w_c / |w_c|; for old examples of a replay run also the temperature KL to the

@@ -7,10 +7,8 @@
  * so that the optimizer needs one call for each group, the norm one call, and a checkpoint three
  * copies. The moments cover only what is trained: everything, or with LoRA the last two parts.
  *
- * Blocks are the device's. What the host computes with (the head; with LoRA all of the encoder's
- * weights, which do not change, and the adapters) it has in copies of its own, which masters.c and
- * train_lora.c bring over between operations. Where the host sees the device's memory, as on the
- * CPU, the copies are the blocks themselves and nothing is brought.
+ * Blocks are the device's, and all that is computed with them is its operations. The host has what
+ * it reads (the start weights) and writes (images, weights), and nothing in between.
  */
 #ifndef LEARND_TRAIN_INTERNAL_H
 #define LEARND_TRAIN_INTERNAL_H
@@ -71,12 +69,8 @@ struct masters {
     size_t trained;                                      /* where they begin to be trained */
     float *w, *grad;                                     /* (len), the device's */
     float *m, *v;                                        /* (len - trained), the device's */
-    float *effective; /* a matrix with its adapters, the largest, the device's; only with LoRA */
-    /* The host's. */
-    float *seen;               /* (len) w; NULL after opening where the host has no use for it */
-    float *head_w, *head_grad; /* (len - head) */
-    float *merged;             /* as effective; only with LoRA */
-    float *adapters_grad;      /* (head - encoder_end); only with LoRA */
+    float *effective; /* a matrix with its adapters, the device's; only with LoRA */
+    size_t largest;   /* values of the largest matrix */
 };
 
 /* What the forward of one layer keeps for its backward. */
@@ -85,6 +79,16 @@ struct kept_layer {
     struct kview s1, x1, u, h; /* (T,C) (T,C) (T,F) (T,F) */
     struct kview s2, x2;       /* (T,C): x2 is the next layer's x */
     float *stats1, *stats2;    /* (T,2) */
+};
+
+/* What the losses of a piece are given and answer; all shared. */
+struct kept_loss {
+    struct kloss given;
+    double *losses;               /* (B,K_LOSSES) */
+    struct kloss_text *texts;     /* (B) */
+    struct kloss_target *targets; /* (targets_max) */
+    float *teachers, *features;   /* (teachers_max) (B,C) */
+    size_t targets_max, teachers_max;
 };
 
 /* One piece of a batch, packed, and the memory of its forward and backward: one allocation of the
@@ -102,13 +106,9 @@ struct piece {
     struct kept_layer *layers;      /* the host's */
     struct kview dy, dres, dx;      /* (T,C) gradients on their way down; dx: forwards scratch */
     struct kview wide;              /* (T, 3C or F) */
-    float *y, *dembedding, *length; /* (B,C) (B,C) (B) shared */
-};
-
-/* Of the loss of one example, in fp64. */
-struct loss_scratch {
-    double *logits, *slopes, *soft; /* (L) */
-    double *inverse;                /* (L) 1 / length of each label vector */
+    float *y, *dembedding, *length; /* (B,C) (B,C) (B) */
+    void *loss_scratch;
+    struct kept_loss loss;
 };
 
 struct train {
@@ -123,7 +123,6 @@ struct train {
     uint64_t untrained; /* hash of the word table's rows that are not in the block */
     struct masters masters;
     struct piece piece;
-    struct loss_scratch loss;
     uint64_t step;
     uint32_t tokens_max;
     bool stale; /* the matrices of the device are older than the block */
@@ -143,38 +142,29 @@ int masters_open(struct train *t, const uint8_t *used, const float *prototypes, 
                  size_t why_bytes);
 void masters_close(struct train *t);
 int masters_measure(struct train *t, uint64_t *ret_bytes); /* lays out; what opening would take */
-/* Brings the device's matrices, and the host's copies, up to the block. 0, -EIO, -ENODEV, -ENOMEM.
- */
+/* Brings the device's matrices up to the block. 0, -EIO, -ENODEV, -ENOMEM. */
 int masters_settle(struct train *t);
-/* A matrix as the network sees it: with its adapters. w: the block, for the host. Borrowed until
- * the next call. */
-const float *masters_merge(const struct train *t, const float *w, size_t at, uint32_t rows,
-                           uint32_t columns);
-/* Values of a block to the host and back; nothing that is enqueued may use them. 0, -EIO, -ENODEV.
- */
+/* Values of a block to the host and back; nothing enqueued may use them. 0, -EIO, -ENODEV. */
 int masters_fetch(const struct train *t, float *to, const float *block, size_t len);
 int masters_send(const struct train *t, float *block, const float *from, size_t len);
-/* The gradients of the block's part become 0. */
-int masters_zero(struct train *t, size_t from, size_t to);
 /* The name of a row in a file of this prefix, TRAIN_NAME_BYTES of it. */
 void masters_name(const struct master *p, const char *prefix, char *ret_name);
-/* A row's tensor in a file (of the word table: whole), and one row of a tensor. As safetensors.h.
- */
+/* A row's tensor in a file (the word table's: whole), and a row of one. As safetensors.h. */
 int masters_find(const struct train *t, const struct master *p, const struct safetensors *file,
                  char *why, size_t why_bytes, const struct safetensor **ret_tensor);
 int masters_read_row(const struct safetensor *tensor, uint64_t row, float *ret_values);
 
-/* train_lora.c. The adapters' places in the block; what they start from; matrix(M,K) += alpha/r B
- * A. w: the block, for the host. */
+/* train_lora.c. The adapters' places in the block; what they start from, in the host's w. */
 void lora_place(struct train *t);
 void lora_start(const struct train *t, float *w);
-void lora_add(const struct train *t, const struct adapter *adapter, const float *w, float *matrix);
-/* From the gradients of the matrices those of the adapters; the former become 0. 0, -EIO, -ENODEV.
- */
-int lora_gradients(struct train *t);
+/* effective(rows,columns) = what stands in the block from `at` on, with its adapters. */
+void lora_merge(struct train *t, size_t at, uint32_t rows, uint32_t columns);
+/* From the gradients of the matrices those of the adapters; the former become 0. */
+void lora_gradients(struct train *t);
 
-/* train_layers.c. Packs examples as the piece, asking for memory where it needs more: 0, -ENOMEM.
- */
+/* train_layers.c. Memory for a piece, which forgets what is packed where it needs more: 0, -ENOMEM.
+ * Packs examples as the piece, taking the memory that it needs: 0, -ENOMEM. */
+int piece_reserve(struct train *t, uint32_t tokens, uint32_t seqs, size_t targets, size_t teachers);
 int piece_pack(struct train *t, const struct train_example *batch, uint32_t len);
 void piece_free(struct train *t);
 void piece_measure(struct train *t, uint32_t seqs, uint64_t *ret_bytes, uint64_t *ret_shared);
@@ -183,12 +173,16 @@ void piece_backward(struct train *t); /* from piece.dembedding(B,C), adding to m
 
 /* train_loss.c. Whether the examples of a batch carry what they may carry: 0, -EINVAL. */
 int loss_check(const struct train *t, const struct train_example *batch, uint32_t len);
-/* Once a step, after the label vectors have changed. */
-void loss_prepare(struct train *t);
-/* Losses of the piece's examples from piece.y, each divided by the batch's length and added to
- * *sum; fills piece.dembedding and adds to the gradients of the head. */
-void loss_piece(struct train *t, const struct train_example *examples, uint32_t batch_len,
-                float alpha, struct train_report *sum);
+/* Memory for a piece of these with all that their losses are given: 0, -ENOMEM. */
+int loss_reserve(struct train *t, const struct train_example *examples, uint32_t len);
+/* Lays out what the losses of the packed examples are given. */
+void loss_pack(struct train *t, const struct train_example *examples, uint32_t batch_len,
+               float alpha);
+/* From piece.y, to piece.dembedding, adding to the gradients of the head. */
+void loss_run(struct train *t);
+/* After a sync: the losses, each divided by the batch's length, added to *sum. */
+void loss_report(const struct train *t, const struct train_example *examples,
+                 struct train_report *sum);
 
 /* train_step.c. The loss of a batch, and its gradients added to masters.grad, which was 0. 0,
  * -EINVAL, -ENOMEM, -EIO; *report untouched then and the gradients 0 again. */

@@ -58,6 +58,12 @@ static void carve_layer(struct carving *c, const struct train *t, struct kept_la
 static void carve_device(struct carving *c, const struct train *t, struct piece *p)
 {
     const uint32_t C = t->config.C, F = t->config.F;
+    const struct kloss most = {.B = p->seqs_max,
+                               .C = C,
+                               .L = t->settings.labels_len,
+                               .targets_len = p->loss.targets_max,
+                               .teachers_len = p->loss.teachers_max};
+    size_t vectors = (size_t)p->seqs_max * C * sizeof(float);
 
     p->s0 = carve_view(c, C);
     p->x0 = carve_view(c, C);
@@ -68,19 +74,26 @@ static void carve_device(struct carving *c, const struct train *t, struct piece 
     p->dres = carve_view(c, C);
     p->dx = carve_view(c, C);
     p->wide = carve_view(c, F > 3 * C ? F : 3 * C);
+    p->y = carve(c, vectors);
+    p->dembedding = carve(c, vectors);
+    p->length = carve(c, p->seqs_max * sizeof *p->length);
+    p->loss_scratch = carve(c, t->ops->loss_bytes(&most));
 }
 
 static void carve_shared(struct carving *c, const struct train *t, struct piece *p)
 {
-    size_t rows = c->rows, vectors = (size_t)p->seqs_max * t->config.C * sizeof(float);
+    size_t rows = c->rows, seqs = p->seqs_max;
+    struct kept_loss *l = &p->loss;
 
     p->ids = carve(c, rows * sizeof *p->ids);
     p->types = carve(c, rows);
     p->offsets = carve(c, ((size_t)p->seqs_max + 1) * sizeof *p->offsets);
     p->keys = carve(c, rows * sizeof *p->keys);
-    p->y = carve(c, vectors);
-    p->dembedding = carve(c, vectors);
-    p->length = carve(c, p->seqs_max * sizeof *p->length);
+    l->losses = carve(c, seqs * K_LOSSES * sizeof *l->losses);
+    l->texts = carve(c, seqs * sizeof *l->texts);
+    l->targets = carve(c, l->targets_max * sizeof *l->targets);
+    l->teachers = carve(c, l->teachers_max * sizeof *l->teachers);
+    l->features = carve(c, seqs * t->config.C * sizeof *l->features);
 }
 
 typedef void carve_fn(struct carving *c, const struct train *t, struct piece *p);
@@ -109,23 +122,31 @@ static uint32_t upto(uint32_t n, uint32_t step)
     return (n + step - 1) / step * step;
 }
 
-static int reserve(struct train *t, uint32_t tokens, uint32_t seqs)
+static size_t larger(size_t a, size_t b)
 {
+    return a > b ? a : b;
+}
+
+int piece_reserve(struct train *t, uint32_t tokens, uint32_t seqs, size_t targets, size_t teachers)
+{
+    const struct piece old = t->piece;
     struct piece *p = &t->piece;
     int rc = -ENOMEM;
 
-    if (tokens <= p->tokens_max && seqs <= p->seqs_max)
+    if (tokens <= old.tokens_max && seqs <= old.seqs_max && targets <= old.loss.targets_max &&
+        teachers <= old.loss.teachers_max)
         return 0;
-    tokens = upto(tokens > p->tokens_max ? tokens : p->tokens_max, 64);
-    seqs = upto(seqs > p->seqs_max ? seqs : p->seqs_max, 16);
     piece_free(t); /* first, so that the old and the new do not stand beside each other */
-    p->tokens_max = tokens;
-    p->seqs_max = seqs;
+    p->tokens_max = upto((uint32_t)larger(tokens, old.tokens_max), 64);
+    p->seqs_max = upto((uint32_t)larger(seqs, old.seqs_max), 16);
+    p->loss.targets_max = larger(targets, old.loss.targets_max);
+    p->loss.teachers_max = larger(teachers, old.loss.teachers_max);
     p->layers = calloc(t->config.layers, sizeof *p->layers);
     if (p->layers != NULL)
-        rc = carve_memory(t, carve_shared, tokens, t->backend->alloc_shared, &p->shared);
+        rc = carve_memory(t, carve_shared, p->tokens_max, t->backend->alloc_shared, &p->shared);
     if (rc == 0)
-        rc = carve_memory(t, carve_device, t->backend->rows(tokens), t->backend->alloc, &p->memory);
+        rc = carve_memory(t, carve_device, t->backend->rows(p->tokens_max), t->backend->alloc,
+                          &p->memory);
     if (rc != 0)
         piece_free(t);
     return rc;
@@ -137,6 +158,9 @@ void piece_measure(struct train *t, uint32_t seqs, uint64_t *ret_bytes, uint64_t
     struct carving shared = {.rows = upto(t->tokens_max, 64), .dtype = t->dtype};
     struct carving device = {.rows = t->backend->rows(shared.rows), .dtype = t->dtype};
     struct piece p = {.seqs_max = upto(seqs, 16), .layers = layers};
+    const size_t labels = (size_t)seqs * t->settings.labels_len;
+
+    p.loss.targets_max = p.loss.teachers_max = labels; /* every text with all of them */
 
     carve_shared(&shared, t, &p);
     if (layers != NULL)
@@ -172,7 +196,7 @@ int piece_pack(struct train *t, const struct train_example *batch, uint32_t len)
 
     for (uint32_t i = 0; i < len; i++)
         tokens += batch[i].len;
-    rc = reserve(t, tokens, len);
+    rc = piece_reserve(t, tokens, len, 0, 0);
     if (rc != 0)
         return rc;
     p->tokens = tokens;

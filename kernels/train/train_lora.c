@@ -1,4 +1,4 @@
-/* train_lora.c -- low-rank adaptation (Hu et al., 2021) without operations of its own.
+/* train_lora.c -- low-rank adaptation (Hu et al., 2021) with two small operations of its own.
  *
  * The matrix that the device sees is W + (alpha/r) B A, made anew before each step; the backward
  * gives the gradient D of the whole matrix, and from it
@@ -10,8 +10,6 @@
  * step on top where the matrix work is AMX's (MiniLM, r = 8, all matrices, 500 tokens). A starts
  * from the seed, B from 0: W at first.
  */
-#include <string.h>
-
 #include "kernels/train/train_internal.h"
 
 static bool adapted(const struct master *p, enum train_lora lora)
@@ -60,57 +58,46 @@ static float lora_scale(const struct train *t)
     return t->settings.lora_alpha / (float)t->settings.lora_rank;
 }
 
-void lora_add(const struct train *t, const struct adapter *a, const float *w, float *matrix)
+/* Rows of the block into `effective`, as they are where there is no adapter. */
+static void merge(struct train *t, float *to, size_t from, uint32_t rows, uint32_t columns,
+                  const struct adapter *a)
 {
-    const float *A = w + a->a, *B = w + a->b;
-    const uint32_t r = t->settings.lora_rank;
-    float scale = lora_scale(t);
+    const float *w = t->masters.w;
 
-    for (uint32_t row = 0; row < a->rows; row++)
-        for (uint32_t j = 0; j < r; j++)
-            train_axpy(matrix + (size_t)row * a->columns, scale * B[(size_t)row * r + j],
-                       A + (size_t)j * a->columns, a->columns);
+    if (rows > 0)
+        t->ops->lora(t->k, to, w + from, a != NULL ? w + a->a : NULL, a != NULL ? w + a->b : NULL,
+                     lora_scale(t), rows, columns, a != NULL ? t->settings.lora_rank : 0);
 }
 
-/* D(M,K) is `gradient`. */
-static void adapter_gradients(struct train *t, const struct adapter *a, const float *gradient)
+void lora_merge(struct train *t, size_t at, uint32_t rows, uint32_t columns)
 {
     const struct masters *m = &t->masters;
-    const float *A = m->seen + a->a, *B = m->seen + a->b, *D = gradient;
-    float *dA = m->adapters_grad + (a->a - m->encoder_end);
-    float *dB = m->adapters_grad + (a->b - m->encoder_end);
-    const uint32_t r = t->settings.lora_rank;
-    float scale = lora_scale(t);
+    size_t from = at, end = at + (size_t)rows * columns;
 
-    for (uint32_t row = 0; row < a->rows; row++, D += a->columns) {
-        for (uint32_t j = 0; j < r; j++) {
-            dB[(size_t)row * r + j] +=
-                (float)(scale * train_dot(D, A + (size_t)j * a->columns, a->columns));
-            train_axpy(dA + (size_t)j * a->columns, scale * B[(size_t)row * r + j], D, a->columns);
-        }
+    for (uint32_t i = 0; i < m->adapters_len; i++) {
+        const struct adapter *a = &m->adapters[i];
+
+        if (a->base < at || a->base >= end)
+            continue;
+        merge(t, m->effective + (from - at), from, (uint32_t)((a->base - from) / columns), columns,
+              NULL);
+        merge(t, m->effective + (a->base - at), a->base, a->rows, columns, a);
+        from = a->base + (size_t)a->rows * columns;
     }
+    merge(t, m->effective + (from - at), from, (uint32_t)((end - from) / columns), columns, NULL);
 }
 
-int lora_gradients(struct train *t)
+void lora_gradients(struct train *t)
 {
-    struct masters *m = &t->masters;
-    bool sees = train_host_sees(t);
-    size_t part = m->head - m->encoder_end;
-    int rc = 0;
+    const struct masters *m = &t->masters;
 
     if (m->adapters_len == 0)
-        return 0;
-    if (!sees)
-        memset(m->adapters_grad, 0, part * sizeof *m->adapters_grad);
-    for (uint32_t i = 0; i < m->adapters_len && rc == 0; i++) {
+        return;
+    for (uint32_t i = 0; i < m->adapters_len; i++) {
         const struct adapter *a = &m->adapters[i];
-        float *gradient = sees ? m->grad + a->base : m->merged;
 
-        rc = masters_fetch(t, gradient, m->grad + a->base, (size_t)a->rows * a->columns);
-        if (rc == 0)
-            adapter_gradients(t, a, gradient);
+        t->ops->lora_back(t->k, m->grad + a->a, m->grad + a->b, m->grad + a->base, m->w + a->a,
+                          m->w + a->b, lora_scale(t), a->rows, a->columns, t->settings.lora_rank);
     }
-    if (rc == 0)
-        rc = masters_send(t, m->grad + m->encoder_end, m->adapters_grad, part);
-    return rc == 0 ? masters_zero(t, 0, m->trained) : rc;
+    t->ops->zero(t->k, m->grad, m->trained);
 }

@@ -23,27 +23,4 @@ static inline float train_normal(uint64_t stream, uint64_t n)
     return (float)(sqrt(-2 * log(u)) * cos(angle));
 }
 
-/* x . y, in eight sums that the compiler can keep side by side. */
-static inline double train_dot(const float *x, const float *y, uint32_t n)
-{
-    double part[8] = {0}, sum = 0;
-    uint32_t i = 0;
-
-    for (; i + 8 <= n; i += 8)
-        for (uint32_t j = 0; j < 8; j++)
-            part[j] += (double)x[i + j] * y[i + j];
-    for (; i < n; i++)
-        sum += (double)x[i] * y[i];
-    for (uint32_t j = 0; j < 8; j++)
-        sum += part[j];
-    return sum;
-}
-
-/* y(n) += alpha x(n) */
-static inline void train_axpy(float *y, float alpha, const float *x, uint32_t n)
-{
-    for (uint32_t i = 0; i < n; i++)
-        y[i] += alpha * x[i];
-}
-
 #endif

@@ -78,20 +78,14 @@ static struct kshape shape_of(const struct train *t)
     const struct encoder_config *c = &t->config;
 
     return (struct kshape){c->positions > t->tokens_max ? c->positions : t->tokens_max, c->C, c->F,
-                           c->H};
+                           c->H, t->settings.lora != TRAIN_LORA_NONE ? t->settings.lora_rank : 0};
 }
 
 static int scratch_open(struct train *t)
 {
     struct kshape most = shape_of(t);
-    size_t L = t->settings.labels_len;
-    double *all = calloc(4 * L, sizeof *all);
-    int rc;
+    int rc = t->backend->ctx_open(most.T, t->settings.threads, K_TRAINING, &t->k);
 
-    if (all == NULL)
-        return -ENOMEM;
-    t->loss = (struct loss_scratch){all, all + L, all + 2 * L, all + 3 * L};
-    rc = t->backend->ctx_open(most.T, t->settings.threads, K_TRAINING, &t->k);
     if (rc == 0)
         rc = t->ops->scratch_open(t->k, &most);
     while (rc == -ENOMEM && t->k != NULL && t->tokens_max > t->config.positions) {
@@ -207,7 +201,6 @@ void train_close(struct train *t)
     piece_free(t);
     masters_close(t);
     t->backend->ctx_close(t->k);
-    free(t->loss.logits);
     free(t->folder);
     free(t);
 }

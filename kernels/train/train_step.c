@@ -10,7 +10,6 @@
  */
 #include <errno.h>
 #include <math.h>
-#include <string.h>
 
 #include "kernels/train/train_internal.h"
 
@@ -75,34 +74,30 @@ static float alpha_of(const struct train *t, const struct train_example *batch, 
 static int gradients_once(struct train *t, const struct train_example *batch, uint32_t len,
                           struct train_report *sum)
 {
-    const struct masters *m = &t->masters;
     float alpha = alpha_of(t, batch, len);
     int rc = masters_settle(t);
 
-    loss_prepare(t);
-    if (!train_host_sees(t))
-        memset(m->head_grad, 0, (m->len - m->head) * sizeof *m->head_grad);
     for (uint32_t from = 0, n = 0; from < len && rc == 0; from += n) {
         n = piece_len(t, batch + from, len - from);
         if (from > 0 && t->between != NULL)
             rc = t->between(t->between_ud);
         if (rc == 0)
+            rc = loss_reserve(t, batch + from, n);
+        if (rc == 0)
             rc = piece_pack(t, batch + from, n);
         if (rc != 0)
             break;
+        loss_pack(t, batch + from, len, alpha);
         piece_forward(t, false);
-        rc = t->backend->sync(t->k);
-        if (rc != 0)
-            break;
-        loss_piece(t, batch + from, len, alpha, sum);
+        loss_run(t);
         piece_backward(t);
         rc = t->backend->sync(t->k);
+        if (rc == 0)
+            loss_report(t, batch + from, sum);
         sum->tokens += t->piece.tokens;
     }
     if (rc == 0)
-        rc = lora_gradients(t);
-    if (rc == 0)
-        rc = masters_send(t, m->grad + m->head, m->head_grad, m->len - m->head);
+        lora_gradients(t);
     return rc;
 }
 
@@ -110,7 +105,8 @@ static int gradients_once(struct train *t, const struct train_example *batch, ui
 static void gradients_drop(struct train *t)
 {
     (void)t->backend->sync(t->k); /* what is enqueued still adds to them; its failure is known */
-    t->failed = masters_zero(t, 0, t->masters.len);
+    t->ops->zero(t->k, t->masters.grad, t->masters.len);
+    t->failed = t->backend->sync(t->k);
 }
 
 int train_gradients(struct train *t, const struct train_example *batch, uint32_t len,
@@ -221,7 +217,7 @@ void train_threads(struct train *t, uint32_t threads)
 static int embed_once(struct train *t, const struct train_example *batch, uint32_t len,
                       float *embeddings)
 {
-    const uint32_t C = t->config.C;
+    const size_t C = t->config.C;
     int rc = masters_settle(t);
 
     for (uint32_t from = 0, n = 0; from < len && rc == 0; from += n) {
@@ -231,11 +227,11 @@ static int embed_once(struct train *t, const struct train_example *batch, uint32
             break;
         piece_forward(t, true);
         rc = t->backend->sync(t->k);
-        for (size_t i = 0; i < (size_t)n * C && rc == 0; i++)
-            if (!isfinite(t->piece.y[i]))
-                rc = -EDOM;
         if (rc == 0)
-            memcpy(embeddings + (size_t)from * C, t->piece.y, (size_t)n * C * sizeof *embeddings);
+            rc = masters_fetch(t, embeddings + from * C, t->piece.y, n * C);
+        for (size_t i = from * C; i < (from + n) * C && rc == 0; i++)
+            if (!isfinite(embeddings[i]))
+                rc = -EDOM;
     }
     return rc;
 }

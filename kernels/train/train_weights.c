@@ -21,6 +21,7 @@ struct writing {
     struct safetensors *file; /* of the start folder */
     const struct safetensor *words;
     const float *block; /* w, for the host */
+    float *merged;      /* (largest) a matrix with its adapters, for the host */
     train_write_fn *write;
     void *ud;
 };
@@ -86,6 +87,24 @@ static int header_write(const struct writing *w)
     return rc;
 }
 
+/* A matrix, with its adapters where there are any. */
+static int matrix_write(const struct writing *w, const struct master *p)
+{
+    struct train *t = w->t;
+    size_t len = (size_t)p->rows * p->columns;
+    const float *values = w->block + p->at;
+    int rc = 0;
+
+    if (t->masters.adapters_len > 0) {
+        lora_merge(t, p->at, p->rows, p->columns);
+        rc = t->backend->sync(t->k);
+        if (rc == 0)
+            rc = masters_fetch(t, w->merged, t->masters.effective, len);
+        values = w->merged;
+    }
+    return rc == 0 ? w->write(w->ud, values, len * sizeof *values) : rc;
+}
+
 static int all_write(const struct writing *w)
 {
     const struct masters *m = &w->t->masters;
@@ -103,29 +122,35 @@ static int all_write(const struct writing *w)
         else if (p->how == TABLE || p->columns == 1)
             rc = w->write(w->ud, w->block + p->at, bytes);
         else
-            rc = w->write(w->ud, masters_merge(w->t, w->block, p->at, p->rows, p->columns), bytes);
+            rc = matrix_write(w, p);
     }
     free(rows);
     return rc;
 }
 
-/* The block as the host reads it: the device's own, or brought over whole. 0, -ENOMEM, -EIO,
- * -ENODEV. */
-static int block_read(struct train *t, float **ret_copy)
+/* The block as the host reads it: the device's own, or brought over whole; and room for a merged
+ * matrix. One allocation, NULL where none is needed. 0, -ENOMEM, -EIO, -ENODEV. */
+static int block_read(struct writing *w, float **ret_copy)
 {
-    const struct masters *m = &t->masters;
-    float *copy = NULL;
-    int rc = 0;
+    const struct masters *m = &w->t->masters;
+    size_t merged = m->adapters_len > 0 ? m->largest : 0;
+    float *copy;
+    int rc;
 
-    if (!train_host_sees(t)) {
-        copy = malloc(m->head * sizeof *copy);
-        rc = copy != NULL ? masters_fetch(t, copy, m->w, m->head) : -ENOMEM;
+    w->block = m->w;
+    w->merged = m->effective;
+    if (train_host_sees(w->t)) {
+        *ret_copy = NULL;
+        return 0;
     }
+    copy = malloc((m->head + merged) * sizeof *copy);
+    rc = copy != NULL ? masters_fetch(w->t, copy, m->w, m->head) : -ENOMEM;
     if (rc != 0) {
         free(copy);
         return rc;
     }
-    *ret_copy = copy;
+    w->block = *ret_copy = copy;
+    w->merged = copy + m->head;
     return 0;
 }
 
@@ -145,8 +170,7 @@ int train_weights_write(struct train *t, train_write_fn *write, void *ud)
     if (masters_find(t, t->masters.embedding.word, w.file, why, sizeof why, &w.words) != 0)
         rc = -ESTALE;
     if (rc == 0)
-        rc = block_read(t, &copy);
-    w.block = copy != NULL ? copy : t->masters.w;
+        rc = block_read(&w, &copy);
     if (rc == 0)
         rc = all_write(&w);
     free(copy);

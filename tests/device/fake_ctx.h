@@ -1,10 +1,10 @@
 /* fake_ctx.h -- the fake device's context and matrices, and the arguments of its operations.
  * Private to tests/device.
  *
- * An operation runs at once on the CPU. What it writes for the host to read (a pool's vectors and
- * lengths) is laid aside and comes to its place only with a sync that succeeds; after one that
- * fails something plausible and wrong stands there. So host code that reads too early, or does not
- * look at what sync said, has wrong answers here as it would have on a real device.
+ * An operation runs at once on the CPU. What it writes for the host to read (a pool's vectors, a
+ * text's losses) is laid aside and comes to its place only with a sync that succeeds; after one
+ * that fails something plausible and wrong stands there. So host code that reads too early, or does
+ * not look at what sync said, has wrong answers here as it would have on a real device.
  */
 #ifndef LEARND_FAKE_CTX_H
 #define LEARND_FAKE_CTX_H
@@ -13,8 +13,8 @@
 #include "tests/device/fake_memory.h"
 
 struct fake_output {
-    float *to, *laid; /* (len) */
-    size_t len;
+    void *to, *laid;
+    size_t bytes;
 };
 
 enum { FAKE_OUTPUTS = 8 };
@@ -40,7 +40,7 @@ struct kmat_train {
 };
 
 /* Memory for what the host is to find at `to` after the next sync. */
-float *fake_output(struct kctx *k, const char *what, float *to, size_t len);
+void *fake_output(struct kctx *k, const char *what, void *to, size_t bytes);
 
 static inline struct kview fake_view(const char *what, struct kview view)
 {

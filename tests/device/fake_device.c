@@ -64,16 +64,25 @@ static void ctx_threads(struct kctx *k, uint32_t threads)
     backend_cpu()->ctx_threads(k->cpu, threads);
 }
 
-float *fake_output(struct kctx *k, const char *what, float *to, size_t len)
+void *fake_output(struct kctx *k, const char *what, void *to, size_t bytes)
 {
-    float *place = fake_shared_at(what, to, false), *laid = malloc(len * sizeof *laid);
+    void *place = fake_shared_at(what, to, false), *laid = malloc(bytes);
 
     if (laid == NULL || k->outputs_len == FAKE_OUTPUTS) {
         fprintf(stderr, "fake device: %s: too much without a sync\n", what);
         abort();
     }
-    k->outputs[k->outputs_len++] = (struct fake_output){place, laid, len};
+    k->outputs[k->outputs_len++] = (struct fake_output){place, laid, bytes};
     return laid;
+}
+
+/* What stands where nothing right came: numbers like any others. */
+static void spoil(void *to, size_t bytes)
+{
+    const float plausible = 0.05f;
+
+    for (size_t at = 0; at < bytes; at += sizeof plausible)
+        memcpy((char *)to + at, &plausible, sizeof plausible);
 }
 
 static void outputs_settle(struct kctx *k, bool right)
@@ -81,8 +90,10 @@ static void outputs_settle(struct kctx *k, bool right)
     for (uint32_t i = 0; i < k->outputs_len; i++) {
         struct fake_output *o = &k->outputs[i];
 
-        for (size_t n = 0; n < o->len; n++)
-            o->to[n] = right ? o->laid[n] : 0.05f;
+        if (right)
+            memcpy(o->to, o->laid, o->bytes);
+        else
+            spoil(o->to, o->bytes);
         free(o->laid);
     }
     k->outputs_len = 0;
@@ -236,8 +247,8 @@ static void pool(struct kctx *k, float *y, struct kview x, const struct kbatch *
 {
     const struct kbatch there = fake_batch(batch);
 
-    backend_cpu()->pool(k->cpu, fake_output(k, "pool, y", y, (size_t)batch->seqs * C), VIEW(x),
-                        &there, C, how);
+    backend_cpu()->pool(k->cpu, fake_output(k, "pool, y", y, (size_t)batch->seqs * C * sizeof *y),
+                        VIEW(x), &there, C, how);
 }
 
 /* The head's operations are the host's (encoder.h says why): whoever asks the device for them has

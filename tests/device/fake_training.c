@@ -151,18 +151,54 @@ static void attention_back(struct kctx *k, struct kview dqkv, struct kview dy, s
 static void pool(struct kctx *k, float *y, float *length, struct kview x, const uint32_t *offsets,
                  uint32_t B, uint32_t C, enum kpool how)
 {
-    float *laid = fake_output(k, "pool, y", y, (size_t)B * C);
-
-    cpu()->pool(k->cpu, laid, fake_output(k, "pool, length", length, B), VIEW(x), SHARED(offsets),
-                B, C, how);
+    cpu()->pool(k->cpu, DEV(y), DEV(length), VIEW(x), SHARED(offsets), B, C, how);
 }
 
 static void pool_back(struct kctx *k, struct kview dx, const float *dy, const float *y,
                       const float *length, const uint32_t *offsets, uint32_t B, uint32_t C,
                       enum kpool how)
 {
-    cpu()->pool_back(k->cpu, VIEW(dx), SHARED(dy), SHARED(y), SHARED(length), SHARED(offsets), B, C,
-                     how);
+    cpu()->pool_back(k->cpu, VIEW(dx), DEV(dy), DEV(y), DEV(length), SHARED(offsets), B, C, how);
+}
+
+static size_t loss_bytes(const struct kloss *most)
+{
+    return (size_t)most->B * most->L * sizeof(float);
+}
+
+static void loss(struct kctx *k, double *losses, float *dx, float *dw, float *dbias, const float *x,
+                 const float *w, const float *bias, const struct kloss *l)
+{
+    double *laid = fake_output(k, "loss, losses", losses, l->B * K_LOSSES * sizeof *losses);
+
+    (void)fake_device_room("loss, scratch", l->scratch, loss_bytes(l));
+    (void)SHARED(l->texts);
+    (void)SHARED(l->targets);
+    (void)SHARED(l->teachers);
+    (void)SHARED_OR_NULL(l->features);
+    cpu()->loss(k->cpu, laid, DEV(dx), DEV(dw), DEV_OR_NULL(dbias), DEV(x), DEV(w),
+                DEV_OR_NULL(bias), l);
+}
+
+static void lora(struct kctx *k, float *y, const float *w, const float *a, const float *b,
+                 float scale, uint32_t M, uint32_t K, uint32_t r)
+{
+    size_t bytes = (size_t)M * K * sizeof *y;
+
+    cpu()->lora(k->cpu, fake_device_room("lora, y", y, bytes),
+                fake_device_room("lora, w", w, bytes), DEV_OR_NULL(a), DEV_OR_NULL(b), scale, M, K,
+                r);
+}
+
+static void lora_back(struct kctx *k, float *da, float *db, const float *dw, const float *a,
+                      const float *b, float scale, uint32_t M, uint32_t K, uint32_t r)
+{
+    cpu()->lora_back(k->cpu, DEV(da), DEV(db), DEV(dw), DEV(a), DEV(b), scale, M, K, r);
+}
+
+static void zero(struct kctx *k, float *x, size_t n)
+{
+    cpu()->zero(k->cpu, fake_device_room("zero", x, n * sizeof *x), n);
 }
 
 static void add(struct kctx *k, struct kview y, struct kview x, size_t n)
@@ -186,26 +222,6 @@ static void adamw(struct kctx *k, float *w, float *m, float *v, float *grad, siz
                  weight_decay, step);
 }
 
-const struct backend_training fake_training = {
-    .scratch_bytes = scratch_bytes,
-    .scratch_open = scratch_open,
-    .mat_bytes = mat_bytes,
-    .mat_open = mat_open,
-    .mat_close = mat_close,
-    .mat_set = mat_set,
-    .linear = linear,
-    .linear_dx = linear_dx,
-    .linear_dw = linear_dw,
-    .embed = embed,
-    .embed_back = embed_back,
-    .add_layernorm = add_layernorm,
-    .add_layernorm_back = add_layernorm_back,
-    .gelu = gelu,
-    .gelu_back = gelu_back,
-    .attention_back = attention_back,
-    .pool = pool,
-    .pool_back = pool_back,
-    .add = add,
-    .sum_squares = sum_squares,
-    .adamw = adamw,
-};
+#define ENTRY(name) .name = name,
+const struct backend_training fake_training = {BACKEND_TRAINING_OPERATIONS(ENTRY)};
+#undef ENTRY

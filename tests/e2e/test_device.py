@@ -283,7 +283,7 @@ def test_a_device_that_fails_a_run_serves_on(on_device, device):
 
 def test_a_run_that_needs_more_than_it_was_given_asks_for_it(on_device, device):
     """Room for small pieces only: it trains on the device all the same."""
-    device.tell(f"total {ROOM}", "runs 1600000")
+    device.tell(f"total {ROOM}", "runs 1750000")
     fake = taught(on_device(), 60)
     row = ended(fake, fake.post("/v1/models/default/runs", RUN, 202)["run"])
     assert row["state"] == "accepted" and row["progress"]["device"] == "fake:0"

@@ -13,10 +13,12 @@
 
 enum { VOCAB = 23, SEGMENTS = 2, SITE = 7 };
 #define EPS 1e-6f
+#define LORA_SCALE 2.0f
 
 const char *grad_name(const struct grad_case *c)
 {
-    static const char *names[] = {"linear", "embed", "add_layernorm", "gelu", "attention", "pool"};
+    static const char *names[] = {"linear",    "embed", "add_layernorm", "gelu",
+                                  "attention", "pool",  "loss",          "lora"};
 
     return names[c->op];
 }
@@ -129,6 +131,16 @@ static int add_inputs(struct grad_run *run, uint64_t seed)
                          c->how == 1 ? GRAD_LARGE : 1, 0, seed);
     case GRAD_POOL:
         return add_input(run, "x", run->rows, c->M, false, false, 1, 0.5f, seed);
+    case GRAD_LOSS:
+        rc = add_input(run, "x", c->N, c->M, false, false, 1 / sqrtf((float)c->M), 0, seed);
+        if (rc == 0)
+            rc = add_input(run, "w", c->K, c->M, true, false, 1.5f / sqrtf((float)c->M), 0, seed);
+        return rc != 0 || !run->loss.given.sets
+                   ? rc
+                   : add_input(run, "bias", 1, c->K, true, false, 0.1f, 0.3f, seed);
+    case GRAD_LORA:
+        rc = add_input(run, "a", c->K, c->M, true, false, 1 / sqrtf((float)c->M), 0, seed);
+        return rc != 0 ? rc : add_input(run, "b", c->N, c->K, true, false, 1, 0, seed);
     }
     return -EINVAL;
 }
@@ -163,11 +175,40 @@ static int read_mask(struct grad_run *run, struct kctx *k)
     return rc;
 }
 
+/* What a loss is given, and its scratch in s; what is differentiated is the step's loss. */
+static int make_loss(struct grad_run *run)
+{
+    const struct kloss *l = &run->loss.given;
+
+    for (uint32_t b = 0; b < l->B; b++) {
+        double *dy = run->dy + (size_t)b * K_LOSSES;
+
+        dy[K_LOSS_LABELS] = l->texts[b].weight;
+        dy[K_LOSS_TEACHER] = l->share * (double)l->distill;
+        dy[K_LOSS_FEATURE] = l->share * (double)l->feature;
+    }
+    run->be->dealloc(run->s.data);
+    run->s.data = NULL;
+    return run->be->alloc(K_RUNS, run->training->loss_bytes(l) + 1, &run->s.data);
+}
+
+/* w of y = w + scale b a stands in s. */
+static int make_lora(struct grad_run *run, uint64_t seed)
+{
+    double *w = malloc(run->y_len * sizeof *w);
+    int rc = w != NULL ? draw(run, w, run->y_len, K_F32, 1, 0, seed + 2000) : -ENOMEM;
+
+    if (rc == 0)
+        rc = put(run, run->s, w, run->y_len, run->y_len);
+    free(w);
+    return rc;
+}
+
 static int make_outputs(struct grad_run *run, uint64_t seed)
 {
     const struct grad_case *c = run->c;
     int parts = c->op == GRAD_ADD_LAYERNORM && c->how > 0 ? 2 : 1, rc = 0;
-    size_t all = (size_t)run->be->rows(run->y_rows) * c->M;
+    size_t all = (size_t)run->be->rows(run->y_rows) * run->y_columns;
     double *part = malloc(run->y_len * sizeof *part);
 
     run->dy = calloc(run->y_len, sizeof *run->dy);
@@ -176,9 +217,9 @@ static int make_outputs(struct grad_run *run, uint64_t seed)
     for (int i = 0; i < parts && rc == 0; i++) {
         rc = draw(run, part, run->y_len, run->y_dtype, 1, 0, seed + 1000 + (uint64_t)i);
         if (rc == 0)
-            rc = buffer(run, run->y_rows, c->M, run->y_dtype, &run->dy_part[i]);
+            rc = buffer(run, run->y_rows, run->y_columns, run->y_dtype, &run->dy_part[i]);
         if (rc == 0)
-            rc = buffer(run, run->y_rows, c->M, run->y_dtype, &run->dy_device[i]);
+            rc = buffer(run, run->y_rows, run->y_columns, run->y_dtype, &run->dy_device[i]);
         if (rc == 0)
             rc = put(run, run->dy_part[i], part, run->y_len, all);
         for (size_t e = 0; e < run->y_len && rc == 0; e++)
@@ -186,7 +227,7 @@ static int make_outputs(struct grad_run *run, uint64_t seed)
     }
     free(part);
     if (rc == 0)
-        rc = buffer(run, run->y_rows, c->M, run->y_dtype, &run->y);
+        rc = buffer(run, run->y_rows, run->y_columns, run->y_dtype, &run->y);
     return rc != 0 ? rc : buffer(run, run->rows, c->M, c->dtype, &run->s);
 }
 
@@ -203,7 +244,8 @@ int grad_init(struct grad_run *run, const struct grad_case *c, const struct back
     }
     run->y_dtype = c->op == GRAD_POOL ? K_F32 : c->dtype;
     run->y_rows = c->op == GRAD_POOL ? run->units : run->rows;
-    run->y_len = (size_t)run->y_rows * c->M;
+    run->y_columns = c->op == GRAD_LOSS ? (uint32_t)K_LOSSES : c->M;
+    run->y_len = (size_t)run->y_rows * run->y_columns;
     run->ids = malloc(run->rows * sizeof *run->ids);
     run->types = malloc(run->rows);
     run->keys = malloc(run->rows * sizeof *run->keys);
@@ -221,10 +263,16 @@ int grad_init(struct grad_run *run, const struct grad_case *c, const struct back
     run->dropout = (struct kdropout){c->p > 0 ? run->keys : NULL, SITE, c->p};
     if (rc == 0)
         rc = read_mask(run, k);
+    if (rc == 0 && c->op == GRAD_LOSS)
+        rc = loss_run_init(&run->loss, (enum loss_how)c->how, c->N, c->M, c->K, seed + 3000);
     if (rc == 0)
         rc = add_inputs(run, seed);
     if (rc == 0)
         rc = make_outputs(run, seed);
+    if (rc == 0 && c->op == GRAD_LOSS)
+        rc = make_loss(run);
+    if (rc == 0 && c->op == GRAD_LORA)
+        rc = make_lora(run, seed);
     if (rc == 0 && c->op == GRAD_LINEAR)
         rc = training->mat_open(c->M, c->K, c->dtype, &run->mat);
     if (rc != 0)
@@ -247,6 +295,7 @@ void grad_done(struct grad_run *run)
     run->be->dealloc(run->y.data);
     run->be->dealloc(run->s.data);
     run->training->mat_close(run->mat);
+    loss_run_done(&run->loss);
     free(run->ids);
     free(run->types);
     free(run->keys);
@@ -273,7 +322,7 @@ static void reset(struct grad_run *run)
     }
     for (int i = 0; i < 2 && run->dy_part[i].data != NULL; i++)
         memcpy(run->dy_device[i].data, run->dy_part[i].data,
-               (size_t)run->be->rows(run->y_rows) * run->c->M * element);
+               (size_t)run->be->rows(run->y_rows) * run->y_columns * element);
 }
 
 static void norm_device(struct grad_run *run, struct kctx *k)
@@ -304,6 +353,24 @@ static void embed_device(struct grad_run *run, struct kctx *k)
                               in[4].grad.data, run->dy_device[0], run->s, run->stats, run->ids,
                               types, run->offsets, run->units, in[3].device.data, run->c->M,
                               &run->dropout);
+}
+
+static void loss_device(struct grad_run *run, struct kctx *k)
+{
+    struct grad_input *in = run->in;
+    const bool sets = run->loss.given.sets;
+    double *losses = calloc(run->y_len, sizeof *losses);
+    struct kloss given = run->loss.given;
+
+    if (losses == NULL)
+        abort();
+    given.scratch = run->s.data;
+    run->training->loss(k, losses, in[0].grad.data, in[1].grad.data, sets ? in[2].grad.data : NULL,
+                        in[0].device.data, in[1].device.data, sets ? in[2].device.data : NULL,
+                        &given);
+    for (size_t e = 0; e < run->y_len; e++)
+        ((float *)run->y.data)[e] = (float)losses[e];
+    free(losses);
 }
 
 void grad_device(struct grad_run *run, struct kctx *k)
@@ -347,6 +414,15 @@ void grad_device(struct grad_run *run, struct kctx *k)
         t->pool_back(k, in[0].grad, dy.data, run->y.data, run->stats, run->offsets, run->units,
                      c->M, c->how == 1 ? K_POOL_CLS : K_POOL_MEAN);
         break;
+    case GRAD_LOSS:
+        loss_device(run, k);
+        break;
+    case GRAD_LORA:
+        t->lora(k, run->y.data, run->s.data, in[0].device.data, in[1].device.data, LORA_SCALE, c->N,
+                c->M, c->K);
+        t->lora_back(k, in[0].grad.data, in[1].grad.data, dy.data, in[0].device.data,
+                     in[1].device.data, LORA_SCALE, c->N, c->M, c->K);
+        break;
     }
 }
 
@@ -382,6 +458,17 @@ static double *masked(const struct grad_run *run, const double *x)
     return y;
 }
 
+static double *s_values(const struct grad_run *run)
+{
+    double *s = malloc((run->y_len + 1) * sizeof *s);
+
+    if (s == NULL)
+        abort();
+    for (size_t i = 0; i < run->y_len; i++)
+        s[i] = ops_value(run->s, i);
+    return s;
+}
+
 void grad_forward_plain(const struct grad_run *run, double *y)
 {
     const struct grad_case *c = run->c;
@@ -413,6 +500,14 @@ void grad_forward_plain(const struct grad_run *run, double *y)
         break;
     case GRAD_POOL:
         plain_pool(y, in[0].value, run->offsets, run->units, c->M, c->how == 1);
+        break;
+    case GRAD_LOSS:
+        plain_loss(y, in[0].value, in[1].value, in[2].value, &run->loss.given);
+        break;
+    case GRAD_LORA:
+        rows = s_values(run);
+        plain_lora(y, rows, in[0].value, in[1].value, (double)LORA_SCALE, c->N, c->M, c->K);
+        free(rows);
         break;
     }
 }
@@ -474,13 +569,26 @@ void grad_back_plain(struct grad_run *run)
         plain_pool_back(in[0].plain, run->dy, in[0].value, run->offsets, run->units, c->M,
                         c->how == 1);
         break;
+    case GRAD_LOSS:
+        plain_loss_back(in[0].plain, in[1].plain, in[2].plain, in[0].value, in[1].value,
+                        in[2].value, &run->loss.given);
+        break;
+    case GRAD_LORA:
+        plain_lora_back(in[0].plain, in[1].plain, run->dy, in[0].value, in[1].value,
+                        (double)LORA_SCALE, c->N, c->M, c->K);
+        break;
     }
 }
 
 double grad_cost(const struct grad_run *run)
 {
+    const struct grad_case *c = run->c;
     double squares = 0;
 
+    if (c->op == GRAD_LOSS) /* in loops that compute a length and a total again each time */
+        return (double)c->N * c->K * (c->M * (double)c->M + 10.0 * c->K);
+    if (c->op == GRAD_LORA)
+        return (double)run->y_len * c->K;
     for (uint32_t b = 0; b < run->units && run->c->op == GRAD_ATTENTION; b++)
         squares += 2.0 * run->c->lens[b] * run->c->lens[b] * run->c->M;
     return squares + (double)run->y_len * (run->c->op == GRAD_LINEAR ? run->c->K : 4);

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 
 #include "kernels/backend_training.h"
+#include "tests/ops/loss_run.h"
 #include "tests/ops/ops_run.h"
 
 enum { GRAD_INPUTS = 5, GRAD_LARGE = 12 };
@@ -24,11 +25,14 @@ enum grad_op {
     GRAD_GELU,
     GRAD_ATTENTION,
     GRAD_POOL,
+    GRAD_LOSS,
+    GRAD_LORA,
 };
 
 /* What `how` says: linear: 1: no db. embed: 1: types NULL. add_layernorm: 0: no dy2; 1: dy2, ds is
  * dy; 2: dy2, ds is dy2. gelu: 1: dx is dy. attention: 1: inputs of up to
- * GRAD_LARGE, and so large scores. pool: 0 mean, 1 cls. */
+ * GRAD_LARGE, and so large scores. pool: 0 mean, 1 cls. loss: enum loss_how; N texts, M columns, K
+ * labels. lora: K the rank. */
 struct grad_case {
     enum grad_op op;
     enum kdtype dtype;
@@ -63,12 +67,13 @@ struct grad_run {
     double *mask; /* (rows,M) 0 or 1/(1-p) */
     struct kmat_train *mat;
     enum kdtype y_dtype;
-    uint32_t y_rows;
+    uint32_t y_rows, y_columns;
     size_t y_len;
     double *dy;                    /* (y_len) both parts together */
     struct kview y, dy_part[2], s; /* dy_part: as the device gets it, unspoiled */
     struct kview dy_device[2];     /* and what the device may write over */
     float *stats;
+    struct loss_run loss;
 };
 
 const char *grad_name(const struct grad_case *c);

@@ -433,9 +433,8 @@ static void attention_back(struct kctx *k, struct kview dqkv, struct kview dy, s
 static void pool_train(struct kctx *k, float *y, float *length, struct kview x,
                        const uint32_t *offsets, uint32_t B, uint32_t C, enum kpool how)
 {
-    ops()->pool(k, pass(y, (size_t)B * C * sizeof *y, OUT, SHARED),
-                pass(length, B * sizeof *length, OUT, SHARED), view(x, (size_t)offsets[B] * C, IN),
-                offsets_of(offsets, B), B, C, how);
+    ops()->pool(k, floats(y, (size_t)B * C, OUT), floats(length, B, OUT),
+                view(x, (size_t)offsets[B] * C, IN), offsets_of(offsets, B), B, C, how);
     done(k);
 }
 
@@ -443,11 +442,50 @@ static void pool_back(struct kctx *k, struct kview dx, const float *dy, const fl
                       const float *length, const uint32_t *offsets, uint32_t B, uint32_t C,
                       enum kpool how)
 {
-    size_t n = (size_t)B * C * sizeof *y;
+    size_t n = (size_t)B * C;
 
-    ops()->pool_back(k, view(dx, (size_t)offsets[B] * C, OUT), pass(dy, n, IN, SHARED),
-                     pass(y, n, IN, SHARED), pass(length, B * sizeof *length, IN, SHARED),
-                     offsets_of(offsets, B), B, C, how);
+    ops()->pool_back(k, view(dx, (size_t)offsets[B] * C, OUT), floats(dy, n, IN), floats(y, n, IN),
+                     floats(length, B, IN), offsets_of(offsets, B), B, C, how);
+    done(k);
+}
+
+static void loss(struct kctx *k, double *losses, float *dx, float *dw, float *dbias, const float *x,
+                 const float *w, const float *bias, const struct kloss *l)
+{
+    const size_t xs = (size_t)l->B * l->C, ws = (size_t)l->L * l->C;
+    struct kloss there = *l;
+
+    there.texts = pass(l->texts, l->B * sizeof *l->texts, IN, SHARED);
+    there.targets = pass(l->targets, l->targets_len * sizeof *l->targets, IN, SHARED);
+    there.teachers = pass(l->teachers, l->teachers_len * sizeof *l->teachers, IN, SHARED);
+    there.scratch = pass(l->scratch, ops()->loss_bytes(l), OUT, DEVICE);
+    there.features = pass(l->features, xs * sizeof *l->features, IN, SHARED);
+    ops()->loss(k, pass(losses, l->B * K_LOSSES * sizeof *losses, OUT, SHARED), floats(dx, xs, OUT),
+                floats(dw, ws, BOTH), floats(dbias, l->L, BOTH), floats(x, xs, IN),
+                floats(w, ws, IN), floats(bias, l->L, IN), &there);
+    done(k);
+}
+
+static void lora(struct kctx *k, float *y, const float *w, const float *a, const float *b,
+                 float scale, uint32_t M, uint32_t K, uint32_t r)
+{
+    ops()->lora(k, floats(y, (size_t)M * K, OUT), floats(w, (size_t)M * K, IN),
+                floats(a, (size_t)r * K, IN), floats(b, (size_t)M * r, IN), scale, M, K, r);
+    done(k);
+}
+
+static void lora_back(struct kctx *k, float *da, float *db, const float *dw, const float *a,
+                      const float *b, float scale, uint32_t M, uint32_t K, uint32_t r)
+{
+    ops()->lora_back(k, floats(da, (size_t)r * K, BOTH), floats(db, (size_t)M * r, BOTH),
+                     floats(dw, (size_t)M * K, IN), floats(a, (size_t)r * K, IN),
+                     floats(b, (size_t)M * r, IN), scale, M, K, r);
+    done(k);
+}
+
+static void zero(struct kctx *k, float *x, size_t n)
+{
+    ops()->zero(k, floats(x, n, OUT), n);
     done(k);
 }
 
@@ -509,6 +547,11 @@ const struct backend *ops_device(const struct backend *be)
         .attention_back = attention_back,
         .pool = pool_train,
         .pool_back = pool_back,
+        .loss_bytes = be->training->loss_bytes,
+        .loss = loss,
+        .lora = lora,
+        .lora_back = lora_back,
+        .zero = zero,
         .add = add,
         .sum_squares = sum_squares,
         .adamw = adamw,

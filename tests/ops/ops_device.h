@@ -3,8 +3,8 @@
  *
  * Its table takes plain memory: each operation's arguments are copied to the device, the operation
  * runs, what it wrote is copied back. What is small and the host's (ids, types, offsets, keys of
- * dropout, y of pool, lengths) goes by shared memory, all else by device memory, as backend.h has
- * it. One backend a process, one thread.
+ * dropout, y of serving's pool, what a loss is given) goes by shared memory, all else by device
+ * memory, as backend.h has it. One backend a process, one thread.
  */
 #ifndef LEARND_OPS_DEVICE_H
 #define LEARND_OPS_DEVICE_H

@@ -74,6 +74,19 @@ static const struct grad_case cases[] = {
     {GRAD_POOL, F, 1, 0, 33, 0, 0, 2e-5, {4, 1}},
     {GRAD_POOL, H, 0, 0, 32, 0, 0, 4e-3, {3, 9, 2}},
     {GRAD_POOL, H, 1, 0, 37, 0, 0, 4e-3, {3, 1}},
+    {GRAD_LOSS, F, LOSS_SINGLE, 1, 5, 2, 0, 2e-5, {0}},
+    {GRAD_LOSS, F, LOSS_SINGLE, 9, 33, 7, 0, 2e-5, {0}},
+    {GRAD_LOSS, F, LOSS_SINGLE_NONE, 3, 8, 3, 0, 2e-5, {0}},
+    {GRAD_LOSS, F, LOSS_SINGLE, 20, 96, 300, 0, 2e-5, {0}},
+    {GRAD_LOSS, F, LOSS_SINGLE, 270, 31, 40, 0, 2e-4, {0}}, /* 270 texts added to 0.5 */
+    {GRAD_LOSS, F, LOSS_SETS, 1, 5, 1, 0, 2e-5, {0}},
+    {GRAD_LOSS, F, LOSS_SETS, 10, 33, 6, 0, 2e-5, {0}},
+    {GRAD_LOSS, F, LOSS_SETS_NONE, 4, 8, 3, 0, 2e-5, {0}},
+    {GRAD_LOSS, F, LOSS_SETS, 12, 64, 530, 0, 2e-5, {0}},
+    {GRAD_LORA, F, 0, 1, 1, 1, 0, 2e-5, {0}},
+    {GRAD_LORA, F, 0, 37, 33, 8, 0, 2e-5, {0}},
+    {GRAD_LORA, F, 0, 96, 384, 3, 0, 2e-5, {0}},
+    {GRAD_LORA, F, 0, 600, 40, 17, 0, 2e-5, {0}},
 };
 /* Of these only that threads change nothing: what one layer of a real encoder is. */
 static const struct grad_case large[] = {
@@ -85,6 +98,9 @@ static const struct grad_case large[] = {
     {GRAD_EMBED, H, 0, 0, 384, 0, 0.1f, 0, {100, 30, 128, 90, 14, 64}},
     {GRAD_ADD_LAYERNORM, H, 1, 440, 384, 0, 0.1f, 0, {0}},
     {GRAD_ATTENTION, H, 0, 0, 384, 12, 0, 0, {100, 30, 128, 90, 14, 64}},
+    {GRAD_LOSS, F, LOSS_SINGLE, 32, 384, 1200, 0, 0, {0}},
+    {GRAD_LOSS, F, LOSS_SETS, 32, 384, 100, 0, 0, {0}},
+    {GRAD_LORA, F, 0, 1536, 384, 8, 0, 0, {0}},
 };
 #undef F
 #undef H
@@ -498,6 +514,40 @@ static void check_sums(void)
     be->ctx_close(k);
 }
 
+static void check_losses(void)
+{
+    struct kctx *k = NULL;
+    const char *problem = "no memory";
+
+    if (be->ctx_open(1, 1, K_TRAINING, &k) == 0)
+        problem = loss_run_check(be, k);
+    report(problem == NULL, "loss", problem);
+    be->ctx_close(k);
+}
+
+/* Without a rank it is a copy; and x = 0 sets to 0 what it is told to, and no more. */
+static void check_copies(void)
+{
+    static float x[VALUES], y[VALUES];
+    struct kctx *k = NULL;
+    bool fine = true;
+
+    if (be->ctx_open(1, 1, K_TRAINING, &k) != 0) {
+        report(false, "copies", "no memory");
+        return;
+    }
+    for (size_t i = 0; i < VALUES; i++)
+        x[i] = ops_draw(5, i);
+    be->training->lora(k, y, x, NULL, NULL, 2, 1, VALUES, 0);
+    report(be->sync(k) == 0 && memcmp(x, y, sizeof x) == 0, "lora", "rank 0 is no copy");
+    be->training->zero(k, x + 1, VALUES - 2);
+    fine = be->sync(k) == 0 && x[0] == y[0] && x[VALUES - 1] == y[VALUES - 1];
+    for (size_t i = 1; i < VALUES - 1; i++)
+        fine = fine && x[i] == 0;
+    report(fine, "zero", "not what it was told to");
+    be->ctx_close(k);
+}
+
 int ops_grad(const struct backend *tested)
 {
     be = tested;
@@ -507,6 +557,8 @@ int ops_grad(const struct backend *tested)
         check_dropout();
         check_adamw();
         check_sums();
+        check_losses();
+        check_copies();
     }
     printf("%d passed, %d failed\n", passed, failed);
     return failed > 0 || passed == 0;

@@ -16,6 +16,7 @@
 #include "kernels/encoder/encoder.h"
 #include "kernels/text/tokenizer.h"
 #include "kernels/train/train_internal.h"
+#include "tests/unit/train_fixture.h"
 
 enum { TOKENS_MAX = 128, LABELS_MAX = 512, BATCH = 32, MEGA = 24 * BATCH };
 
@@ -172,24 +173,21 @@ static double accuracy(struct train *t, const struct set *set)
 {
     const uint32_t C = t->config.C, L = t->settings.labels_len;
     float *y = taken((size_t)set->len * C * sizeof *y);
+    float *logits = taken((size_t)set->len * L * sizeof *logits);
     uint32_t right = 0;
 
     if (train_embed(t, set->examples, set->len, y) != 0)
         die("train_embed");
-    loss_prepare(t);
+    train_case_logits(t, y, set->len, logits);
     for (uint32_t i = 0; i < set->len; i++) {
-        const float *w = t->masters.w + t->masters.head;
-        double best = -2;
+        const float *z = logits + (size_t)i * L;
         uint32_t label = 0;
 
-        for (uint32_t c = 0; c < L; c++, w += C) {
-            double cosine = train_dot(y + (size_t)i * C, w, C) * t->loss.inverse[c];
-
-            label = cosine > best ? c : label;
-            best = cosine > best ? cosine : best;
-        }
+        for (uint32_t c = 1; c < L; c++)
+            label = z[c] > z[label] ? c : label;
         right += label == set->examples[i].targets->label;
     }
+    free(logits);
     free(y);
     return 100.0 * right / set->len;
 }

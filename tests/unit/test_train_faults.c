@@ -230,7 +230,7 @@ static void test_a_device_may_fail(void **state)
         for (size_t i = 0; i < t->masters.len; i++)
             assert_true(t->masters.grad[i] == 0);
     }
-    assert_true(ends > 4); /* settling, two for each piece, the update */
+    assert_true(ends > 4); /* settling, one for each piece, the norm, the update */
     assert_int_equal(train_step(t, w.c.batch, w.c.len, &r), 0);
     free(before);
     free(after);
