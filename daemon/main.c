@@ -39,8 +39,12 @@ static char why[WHY_BYTES];
 static int inherited; /* sockets that listen already */
 static uint8_t base_sha256[STORE_HASH_BYTES];
 
-/* What a run is reckoned to need at most, of a device's memory. */
-enum { RUN_LABELS = 1024, RUN_TEXTS = 128, RUN_TOKENS_LEAST = 128 };
+/* What a run is reckoned to need at most, of a device's memory; and what there is for it. */
+enum { RUN_LABELS = 1024, RUN_TEXTS = 128 };
+static struct {
+    bool none;
+    uint32_t tokens_max;
+} room_of_runs;
 
 /* Everything that the stop order must know of beside the server. */
 static struct {
@@ -232,13 +236,13 @@ static int open_lanes(void)
 
 /* Memory of the device for a run, so that none has to ask for it later: of an encoder like the
  * base, the whole vocabulary in use, in smaller pieces where there is no room for the usual ones.
- * Without it the daemon serves all the same. */
+ * Without it the daemon serves all the same, and runs train on the CPU. */
 static void runs_room(void)
 {
     const struct backend *backend = device_backend(server.device);
-    uint64_t bytes = 0, shared = 0;
+    uint64_t bytes = 0, before, shared = 0;
     struct train_settings settings;
-    int rc = -ENOMEM;
+    int rc;
 
     if (!on_device() || backend->training == NULL)
         return;
@@ -247,12 +251,18 @@ static void runs_room(void)
     settings.steps = 1;
     settings.threads = 1;
     settings.fp32 = server.settings.fp32;
-    for (; rc == -ENOMEM && settings.tokens_max >= RUN_TOKENS_LEAST; settings.tokens_max /= 2) {
+    do { /* until no piece is smaller: a text is never cut */
+        before = bytes;
+        room_of_runs.tokens_max = settings.tokens_max;
         rc = train_measure(backend, server.settings.encoder, &settings, RUN_TEXTS, why, sizeof why,
                            &bytes, &shared);
-        if (rc == 0)
+        if (rc == 0 && bytes != before)
             rc = backend->reserve(K_RUNS, bytes, shared);
-    }
+        else if (rc == 0)
+            rc = -ENOSPC;
+        settings.tokens_max /= 2;
+    } while (rc == -ENOMEM && settings.tokens_max > 0);
+    room_of_runs.none = rc != 0;
     if (rc != 0) {
         snprintf(why, sizeof why, "%s has no %.1f MiB for a run", backend->name,
                  (double)bytes / (1 << 20));
@@ -295,6 +305,9 @@ static int open_training(const struct learner_parts *learner)
                                   .recent = server.recent,
                                   .base_sha256 = base_sha256};
     int rc = training_parts(&server.settings, &parts);
+
+    parts.on_cpu = room_of_runs.none;
+    parts.tokens_max = room_of_runs.tokens_max;
 
     parts.learner.store = stores.trainer;
     if (rc == 0)

@@ -62,6 +62,8 @@ struct trainer_parts {
     struct learner *to;           /* who adopts */
     struct device *device;        /* NULL: the CPU */
     struct recent *recent;        /* NULL: nobody is given way to */
+    bool on_cpu;                  /* the device has no room for a run */
+    uint32_t tokens_max;          /* of one piece; 0: as many as usual */
     int64_t yield_p99_us;         /* 0: never */
     const char *base;             /* folder of encoder 0 */
     const uint8_t *base_sha256;   /* as it was at the start */

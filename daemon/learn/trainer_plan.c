@@ -204,6 +204,10 @@ static int open_train(struct run *run)
     s.seed = run->seed;
     s.steps = plan.steps;
     s.threads = run->trainer->parts.threads;
+    if (run->trainer->parts.tokens_max > 0)
+        s.tokens_max = run->trainer->parts.tokens_max;
+    if (run->trainer->parts.on_cpu)
+        device = NULL;
     rc = open_train_on(run, device_backend(device), &s, start);
     if (device_backend(device) != backend_cpu() &&
         (rc == -ENOMEM || rc == -ENOTSUP || rc == -EIO || rc == -ENODEV)) {

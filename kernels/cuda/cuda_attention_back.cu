@@ -1,4 +1,6 @@
-/* cuda_attention_back.cu -- attention backwards, in fp32; the probabilities are computed again.
+/* cuda_attention_back.cu -- attention backwards, the plain path: any dtype, any length, any head.
+ * In fp32; the probabilities are computed again. bf16 with heads of 32 or 64 goes to the tensor
+ * cores (cuda_attention_back_mma.cu).
  *
  *   dV = P^T dY, dP = dY V^T, dS = P (dP - sum_j dP P), dQ = dS K, dK = dS^T Q, 1/sqrt(dim) in dS
  *
@@ -245,10 +247,19 @@ void cuda_attention_back(struct kctx *k, struct kview dqkv, struct kview dy, str
                          const uint32_t *offsets, uint32_t B, uint32_t C, uint32_t H)
 {
     struct heads heads = {cuda_offsets(k, offsets, B), C, H, 1 / sqrtf((float)C / H)};
-    const dim3 grid(B * H, (longest_text(offsets, B) + ROWS - 1) / ROWS);
-    float *stats = static_cast<float *>(cuda_scratch(k, cuda_attention_back_bytes(offsets[B], H)));
+    const uint32_t dim = C / H, longest = longest_text(offsets, B), T = offsets[B];
+    const dim3 grid(B * H, (longest + ROWS - 1) / ROWS);
+    float *stats;
 
-    if (heads.offsets == NULL || stats == NULL)
+    if (heads.offsets == NULL)
+        return;
+    if (dqkv.dtype == K_BF16 && (dim == 32 || dim == 64) && aligned(dqkv.data) &&
+        aligned(dy.data) && aligned(qkv.data)) {
+        cuda_attention_back_mma(k, dqkv, dy, qkv, heads.offsets, longest, B, T, C, H);
+        return;
+    }
+    stats = static_cast<float *>(cuda_scratch(k, cuda_attention_back_bytes(T, H)));
+    if (stats == NULL)
         return;
     if (dqkv.dtype == K_BF16)
         attention_back<struct bf16>(k, dqkv.data, stats, dy.data, qkv.data, heads, grid);

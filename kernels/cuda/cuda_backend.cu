@@ -119,9 +119,9 @@ void cuda_give(void *data)
 
 static int reserve(enum kroom room, size_t bytes, size_t shared_bytes)
 {
-    int rc = cuda_memory_reserve(cuda.memory, room, bytes);
+    int rc = cuda_memory_reserve(cuda.shared, room, shared_bytes); /* the smaller one first */
 
-    return rc == 0 ? cuda_memory_reserve(cuda.shared, room, shared_bytes) : rc;
+    return rc == 0 ? cuda_memory_reserve(cuda.memory, room, bytes) : rc;
 }
 
 /* Waits for what the copying stream has enqueued; to be called with the lock. */

@@ -79,7 +79,7 @@ void cuda_tables_back(struct kctx *k, float *dword, float *dposition, float *dse
 void cuda_bias_back(struct kctx *k, float *db, struct kview dy, uint32_t N, uint32_t M,
                     void *parts);
 
-/* ---- cuda_attention.cu, cuda_attention_mma.cu, cuda_attention_back.cu --------------------------
+/* ---- cuda_attention.cu, cuda_attention_back.cu, and each by tensor cores (.._mma.cu) -----------
  */
 
 void cuda_attention(struct kctx *k, struct kview y, struct kview qkv, const struct kbatch *batch,
@@ -87,10 +87,13 @@ void cuda_attention(struct kctx *k, struct kview y, struct kview qkv, const stru
 /* By tensor cores: bf16, heads of 32 or 64, addresses multiples of 16. offsets on the device. */
 void cuda_attention_mma(struct kctx *k, struct kview y, struct kview qkv, const uint32_t *offsets,
                         uint32_t longest, uint32_t B, uint32_t C, uint32_t H);
-/* What of scratch it takes for T tokens. */
+/* What of scratch it takes for T tokens, by the plain path; tensor cores make do with less. */
 size_t cuda_attention_back_bytes(uint32_t T, uint32_t H);
 void cuda_attention_back(struct kctx *k, struct kview dqkv, struct kview dy, struct kview qkv,
                          const uint32_t *offsets, uint32_t B, uint32_t C, uint32_t H);
+void cuda_attention_back_mma(struct kctx *k, struct kview dqkv, struct kview dy, struct kview qkv,
+                             const uint32_t *offsets, uint32_t longest, uint32_t B, uint32_t T,
+                             uint32_t C, uint32_t H);
 
 /* ---- cuda_pool.cu, cuda_head.cu ---------------------------------------------------------------
  */

@@ -46,16 +46,53 @@ __device__ inline void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, u
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-/* Four 8 x 8 matrices of 16-bit values from shared memory, transposed: lane l names row l % 8 of
- * matrix l / 8, 16 bytes, and gets of each matrix the pair in rows 2t, 2t+1 of column g. */
+/* Where shared memory's own instructions look for it. */
+__device__ inline uint32_t shared_address(const void *p)
+{
+    return (uint32_t)__cvta_generic_to_shared(p);
+}
+
+/* Four 8 x 8 matrices of 16-bit values from shared memory: lane l names row l % 8 of matrix l / 8,
+ * 16 bytes, and gets of each matrix the pair at columns 2t, 2t+1 of row g. */
+__device__ inline void load_matrices(uint32_t (&r)[4], const void *row)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared_address(row))
+                 : "memory");
+}
+
+/* The same, transposed: the pair in rows 2t, 2t+1 of column g. */
 __device__ inline void load_transposed(uint32_t (&r)[4], const void *row)
 {
-    uint32_t at = (uint32_t)__cvta_generic_to_shared(row);
-
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(at)
+                 : "r"(shared_address(row))
                  : "memory");
+}
+
+/* Begins to copy 16 bytes, or 8, to shared memory; zeros where they are not `there`, and then
+ * `from` is not read. They have come for this thread when it has waited, for others behind a
+ * barrier. */
+__device__ inline void copy_16(void *to, const void *from, bool there)
+{
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+                 :
+                 : "r"(shared_address(to)), "l"(from), "r"(there ? 16 : 0)
+                 : "memory");
+}
+
+__device__ inline void copy_8(void *to, const void *from, bool there)
+{
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;"
+                 :
+                 : "r"(shared_address(to)), "l"(from), "r"(there ? 8 : 0)
+                 : "memory");
+}
+
+__device__ inline void copies_wait(void)
+{
+    asm volatile("cp.async.wait_all;" : : : "memory");
 }
 
 #endif

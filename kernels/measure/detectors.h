@@ -45,7 +45,7 @@ enum { PH_ROWS_MIN = 30 }; /* before them the mean means nothing */
 
 struct page_hinkley {
     uint64_t rows, wrong;
-    double sum;    /* of (x - mean)/deviation - slack; never below 0, where it starts anew */
+    double sum;  /* of (x - mean)/deviation - slack; never below 0, where it starts anew */
     int64_t since; /* mark of the first row after the sum was last 0 */
     uint64_t rows_before, wrong_before; /* when it was */
 };
@@ -84,8 +84,8 @@ struct mix_result {
 };
 /* Tests the full window: chi-square of window against past over the labels seen before. Changes
  * nothing. */
-struct mix_result mix_look(const struct mix *m, const struct mix_label *labels, uint32_t labels_len,
-                           double level);
+struct mix_result mix_look(const struct mix *m, const struct mix_label *labels,
+                           uint32_t labels_len, double level);
 /* Makes the window part of the past, or (moved) the past. */
 void mix_turn(struct mix *m, struct mix_label *labels, uint32_t labels_len, bool moved);
 
@@ -100,12 +100,12 @@ enum {
 
 struct shift {
     uint32_t dim, D;
-    float *projection;  /* (dim,D), drawn from the seed, not in the image; NULL where D == dim */
-    uint64_t reference; /* rows in it, up to SHIFT_REFERENCE; testing begins when it is full */
-    double mean[SHIFT_DIM]; /* sum while filling, then the mean */
+    float *projection; /* (dim,D), drawn from the seed, not in the image; NULL where D == dim */
+    uint64_t reference;/* rows in it, up to SHIFT_REFERENCE; testing begins when it is full */
+    double mean[SHIFT_DIM];  /* sum while filling, then the mean */
     double *moment; /* (D,D) lower: sum of outer products, then the covariance's Cholesky factor */
-    double trace;   /* of the covariance, once the reference is full */
-    uint32_t window, windows; /* rows in the recent one; whole ones before it, each one look */
+    double trace;            /* of the covariance, once the reference is full */
+    uint32_t window, windows;/* rows in the recent one; whole ones before it, each one look */
     /* Ring of windows, the recent one at windows mod SHIFT_LONG. */
     int64_t first[SHIFT_LONG]; /* marks */
     double sums[SHIFT_LONG][SHIFT_DIM];

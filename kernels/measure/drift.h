@@ -45,11 +45,11 @@ enum {
 #define DRIFT_NONE UINT32_MAX
 
 struct drift_settings {
-    uint32_t dim;       /* of an embedding, 0 .. DRIFT_DIM_MAX; 0: no ASKED_FEATURES */
-    uint64_t seed;      /* of the projection */
-    double error_level; /* ADWIN's delta, 0..1 */
-    double ph_slack;    /* Page-Hinkley: standard deviations of rise that are tolerated, > 0 */
-    double ph_limit;    /* and the sum of standard deviations beyond them that alarms, > 0 */
+    uint32_t dim;      /* of an embedding, 0 .. DRIFT_DIM_MAX; 0: no ASKED_FEATURES */
+    uint64_t seed;     /* of the projection */
+    double error_level;/* ADWIN's delta, 0..1 */
+    double ph_slack;   /* Page-Hinkley: standard deviations of rise that are tolerated, > 0 */
+    double ph_limit;   /* and the sum of standard deviations beyond them that alarms, > 0 */
     /* Chance of any false alarm in a life without drift, 0..1: each of the mixes; the features. */
     double mix_level, features_level;
 };
@@ -61,22 +61,22 @@ extern const struct drift_settings drift_settings_default;
 struct drift;
 
 struct drift_moved {
-    uint32_t label;  /* column */
-    uint64_t rows;   /* since */
-    double from, to; /* before (NAN: it is new), since. ERROR: its error rates. Else: shares */
+    uint32_t label;     /* column */
+    uint64_t rows;      /* since */
+    double from, to;    /* before (NAN: it is new), since. ERROR: its error rates. Else: shares */
 };
 
 struct drift_event {
     enum drift_kind kind;
-    bool new_labels; /* ERROR only: but for labels hardly taught before, it has not risen */
+    bool new_labels;    /* ERROR only: but for labels hardly taught before, it has not risen */
     /* Mark of the first row after the change, as estimated: ADWIN to the width of a bucket (a sixth
      * or less of what came since), mixes and features to their window of 500 or 512 rows. */
     int64_t since;
-    int64_t at;                       /* mark of the row that showed it */
+    int64_t at;         /* mark of the row that showed it */
     uint64_t rows_before, rows_since; /* that were compared */
     /* ERROR: rates. MIX, NEW: shares of the first moved label. FEATURES: 0, distance of means. */
     double from, to;
-    double chance; /* of this or more without drift, as the test computes it; ERROR_PH: NAN */
+    double chance;      /* of this or more without drift, as the test computes it; ERROR_PH: NAN */
     uint32_t moved_len;
     struct drift_moved moved[DRIFT_MOVED_MAX]; /* what moved most first. FEATURES: none */
 };
@@ -106,8 +106,8 @@ int64_t drift_asked_mark(const struct drift *drift);
 
 /* What a detector thinks now. */
 struct drift_state {
-    uint64_t rows;  /* seen, over all its life */
-    uint64_t fired; /* events, over all its life; of them with new_labels: */
+    uint64_t rows;    /* seen, over all its life */
+    uint64_t fired;   /* events, over all its life; of them with new_labels: */
     uint64_t fired_new_labels;
     /* ADWIN: rows it holds for alike. PH: since it began anew. Others: rows of the past. */
     uint64_t window;

@@ -8,9 +8,9 @@
 enum { DRIFT_RECENT = 4096 }; /* corrections kept one by one, to say whose errors rose */
 
 struct drift_label {
-    uint64_t rows, wrong;             /* corrections, ever */
-    int64_t first;                    /* mark of its first; rows 0: none */
-    uint32_t since_rows, since_wrong; /* scratch of moved_errors */
+    uint64_t rows, wrong;            /* corrections, ever */
+    int64_t first;                   /* mark of its first; rows 0: none */
+    uint32_t since_rows, since_wrong;/* scratch of moved_errors */
 };
 
 struct recent {
@@ -26,7 +26,7 @@ struct drift {
     struct mix taught, asked;
     struct shift shift; /* dim 0: not used */
     uint32_t labels_len, labels_max;
-    struct drift_label *labels; /* (labels_max), as the next two */
+    struct drift_label *labels;                 /* (labels_max), as the next two */
     struct mix_label *taught_mix, *asked_mix;
     uint64_t recent_rows; /* row i at i mod DRIFT_RECENT */
     struct recent recent[DRIFT_RECENT];

@@ -11,11 +11,11 @@
 #include <stdint.h>
 
 enum {
-    EVALUATION_BINS = 15,            /* of top probability, (k/15, (k+1)/15]; 0 is in the first */
-    EVALUATION_CURVE = 100,          /* thresholds of the risk-coverage curve */
-    EVALUATION_WINDOW = 500,         /* rows */
+    EVALUATION_BINS = 15,         /* of top probability, (k/15, (k+1)/15]; 0 is in the first */
+    EVALUATION_CURVE = 100,       /* thresholds of the risk-coverage curve */
+    EVALUATION_WINDOW = 500,      /* rows */
     EVALUATION_ANNOTATORS_MAX = 256, /* told apart by name, first come; the rest are the others */
-    EVALUATION_NAME_BYTES = 129,     /* with the NUL */
+    EVALUATION_NAME_BYTES = 129,  /* with the NUL */
 };
 
 #define EVALUATION_NONE UINT32_MAX
@@ -62,7 +62,7 @@ struct evaluation_label {
 };
 
 struct evaluation_annotator {
-    const char *name; /* inside the report; "" for those without a name and for the others */
+    const char *name;       /* inside the report; "" for those without a name and for the others */
     uint64_t rows, known, agreed; /* agreed: the model had guessed what this person then taught */
     double agreement, agreement_known, agreement_fading;
     int64_t last_seq;
@@ -80,20 +80,20 @@ struct evaluation_rates {
 };
 
 struct evaluation_report {
-    bool ordered; /* prequential; false: a batch */
+    bool ordered;         /* prequential; false: a batch */
     int64_t first_seq, last_seq;
-    uint64_t unanswered; /* rows without any guess: no label had an example. They count as wrong */
-    double chance;       /* mean of 1/labels known: what guessing would get */
-    uint32_t labels_known; /* at the last row */
+    uint64_t unanswered;  /* rows without any guess: no label had an example. They count as wrong */
+    double chance;        /* mean of 1/labels known: what guessing would get */
+    uint32_t labels_known;/* at the last row */
     struct evaluation_part all, known;
     struct evaluation_rates taught, asked; /* corrections; questions */
-    double forgetting;                     /* mean over the labels that have a best */
-    uint32_t forgotten;                    /* labels */
+    double forgetting;        /* mean over the labels that have a best */
+    uint32_t forgotten;       /* labels */
     uint32_t labels_len, annotators_len, pairs_len;
     struct evaluation_label *labels;         /* by column */
     struct evaluation_annotator *annotators; /* by name; people only */
     struct evaluation_annotator others, unnamed;
-    struct evaluation_confusion *pairs; /* most frequent first, then by column */
+    struct evaluation_confusion *pairs;      /* most frequent first, then by column */
 };
 
 void evaluation_report_free(struct evaluation_report *report);

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/cuda/shim_copies.h"
+
 enum { STACK_BYTES = 128 << 10, NAN_BYTE = 0xff };
 
 enum state { READY, AT_WARP, AT_BLOCK, DONE };
@@ -108,6 +110,8 @@ static void fiber_main(void)
 {
     __sanitizer_finish_switch_fiber(NULL, &shim.stack, &shim.stack_bytes);
     shim.body(shim.argument);
+    shim_expect(shim_copies_left(shim.running->thread) == 0,
+                "a thread that leaves before its copies have come");
     wait_as(DONE);
     abort();
 }

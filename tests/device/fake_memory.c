@@ -24,9 +24,9 @@ struct control {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct region *regions;
 static struct room {
-    uint64_t taken, used;
+    uint64_t reserved, used;
 } rooms[2][K_ROOMS]; /* of the device's memory, of shared memory */
-static uint64_t taken, asked;
+static uint64_t asked;
 static struct control control = {.total = 1 << 30, .runs = UINT64_MAX};
 static char seen[512]; /* the file when it was read last */
 
@@ -130,37 +130,45 @@ int fake_sync(enum kpriority priority)
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
-static bool is_for_runs(const struct room *r)
+static uint64_t held(const struct room *r)
 {
-    return r == &rooms[false][K_RUNS] || r == &rooms[true][K_RUNS];
+    return r->used > r->reserved ? r->used : r->reserved;
 }
 
-/* More for a room, of the device. Under the lock. */
-static int grow(struct room *r, uint64_t bytes)
+/* Of the device; what is shared counts as well. Under the lock. */
+static uint64_t held_in_all(void)
 {
+    uint64_t bytes = 0;
+
+    for (int i = 0; i < K_ROOMS; i++)
+        bytes += held(&rooms[false][i]) + held(&rooms[true][i]);
+    return bytes;
+}
+
+/* A room with more in it, if the device has that much. Under the lock. */
+static int change(struct room *r, uint64_t reserved, uint64_t used)
+{
+    const struct room before = *r;
+    const bool runs = r == &rooms[false][K_RUNS] || r == &rooms[true][K_RUNS];
+
     if (control.lost)
         return -ENODEV;
-    if (taken + bytes > control.total || (is_for_runs(r) && r->taken + bytes > control.runs))
+    *r = (struct room){reserved, used};
+    if (held_in_all() > control.total || (runs && held(r) > control.runs)) {
+        *r = before;
         return -ENOMEM;
-    asked++;
-    taken += bytes;
-    r->taken += bytes;
+    }
+    asked += held(r) > held(&before);
     return 0;
 }
 
 static int take(struct room *r, size_t bytes)
 {
-    uint64_t units = kroom_bytes(bytes);
-    int rc = 0;
+    int rc;
 
     pthread_mutex_lock(&lock);
     look();
-    if (control.lost)
-        rc = -ENODEV;
-    else if (r->used + units > r->taken)
-        rc = grow(r, r->used + units - r->taken);
-    if (rc == 0)
-        r->used += units;
+    rc = change(r, r->reserved, r->used + kroom_bytes(bytes));
     pthread_mutex_unlock(&lock);
     return rc;
 }
@@ -172,7 +180,6 @@ static void forget(void)
         if (rooms[false][i].used > 0 || rooms[true][i].used > 0)
             return;
     memset(rooms, 0, sizeof rooms);
-    taken = 0;
 }
 
 static void give(struct room *r, size_t bytes)
@@ -195,14 +202,14 @@ void fake_give(enum kroom room, size_t bytes)
 
 int fake_reserve(enum kroom room, size_t bytes, size_t shared_bytes)
 {
-    int rc = 0;
+    struct room *device = &rooms[false][room], *shared = &rooms[true][room];
+    int rc;
 
     pthread_mutex_lock(&lock);
     look();
-    if (bytes > 0)
-        rc = grow(&rooms[false][room], bytes);
-    if (rc == 0 && shared_bytes > 0)
-        rc = grow(&rooms[true][room], shared_bytes);
+    rc = change(device, held(device) + bytes, device->used);
+    if (rc == 0)
+        rc = change(shared, held(shared) + shared_bytes, shared->used);
     pthread_mutex_unlock(&lock);
     return rc;
 }
@@ -211,7 +218,7 @@ void fake_memory(struct kmemory *ret_memory)
 {
     pthread_mutex_lock(&lock);
     look();
-    *ret_memory = (struct kmemory){.total = control.total, .taken = taken, .asked = asked};
+    *ret_memory = (struct kmemory){.total = control.total, .taken = held_in_all(), .asked = asked};
     for (int i = 0; i < K_ROOMS; i++)
         ret_memory->used += rooms[false][i].used + rooms[true][i].used;
     pthread_mutex_unlock(&lock);

@@ -32,8 +32,8 @@ void fake_dealloc(void *data); /* either kind; NULL is fine */
 /* Memory that has no address of its own: of matrices, and of contexts. */
 int fake_take(enum kroom room, size_t bytes);
 void fake_give(enum kroom room, size_t bytes);
-/* Room by room and in sum, as if nothing were ever in pieces: what is taken beyond what was
- * reserved or held before is a request to the driver. */
+/* As if nothing were ever in pieces: what a room uses beyond what was reserved for it is a request
+ * to the driver, every time. */
 int fake_reserve(enum kroom room, size_t bytes, size_t shared_bytes);
 void fake_memory(struct kmemory *ret_memory);
 

@@ -127,8 +127,8 @@ static int add_inputs(struct grad_run *run, uint64_t seed)
     case GRAD_GELU:
         return add_input(run, "x", c->N, c->M, false, false, 1.5f, 0, seed);
     case GRAD_ATTENTION:
-        return add_input(run, "qkv", run->rows, 3 * c->M, false, false, c->how == 1 ? 12 : 1, 0,
-                         seed);
+        return add_input(run, "qkv", run->rows, 3 * c->M, false, false,
+                         c->how == 1 ? GRAD_LARGE : 1, 0, seed);
     case GRAD_POOL:
         return add_input(run, "x", run->rows, c->M, false, false, 1, 0.5f, seed);
     case GRAD_LOSS:
@@ -378,8 +378,7 @@ void grad_device(struct grad_run *run, struct kctx *k)
     const struct backend_training *t = run->training;
     const struct grad_case *c = run->c;
     struct grad_input *in = run->in;
-    const struct kbatch batch = {run->offsets, run->units, run->offsets[run->units],
-                                 run->offsets[run->units]};
+    struct kbatch batch;
     struct kview dy = run->dy_device[0];
 
     reset(run);
@@ -404,6 +403,8 @@ void grad_device(struct grad_run *run, struct kctx *k)
             memcpy(in[0].grad.data, dy.data, in[0].len * (c->dtype == K_BF16 ? 2 : 4));
         break;
     case GRAD_ATTENTION:
+        batch = (struct kbatch){run->offsets, run->units, run->offsets[run->units],
+                                run->offsets[run->units]};
         run->be->attention(k, run->y, in[0].device, &batch, c->M, c->K);
         t->attention_back(k, in[0].grad, dy, in[0].device, run->offsets, run->units, c->M, c->K);
         break;

@@ -15,7 +15,7 @@
 #include "tests/ops/loss_run.h"
 #include "tests/ops/ops_run.h"
 
-enum { GRAD_INPUTS = 5 };
+enum { GRAD_INPUTS = 5, GRAD_LARGE = 12 };
 #define GRAD_START 0.5 /* what parameters' gradients hold before: backward adds to it */
 
 enum grad_op {
@@ -30,7 +30,8 @@ enum grad_op {
 };
 
 /* What `how` says: linear: 1: no db. embed: 1: types NULL. add_layernorm: 0: no dy2; 1: dy2, ds is
- * dy; 2: dy2, ds is dy2. gelu: 1: dx is dy. attention: 1: large scores. pool: 0 mean, 1 cls.
+ * dy; 2: dy2, ds is dy2. gelu: 1: dx is dy. attention: 1: inputs of up to
+ * GRAD_LARGE, and so large scores. pool: 0 mean, 1 cls.
  * loss: enum loss_how; N texts, M columns, K labels. lora: K the rank. */
 struct grad_case {
     enum grad_op op;

@@ -70,6 +70,8 @@ static const struct ops_case cases[] = {
     {OP_ATTENTION, H, 0, 0, 384, 12, 4e-3, {11, 1, 65, 3}},
     {OP_ATTENTION, H, 1, 0, 32, 4, 4e-3, {7, 29}},
     {OP_ATTENTION, H, 0, 0, 128, 2, 4e-3, {512}},
+    {OP_ATTENTION, H, 0, 0, 64, 2, 4e-3, {63, 64, 65, 1, 16, 15, 17, 128}},
+    {OP_ATTENTION, H, 0, 0, 64, 1, 4e-3, {129, 2, 200}},
     {OP_ADD_LAYERNORM, F, 0, 1, 384, 0, 1e-5, {0}},
     {OP_ADD_LAYERNORM, F, 1, 70, 384, 0, 1e-5, {0}},
     {OP_ADD_LAYERNORM, F, 2, 3, 37, 0, 1e-5, {0}},
