@@ -1,5 +1,4 @@
 /* cpu_lora.c -- low-rank adapters: W + scale B A, and its gradients. See cpu_loss.h. */
-#include <omp.h>
 #include <string.h>
 
 #include "kernels/cpu/cpu_ctx.h"

@@ -165,12 +165,47 @@ struct lesson {
     struct texts texts;
     struct train_target targets[TEXTS];
     struct train_example examples[TEXTS];
+    float teachers[TEXTS * LABELS], *embeddings; /* (TEXTS,C) */
     uint8_t *used;
     uint32_t V;
 };
 
-static void make_lesson(struct lesson *l, uint32_t len, uint32_t longest, bool even, uint32_t V)
+/* What the live version knew of the old texts: of some the probabilities, of others the embedding,
+ * of a few both. */
+static void make_old(struct lesson *l, uint32_t len, uint32_t C)
 {
+    uint64_t seed = 5;
+
+    l->embeddings = malloc((size_t)TEXTS * C * sizeof *l->embeddings);
+    if (l->embeddings == NULL)
+        exit(1);
+    for (uint32_t i = 0; i < len; i++) {
+        float *e = l->embeddings + (size_t)i * C, *p = l->teachers + (size_t)i * LABELS;
+        double squares = 0;
+        float sum = 0;
+
+        for (uint32_t c = 0; c < C; c++) {
+            e[c] = (float)draw(&seed, 2001) / 1000 - 1;
+            squares += (double)e[c] * e[c];
+        }
+        for (uint32_t c = 0; c < C; c++)
+            e[c] /= (float)sqrt(squares);
+        for (uint32_t c = 0; c < LABELS; c++)
+            sum += p[c] = (float)draw(&seed, 100);
+        for (uint32_t c = 0; c < LABELS; c++)
+            p[c] /= sum + 1;
+        l->examples[i].old = i % 3 != 0;
+        l->examples[i].teacher = i % 3 == 1 || i % 6 == 2 ? p : NULL;
+        l->examples[i].teacher_len = i % 2 == 0 ? LABELS : LABELS - 1;
+        l->examples[i].embedding = i % 3 == 2 ? e : NULL;
+    }
+}
+
+static void make_lesson(struct lesson *l, uint32_t len, uint32_t longest, bool even,
+                        const struct encoder_info *info)
+{
+    const uint32_t V = info->vocab_len;
+
     make_texts(&l->texts, len, longest, even, V, 2);
     l->V = V;
     l->used = calloc(V, 1);
@@ -187,10 +222,26 @@ static void make_lesson(struct lesson *l, uint32_t len, uint32_t longest, bool e
                                    .targets = &l->targets[i],
                                    .targets_len = 1};
     }
+    make_old(l, len, info->dim);
 }
 
+static void forget_lesson(struct lesson *l)
+{
+    free(l->used);
+    free(l->embeddings);
+    free(l);
+}
+
+/* A way to train. */
+struct way {
+    const char *name;
+    bool fp32;
+    enum train_kind kind;
+    enum train_lora lora;
+};
+
 static struct train *train_or_exit(const struct backend *be, const char *folder,
-                                   const struct lesson *l, bool fp32)
+                                   const struct lesson *l, const struct way *way)
 {
     struct train_settings s;
     struct train *t;
@@ -201,7 +252,10 @@ static struct train *train_or_exit(const struct backend *be, const char *folder,
     s.steps = 100;
     s.threads = 2;
     s.seed = 7;
-    s.fp32 = fp32;
+    s.fp32 = way->fp32;
+    s.kind = way->kind;
+    s.lora = way->lora;
+    s.alpha = 2;
     if (train_open(be, folder, &s, l->used, l->V, NULL, why, sizeof why, &t) != 0) {
         fprintf(stderr, "gpu_model: %s: %s\n", folder, why);
         exit(1);
@@ -209,22 +263,22 @@ static struct train *train_or_exit(const struct backend *be, const char *folder,
     return t;
 }
 
-static void check_training(const struct backend *be, const char *folder, bool fp32)
+static void check_training(const struct backend *be, const char *folder, const struct way *way)
 {
-    const double off = fp32 ? 1e-4 : 3e-2, least = fp32 ? 0.9999 : 0.995;
+    const double off = way->fp32 ? 1e-4 : 3e-2, least = way->fp32 ? 0.9999 : 0.995;
     struct encoder *e = encoder_or_exit(backend_cpu(), folder, ENCODER_FP32);
     const uint32_t C = encoder_info(e)->dim, longest = longest_of(encoder_info(e));
     struct lesson *l = malloc(sizeof *l);
     struct train *there, *here;
     float *y = malloc(TEXTS * C * sizeof *y), *want = malloc(TEXTS * C * sizeof *want);
-    const char *name = fp32 ? "training fp32" : "training bf16";
+    const char *name = way->name;
     char detail[128];
 
     if (l == NULL || y == NULL || want == NULL)
         exit(1);
-    make_lesson(l, TEXTS, longest < 64 ? longest : 64, false, encoder_info(e)->vocab_len);
-    there = train_or_exit(be, folder, l, fp32);
-    here = train_or_exit(backend_cpu(), folder, l, fp32);
+    make_lesson(l, TEXTS, longest < 64 ? longest : 64, false, encoder_info(e));
+    there = train_or_exit(be, folder, l, way);
+    here = train_or_exit(backend_cpu(), folder, l, way);
     for (int step = 0; step < STEPS; step++) {
         struct train_report a = {0}, b = {0};
         bool fine = train_step(there, l->examples, TEXTS, &a) == 0 &&
@@ -232,7 +286,10 @@ static void check_training(const struct backend *be, const char *folder, bool fp
 
         snprintf(detail, sizeof detail, "step %d: loss %.7g, the CPU's %.7g; norm %.7g, %.7g", step,
                  a.loss, b.loss, a.grad_norm, b.grad_norm);
-        report(fine && fabs(a.loss - b.loss) <= off * fabs(b.loss) &&
+        report(fine && b.loss_new > 0 && b.loss_old > 0 && b.loss_distill > 0 &&
+                   b.loss_feature > 0 && fabs(a.loss_distill - b.loss_distill) <= off * b.loss &&
+                   fabs(a.loss_feature - b.loss_feature) <= off * b.loss &&
+                   fabs(a.loss - b.loss) <= off * fabs(b.loss) &&
                    fabs(a.grad_norm - b.grad_norm) <= 10 * off * b.grad_norm,
                name, detail);
     }
@@ -248,18 +305,25 @@ static void check_training(const struct backend *be, const char *folder, bool fp
     train_close(there);
     train_close(here);
     encoder_close(e);
-    free(l->used);
-    free(l);
+    forget_lesson(l);
     free(y);
     free(want);
 }
 
 static int check(const struct backend *be, const char *folder)
 {
+    static const struct way ways[] = {
+        {"training fp32", true, TRAIN_SINGLE, TRAIN_LORA_NONE},
+        {"training bf16", false, TRAIN_SINGLE, TRAIN_LORA_NONE},
+        {"training sets, LoRA everywhere, fp32", true, TRAIN_MULTI, TRAIN_LORA_ALL},
+        {"training sets, bf16", false, TRAIN_MULTI, TRAIN_LORA_NONE},
+        {"training LoRA of q and v, bf16", false, TRAIN_SINGLE, TRAIN_LORA_QV},
+    };
+
     check_encoder(be, folder, ENCODER_FP32, 0.99999);
     check_encoder(be, folder, ENCODER_BF16, 0.9995);
-    check_training(be, folder, true);
-    check_training(be, folder, false);
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
+        check_training(be, folder, &ways[i]);
     printf("%d passed, %d failed\n", passed, failed);
     return failed > 0 || passed == 0;
 }
@@ -392,11 +456,12 @@ static void bench_training(const struct backend *be, const char *folder,
     struct train_report r;
     struct train *t;
     double us[SAMPLES];
+    const struct way way = {"bench", false, TRAIN_SINGLE, TRAIN_LORA_NONE};
 
     if (l == NULL)
         exit(1);
-    make_lesson(l, TEXTS, 128, true, info->vocab_len);
-    t = train_or_exit(be, folder, l, false);
+    make_lesson(l, TEXTS, 128, true, info);
+    t = train_or_exit(be, folder, l, &way);
     for (int i = -5; i < SAMPLES; i++) {
         double from = now_us();
 
@@ -406,8 +471,7 @@ static void bench_training(const struct backend *be, const char *folder,
     }
     printf("train_step,%d,%u,%.1f\n", TEXTS, l->texts.offsets[TEXTS], median(us));
     train_close(t);
-    free(l->used);
-    free(l);
+    forget_lesson(l);
 }
 
 /* The small batches again, their operations told one by one: what recording them saves. */

@@ -71,6 +71,9 @@ static void work(struct kctx *k, float *x, float *y, const float *ones)
     be->add_layernorm(k, to, from, from, ones, ones, 1e-6f, N, C);
     be->attention(k, to, from, &batch, C / 4, 2);
     be->training->gelu(k, to, from, N, C);
+    be->training->lora(k, y, x, ones, x, 2, N, C, 1);
+    be->training->lora_back(k, y, y + C, x, ones, x, 2, N, C, 1);
+    be->training->zero(k, y, C);
     (void)be->training->sum_squares(k, y, N * C);
 }
 
